@@ -1,0 +1,66 @@
+//! `crds/` is generated: this holds it to the types (`UPDATE=1 cargo test -p recommendation-api` writes it).
+
+use kube::CustomResourceExt;
+use recommendation_api::RecommendationPipeline;
+
+const PATH: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../crds/recommendationpipelines.yaml"
+);
+
+fn yaml() -> String {
+    serde_saphyr::to_string(&RecommendationPipeline::crd()).unwrap()
+}
+
+#[test]
+fn the_crd_in_the_repository_is_current() {
+    let now = format!(
+        "# Generated from api/src/pipeline: `UPDATE=1 cargo test -p recommendation-api` writes it.\n{}",
+        yaml()
+    );
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(PATH, &now).unwrap();
+    }
+    let there = std::fs::read_to_string(PATH).unwrap_or_default();
+    assert!(
+        there == now,
+        "crds/ is stale: run `UPDATE=1 cargo test -p recommendation-api`"
+    );
+}
+
+#[test]
+fn the_crd_fits_into_kubectls_last_applied_annotation() {
+    // 256 KiB is the limit of all annotations together; plain `kubectl apply` stores the whole object there.
+    let json = serde_json::to_string(&RecommendationPipeline::crd()).unwrap();
+    assert!(json.len() < 200_000, "{} bytes", json.len());
+}
+
+#[test]
+fn the_schema_has_no_defaults() {
+    fn walk(v: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+        match v {
+            serde_json::Value::Object(map) => {
+                for (k, v) in map {
+                    if k == "default" && path.ends_with(|c: char| c != '.') && !path.ends_with("properties") {
+                        found.push(path.to_owned());
+                    }
+                    walk(v, &format!("{path}.{k}"), found);
+                }
+            }
+            serde_json::Value::Array(all) => all.iter().for_each(|v| walk(v, path, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    let crd = serde_json::to_value(RecommendationPipeline::crd()).unwrap();
+    walk(&crd["spec"]["versions"][0]["schema"], "", &mut found);
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn no_enum_value_reads_as_a_boolean_in_yaml_1_1() {
+    let text = yaml();
+    for word in ["On", "Off", "Yes", "No", "True", "False"] {
+        assert!(!text.lines().any(|l| l.trim() == format!("- {word}")), "{word}");
+    }
+}
