@@ -1,0 +1,345 @@
+//! From a question to an answer: basis, scores, rules, reasons.
+
+use std::{
+    cmp::Ordering,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use ahash::{AHashMap, AHashSet};
+
+use crate::{
+    blend,
+    config::{Algorithm, PurchasedPolicy},
+    event::EventKind,
+    history::{Entry, INTEREST_STEPS},
+    models::{Basis, ItemKnn, Model, Popularity},
+    query::{Fallback, Query, Reason, Recommendations, Scored},
+    scratch::{Candidate, NO_SOURCE, Scratch},
+    shared::{Compiled, CustomerSlot, NONE, Shared},
+};
+
+/// Each older product of a visit counts this much of the next newer one.
+const RECENT_DECAY: f32 = 0.8;
+/// How much the newest product of a visit weighs, against 1 for the newest of a fresh history.
+const RECENT_WEIGHT: f32 = 4.0;
+
+/// Whether the rules let a product be shown to anyone.
+pub(crate) fn showable(shared: &Shared, rules: &Compiled, id: u32) -> bool {
+    let slot = shared.product(id);
+    slot.available.load(Relaxed)
+        && (rules.excluded.is_empty() || !rules.excluded.contains(&*slot.name))
+        && (shared.non_products.is_empty() || !shared.non_products.contains(&*slot.name))
+}
+
+/// What an answer may contain, decided once per question.
+struct Filter<'a> {
+    shared: &'a Shared,
+    rules: &'a Compiled,
+    excluded: AHashSet<u32>,
+    category: Option<u32>,
+}
+
+impl Filter<'_> {
+    fn keeps(&self, id: u32) -> bool {
+        let in_category = self
+            .category
+            .is_none_or(|category| self.shared.product(id).category.load(Relaxed) == category);
+        in_category && !self.excluded.contains(&id) && showable(self.shared, self.rules, id)
+    }
+}
+
+pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
+    let rules = shared.tuning.load();
+    let tuning = &rules.tuning;
+    let algorithm = query
+        .algorithm
+        .filter(|algorithm| algorithm.is_served())
+        .unwrap_or(tuning.algorithm);
+    let recent: Vec<u32> = query
+        .recent
+        .iter()
+        .filter_map(|name| shared.product_id(name))
+        .collect();
+    let customer = query.customer.and_then(|name| shared.customer(name));
+    let category = query
+        .category
+        .map(|name| shared.category_id(name).unwrap_or(NONE - 1));
+    let filter = Filter {
+        shared,
+        rules: &rules,
+        excluded: excluded(shared, query, &rules, &recent, &customer),
+        category,
+    };
+    let basis = basis(shared, &recent, customer.as_deref(), tuning.history_length);
+
+    let names = |a: u32, b: u32| by_name(shared, a, b);
+    let mut ranked: Vec<Candidate> = Vec::new();
+    Scratch::with(shared.products.count(), |scratch| {
+        let mut run = |model: &dyn Model, wanted: usize, out: &mut Vec<Candidate>| {
+            scratch.clear();
+            model.score(shared, &basis, category, scratch);
+            scratch.best(wanted, |id| filter.keeps(id), names, out);
+        };
+        match algorithm {
+            Algorithm::ItemKnn => run(&ItemKnn, query.limit, &mut ranked),
+            Algorithm::Popularity => run(&Popularity, query.limit, &mut ranked),
+            _ => {
+                let wanted = blend::candidates(query.limit);
+                let (mut near, mut popular) = (Vec::new(), Vec::new());
+                run(&ItemKnn, wanted, &mut near);
+                run(&Popularity, wanted, &mut popular);
+                // Popularity alone is not a personal answer: without neighbours it is the fallback.
+                ranked = if near.is_empty() {
+                    popular
+                } else {
+                    blend::reciprocal_rank(&near, &popular, names)
+                };
+            }
+        }
+        let personal = ranked.iter().any(|candidate| candidate.source != NO_SOURCE);
+        if ranked.len() < query.limit && algorithm != Algorithm::Popularity {
+            let mut popular = Vec::new();
+            run(&Popularity, query.limit + ranked.len(), &mut popular);
+            fill_up(&mut ranked, &popular);
+        }
+        let fallback = match (personal, recent.is_empty()) {
+            (false, _) => Fallback::Popular,
+            (true, false) => Fallback::Session,
+            (true, true) => Fallback::Personal,
+        };
+        let reasons = Reasons {
+            shared,
+            customer: customer.as_deref(),
+            category: query.category,
+        };
+        let items = assemble(&filter, &ranked, query.limit, &reasons);
+        Recommendations {
+            items,
+            fallback,
+            algorithm,
+        }
+    })
+}
+
+fn by_name(shared: &Shared, a: u32, b: u32) -> Ordering {
+    shared.product(a).name.cmp(&shared.product(b).name)
+}
+
+fn excluded(
+    shared: &Shared,
+    query: &Query<'_>,
+    rules: &Compiled,
+    recent: &[u32],
+    customer: &Option<Arc<CustomerSlot>>,
+) -> AHashSet<u32> {
+    let mut excluded: AHashSet<u32> = query
+        .exclude
+        .iter()
+        .filter_map(|name| shared.product_id(name))
+        .collect();
+    if query.exclude_recent {
+        excluded.extend(recent);
+    }
+    let policy = rules.tuning.rules.purchased == PurchasedPolicy::Exclude;
+    if query.exclude_purchased.unwrap_or(policy)
+        && let Some(slot) = customer
+    {
+        let history = slot.history.load();
+        excluded.extend(
+            history
+                .entries
+                .iter()
+                .filter(|entry| entry.purchases > 0)
+                .map(|entry| entry.product),
+        );
+    }
+    excluded
+}
+
+/// What the models start from: the visit first, then the customer's history, weakened by age.
+fn basis(shared: &Shared, recent: &[u32], customer: Option<&CustomerSlot>, length: usize) -> Vec<Basis> {
+    let mut basis: Vec<Basis> = Vec::new();
+    let mut weight = RECENT_WEIGHT;
+    for &product in recent.iter().rev().take(length) {
+        if !basis.iter().any(|known| known.product == product) {
+            basis.push(Basis { product, weight });
+            weight *= RECENT_DECAY;
+        }
+    }
+    if let Some(slot) = customer {
+        let history = slot.history.load();
+        let entries = newest(shared, &history.entries, length);
+        // Age counts from the newest event: a customer who comes back after a year is not forgotten.
+        let newest_ms = entries.first().map_or(0, |entry| entry.last_ms);
+        for entry in entries {
+            if basis.len() >= length {
+                break;
+            }
+            let age = (newest_ms - entry.last_ms) as f64 / shared.half_life_ms as f64;
+            let weight = (f64::from(entry.interest) / INTEREST_STEPS * (-age).exp2()) as f32;
+            if weight > 0.0 && !recent.contains(&entry.product) {
+                basis.push(Basis {
+                    product: entry.product,
+                    weight,
+                });
+            }
+        }
+    }
+    basis
+}
+
+/// The newest entries that say something; among those of one time in the order of names, so that the
+/// answer does not depend on the order in which products became known.
+fn newest(shared: &Shared, entries: &[Entry], length: usize) -> Vec<Entry> {
+    let mut chosen: Vec<Entry> = Vec::with_capacity(length.min(entries.len()));
+    for entry in entries.iter().filter(|entry| entry.interest > 0) {
+        if chosen.len() >= length && chosen.last().is_some_and(|last| last.last_ms != entry.last_ms) {
+            break;
+        }
+        chosen.push(*entry);
+    }
+    for run in chosen.chunk_by_mut(|a, b| a.last_ms == b.last_ms) {
+        run.sort_unstable_by(|a, b| by_name(shared, a.product, b.product));
+    }
+    chosen.truncate(length);
+    chosen
+}
+
+/// Appends popular products, scored below everything that is there.
+fn fill_up(ranked: &mut Vec<Candidate>, popular: &[Candidate]) {
+    let known: AHashSet<u32> = ranked.iter().map(|candidate| candidate.product).collect();
+    let floor = ranked.last().map_or(1.0, |last| last.score.max(0.0));
+    let top = popular
+        .first()
+        .map_or(1.0, |first| first.score)
+        .max(f32::MIN_POSITIVE);
+    let scale = if ranked.is_empty() { 1.0 } else { floor * 0.5 / top };
+    let new = popular
+        .iter()
+        .filter(|candidate| !known.contains(&candidate.product));
+    ranked.extend(new.map(|candidate| Candidate {
+        score: candidate.score * scale,
+        source: NO_SOURCE,
+        ..*candidate
+    }));
+}
+
+/// Pinned products first, then the ranked ones, no more of a category than the rules allow.
+fn assemble(filter: &Filter<'_>, ranked: &[Candidate], limit: usize, reasons: &Reasons<'_>) -> Vec<Scored> {
+    let shared = filter.shared;
+    let rules = &filter.rules.tuning.rules;
+    let pinned = rules
+        .pin
+        .iter()
+        .filter_map(|name| shared.product_id(name))
+        .filter(|id| filter.keeps(*id));
+    let pinned: Vec<u32> = pinned.collect();
+    let mut in_category: AHashMap<u32, usize> = AHashMap::new();
+    let mut items: Vec<Scored> = Vec::with_capacity(limit);
+    let top = ranked.first().map_or(0.0, |first| first.score);
+    let pins = pinned.iter().map(|&product| {
+        (
+            Candidate {
+                product,
+                score: top,
+                source: NO_SOURCE,
+            },
+            true,
+        )
+    });
+    let rest = ranked
+        .iter()
+        .filter(|candidate| !pinned.contains(&candidate.product));
+    for (candidate, pinned) in pins.chain(rest.map(|candidate| (*candidate, false))) {
+        if items.len() >= limit {
+            break;
+        }
+        let slot = shared.product(candidate.product);
+        let category = slot.category.load(Relaxed);
+        if rules.max_per_category > 0 && category != NONE {
+            let count = in_category.entry(category).or_default();
+            if *count >= rules.max_per_category && !pinned {
+                continue;
+            }
+            *count += 1;
+        }
+        items.push(Scored {
+            product: Arc::clone(&slot.name),
+            title: slot.title(),
+            score: candidate.score,
+            reason: if pinned {
+                Reason::Pinned
+            } else {
+                reasons.of(&candidate)
+            },
+        });
+    }
+    items
+}
+
+/// Knows how to say why.
+struct Reasons<'a> {
+    shared: &'a Shared,
+    customer: Option<&'a CustomerSlot>,
+    category: Option<&'a str>,
+}
+
+impl Reasons<'_> {
+    fn of(&self, candidate: &Candidate) -> Reason {
+        if candidate.source == NO_SOURCE {
+            return match self.category {
+                Some(category) => Reason::PopularInCategory {
+                    category: category.into(),
+                },
+                None => Reason::Popular,
+            };
+        }
+        let source = self.shared.product(candidate.source);
+        let kind = self.customer.and_then(|slot| {
+            let history = slot.history.load();
+            history
+                .entries
+                .iter()
+                .find(|entry| entry.product == candidate.source)
+                .map(Entry::strongest)
+        });
+        // A product of the visit that is not in the history was at least looked at.
+        Reason::BecauseOf {
+            products: vec![Arc::clone(&source.name)],
+            kind: kind.unwrap_or(EventKind::View),
+        }
+    }
+}
+
+pub(crate) fn trending(shared: &Shared, limit: usize, category: Option<&str>) -> Vec<Scored> {
+    let rules = shared.tuning.load();
+    let trending = shared.trending.load();
+    let list = match category {
+        Some(name) => shared
+            .category_id(name)
+            .and_then(|id| trending.by_category.get(&id)),
+        None => Some(&trending.overall),
+    };
+    let reason = match category {
+        Some(category) => Reason::PopularInCategory {
+            category: category.into(),
+        },
+        None => Reason::Popular,
+    };
+    let shown = list
+        .into_iter()
+        .flatten()
+        .filter(|(id, _)| showable(shared, &rules, *id))
+        .take(limit);
+    shown
+        .map(|&(id, score)| {
+            let slot = shared.product(id);
+            Scored {
+                product: Arc::clone(&slot.name),
+                title: slot.title(),
+                score,
+                reason: reason.clone(),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,155 @@
+//! Starting from a log: group by customer, then count, instead of event by event.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use arc_swap::ArcSwap;
+
+use crate::{
+    counts::square,
+    event::{Applied, Interaction},
+    history::{Entry, History, Recorded},
+    rows::Row,
+    shared::{BulkEvent, CustomerSlot, bump},
+    writer::{BulkReport, Writer},
+};
+
+impl Writer {
+    /// Learns many events at once, several times faster than one by one, with the same result. Only an
+    /// engine without customers has the fast path (and only if the limit on customers is not exceeded);
+    /// otherwise this is [`Writer::apply`] in a loop. Readers see everything when it returns.
+    pub fn bulk<'a>(&mut self, events: impl IntoIterator<Item = Interaction<'a>>, now_ms: i64) -> BulkReport {
+        let mut report = BulkReport::default();
+        if !self.shared.customers.is_empty() {
+            for event in events {
+                report.events += 1;
+                report.learned += u64::from(self.apply(&event, now_ms) == Applied::Learned);
+            }
+            self.flush(now_ms);
+            return report;
+        }
+        let mut ids: AHashMap<Box<str>, u32> = AHashMap::new();
+        let mut names: Vec<Arc<str>> = Vec::new();
+        let mut admitted: Vec<BulkEvent> = Vec::new();
+        for event in events {
+            report.events += 1;
+            match self.admit(&event, now_ms) {
+                Ok(weighted) => {
+                    let customer = match ids.get(event.customer) {
+                        Some(id) => *id,
+                        None => {
+                            let id = names.len() as u32;
+                            names.push(event.customer.into());
+                            ids.insert(event.customer.into(), id);
+                            id
+                        }
+                    };
+                    admitted.push(BulkEvent {
+                        customer,
+                        event: weighted,
+                    });
+                }
+                Err(refusal) => self.count(refusal),
+            }
+        }
+        drop(ids);
+        // Stable: events of one customer keep the order of the log, as event by event.
+        admitted.sort_by_key(|event| event.customer);
+        let mut histories: Vec<(Arc<str>, History)> = Vec::with_capacity(names.len());
+        let rules = self.history_rules();
+        for events in admitted.chunk_by(|a, b| a.customer == b.customer) {
+            let mut history = History::default();
+            for event in events {
+                let outcome = match history.record(&event.event, &rules) {
+                    Recorded::Changed(_) => Applied::Learned,
+                    Recorded::Damped => Applied::Damped,
+                    Recorded::TooOld => Applied::TooOld,
+                };
+                report.learned += u64::from(outcome == Applied::Learned);
+                self.count(outcome);
+            }
+            history.entries.shrink_to_fit();
+            histories.push((Arc::clone(&names[events[0].customer as usize]), history));
+        }
+        drop(admitted);
+        self.load_histories(histories);
+        self.flush(now_ms);
+        report
+    }
+
+    /// Takes up whole histories of customers that are not known yet.
+    fn load_histories(&mut self, mut histories: Vec<(Arc<str>, History)>) {
+        // The idlest go first when there are too many, and the rest stand in line in that order.
+        histories.sort_by(|a, b| a.1.newest_ms.cmp(&b.1.newest_ms).then_with(|| a.0.cmp(&b.0)));
+        let excess = histories.len().saturating_sub(self.config.limits.max_customers);
+        bump(&self.shared.counters.evicted_customers, excess as u64);
+        histories.drain(..excess);
+        self.count_pairs(&histories);
+        for (_, history) in &histories {
+            for entry in &history.entries {
+                self.counts
+                    .shift_popularity(None, Some(entry), self.config.half_life_ms);
+                self.counts.norms[entry.product as usize] += square(entry.interest);
+            }
+        }
+        for (name, history) in histories {
+            let newest_ms = history.newest_ms;
+            let slot = Arc::new(CustomerSlot {
+                name: Arc::clone(&name),
+                history: ArcSwap::from_pointee(history),
+            });
+            self.remember_activity(newest_ms, &slot);
+            self.shared.customers.pin().insert(name, slot);
+            bump(&self.shared.counters.customers, 1);
+        }
+    }
+
+    /// Row by row: every row is summed up densely, touching each pair once per customer and row.
+    fn count_pairs(&mut self, histories: &[(Arc<str>, History)]) {
+        let products = self.names.len();
+        let mut starts = vec![0usize; products + 1];
+        let interesting = |entry: &&Entry| entry.interest > 0;
+        for (_, history) in histories {
+            for entry in history.entries.iter().filter(interesting) {
+                starts[entry.product as usize + 1] += 1;
+            }
+        }
+        for at in 0..products {
+            starts[at + 1] += starts[at];
+        }
+        let mut fill = starts.clone();
+        let mut postings = vec![(0u32, 0u16); starts[products]];
+        for (customer, (_, history)) in histories.iter().enumerate() {
+            for entry in history.entries.iter().filter(interesting) {
+                let at = &mut fill[entry.product as usize];
+                postings[*at] = (customer as u32, entry.interest);
+                *at += 1;
+            }
+        }
+        let mut sums = vec![0i64; products];
+        let mut touched: Vec<u32> = Vec::new();
+        let mut counts: Vec<(u32, i64)> = Vec::new();
+        for product in 0..products {
+            for &(customer, interest) in &postings[starts[product]..starts[product + 1]] {
+                for other in histories[customer as usize].1.entries.iter().filter(interesting) {
+                    let sum = &mut sums[other.product as usize];
+                    if *sum == 0 {
+                        touched.push(other.product);
+                    }
+                    *sum += i64::from(interest) * i64::from(other.interest);
+                }
+            }
+            counts.clear();
+            for other in touched.drain(..) {
+                let sum = std::mem::take(&mut sums[other as usize]);
+                if other as usize != product {
+                    counts.push((other, sum));
+                }
+            }
+            let mut row = Row::from_counts(&counts);
+            row.prune(self.config.limits.row_capacity);
+            self.counts.pairs += row.len() as i64;
+            self.counts.rows[product] = row;
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What one customer did, folded so that the result does not depend on the order of events.
+
+/// Interest in integers: this many steps per doubling of a customer's summed event weights.
+pub(crate) const INTEREST_STEPS: f64 = 16.0;
+/// Event weights in fixed point: this many units per 1.0.
+pub(crate) const WEIGHT_UNITS: f32 = 64.0;
+
+use crate::{config::Repeats, event::EventKind};
+
+/// One product in a customer's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Newest event that was not a return; 0 if only returns came so far.
+    pub last_ms: i64,
+    /// Interned product.
+    pub product: u32,
+    /// Summed weights of all events, fixed point; may be below zero while a return is ahead of its purchase.
+    pub total: i32,
+    /// Purchases less returns.
+    pub purchases: i16,
+    /// What `total` means for the models: integer, 0 or more.
+    pub interest: u16,
+    /// Bit set of the kinds seen.
+    pub kinds: u8,
+}
+
+impl Entry {
+    fn empty(product: u32) -> Self {
+        Entry {
+            last_ms: 0,
+            product,
+            total: 0,
+            purchases: 0,
+            interest: 0,
+            kinds: 0,
+        }
+    }
+
+    /// The strongest kind seen; a purchase that was returned no longer is one.
+    pub fn strongest(&self) -> EventKind {
+        let seen = |kind| self.kinds & bit(kind) != 0;
+        if self.purchases > 0 {
+            EventKind::Purchase
+        } else if let Some(kind) = [
+            EventKind::Cart,
+            EventKind::Click,
+            EventKind::View,
+            EventKind::Email,
+        ]
+        .into_iter()
+        .find(|k| seen(*k))
+        {
+            kind
+        } else if seen(EventKind::Return) {
+            EventKind::Return
+        } else {
+            EventKind::Other
+        }
+    }
+
+    fn key(&self) -> (i64, u32) {
+        (self.last_ms, self.product)
+    }
+}
+
+fn bit(kind: EventKind) -> u8 {
+    1 << match kind {
+        EventKind::View => 0,
+        EventKind::Click => 1,
+        EventKind::Cart => 2,
+        EventKind::Purchase => 3,
+        EventKind::Return => 4,
+        EventKind::Email => 5,
+        EventKind::Other => 6,
+    }
+}
+
+/// Weight in fixed point.
+pub(crate) fn units(weight: f32) -> i32 {
+    (weight * WEIGHT_UNITS).round() as i32
+}
+
+/// How much a sum of weights says: an integer so that sums of products of it are exact.
+pub(crate) fn interest(repeats: Repeats, total: i32) -> u16 {
+    if total <= 0 {
+        return 0;
+    }
+    match repeats {
+        Repeats::Binary => INTEREST_STEPS as u16,
+        Repeats::Log => {
+            let doublings = (1.0 + f64::from(total) / f64::from(WEIGHT_UNITS)).log2();
+            ((doublings * INTEREST_STEPS).round() as u16).max(1)
+        }
+    }
+}
+
+/// An event reduced to what a history needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weighted {
+    pub product: u32,
+    pub kind: EventKind,
+    pub units: i32,
+    pub time_ms: i64,
+}
+
+/// The bounds that a history keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HistoryRules {
+    pub capacity: usize,
+    pub repeats: Repeats,
+    pub max_per_minute: u32,
+}
+
+/// What one event changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub before: Option<Entry>,
+    pub after: Entry,
+    pub evicted: Option<Entry>,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Recorded {
+    Changed(Change),
+    Damped,
+    TooOld,
+}
+
+/// A customer's products, newest first (ties by id), no product twice.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History {
+    pub entries: Vec<Entry>,
+    /// Newest event of any kind.
+    pub newest_ms: i64,
+    minute: i64,
+    in_minute: u32,
+}
+
+impl History {
+    /// Folds one event in. While `capacity` and `max_per_minute` do not bind, the entries are the same
+    /// whatever the order of the events.
+    pub fn record(&mut self, event: &Weighted, rules: &HistoryRules) -> Recorded {
+        if rules.max_per_minute > 0 {
+            let minute = event.time_ms.div_euclid(60_000);
+            if minute == self.minute {
+                self.in_minute = self.in_minute.saturating_add(1);
+                if self.in_minute > rules.max_per_minute {
+                    return Recorded::Damped;
+                }
+            } else {
+                (self.minute, self.in_minute) = (minute, 1);
+            }
+        }
+        let at = self
+            .entries
+            .iter()
+            .position(|entry| entry.product == event.product);
+        let before = at.map(|at| self.entries[at]);
+        let mut after = before.unwrap_or(Entry::empty(event.product));
+        after.total = after.total.saturating_add(event.units);
+        after.interest = interest(rules.repeats, after.total);
+        after.kinds |= bit(event.kind);
+        match event.kind {
+            EventKind::Purchase => after.purchases = after.purchases.saturating_add(1),
+            EventKind::Return => after.purchases = after.purchases.saturating_sub(1),
+            _ => {}
+        }
+        // A return says nothing new about interest, so it must not make the product look recent.
+        if event.kind != EventKind::Return {
+            after.last_ms = after.last_ms.max(event.time_ms);
+        }
+        let mut evicted = None;
+        if let Some(at) = at {
+            self.entries.remove(at);
+        } else if self.entries.len() >= rules.capacity {
+            match self.entries.last() {
+                Some(oldest) if oldest.key() > after.key() => return Recorded::TooOld,
+                _ => evicted = self.entries.pop(),
+            }
+        }
+        let position = self.entries.partition_point(|entry| entry.key() > after.key());
+        self.entries.insert(position, after);
+        self.newest_ms = self.newest_ms.max(event.time_ms);
+        Recorded::Changed(Change {
+            before,
+            after,
+            evicted,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: HistoryRules = HistoryRules {
+        capacity: 3,
+        repeats: Repeats::Log,
+        max_per_minute: 0,
+    };
+
+    fn event(product: u32, kind: EventKind, weight: f32, time_ms: i64) -> Weighted {
+        Weighted {
+            product,
+            kind,
+            units: units(weight),
+            time_ms,
+        }
+    }
+
+    #[test]
+    fn a_return_before_its_purchase_cancels_it_all_the_same() {
+        let bought = event(1, EventKind::Purchase, 5.0, 100);
+        let returned = event(1, EventKind::Return, -5.0, 200);
+        let (mut forward, mut backward) = (History::default(), History::default());
+        for event in [&bought, &returned] {
+            forward.record(event, &RULES);
+        }
+        for event in [&returned, &bought] {
+            backward.record(event, &RULES);
+        }
+        assert_eq!(forward.entries, backward.entries);
+        assert_eq!(
+            (forward.entries[0].interest, forward.entries[0].purchases),
+            (0, 0)
+        );
+    }
+
+    #[test]
+    fn a_full_history_lets_the_oldest_product_go_and_refuses_older_ones() {
+        let mut history = History::default();
+        for (product, time) in [(1, 10), (2, 20), (3, 30), (4, 40)] {
+            history.record(&event(product, EventKind::View, 1.0, time), &RULES);
+        }
+        assert_eq!(
+            history.entries.iter().map(|e| e.product).collect::<Vec<_>>(),
+            [4, 3, 2]
+        );
+        assert!(matches!(
+            history.record(&event(9, EventKind::View, 1.0, 5), &RULES),
+            Recorded::TooOld
+        ));
+    }
+
+    #[test]
+    fn more_events_in_a_minute_than_allowed_are_damped() {
+        let rules = HistoryRules {
+            max_per_minute: 2,
+            ..RULES
+        };
+        let mut history = History::default();
+        for n in 0..2 {
+            let outcome = history.record(&event(n, EventKind::View, 1.0, 60_000 + i64::from(n)), &rules);
+            assert!(matches!(outcome, Recorded::Changed(_)));
+        }
+        assert!(matches!(
+            history.record(&event(7, EventKind::View, 1.0, 60_500), &rules),
+            Recorded::Damped
+        ));
+        assert!(matches!(
+            history.record(&event(7, EventKind::View, 1.0, 120_000), &rules),
+            Recorded::Changed(_)
+        ));
+    }
+}

@@ -1,0 +1,61 @@
+//! The models of the recommender: numbers in, numbers out. No I/O, no async, no clock of its own.
+//!
+//! [`engine`] makes one [`Writer`] and a [`Reader`]. The writer lives on the ingest thread; readers are
+//! cloned freely and never wait for it.
+//!
+//! ```
+//! use recommender_engine::{engine, EngineConfig, EventKind, Interaction, ProductMeta, Query};
+//!
+//! let (mut writer, reader) = engine(EngineConfig::default())?;
+//! writer.set_product("mug", Some(ProductMeta::titled("Red mug")));
+//! let now = 1_700_000_000_000;
+//! // Starting from a log: `writer.bulk(events, now)`. Live, event by event:
+//! for (customer, product) in [("ann", "cup"), ("ann", "mug"), ("bob", "cup"), ("bob", "mug"), ("eve", "cup")] {
+//!     writer.apply(&Interaction::new(customer, product, EventKind::Purchase, now), now);
+//! }
+//! writer.publish(now, 1_000); // after each batch; again while `pending` is above 0
+//! let answer = reader.recommend(&Query { customer: Some("eve"), limit: 5, now_ms: now, ..Query::default() });
+//! assert_eq!(&*answer.items[0].product, "mug");
+//! # Ok::<(), recommender_engine::ConfigError>(())
+//! ```
+//!
+//! # What is learned
+//!
+//! Everything is a function of the customers' histories and the catalogue. A history holds, per product,
+//! the summed weights of the events, turned into a small integer *interest*; counts between products are
+//! sums of products of interests. Integers add up to the same whatever the order, so while no cap binds, an
+//! engine fed event by event equals one that was fed in bulk, and erasing a customer equals never having
+//! seen them.
+//!
+//! # Memory
+//!
+//! About, in bytes, with `p` products, `c` customers, `h` products per history (at most `learn_history`),
+//! `r` counts per product (at most `row_capacity`) and `k` neighbours (at most `neighbors`):
+//!
+//! - per product: `350 + 16..32 × r + 8 × k`, plus the catalogue's text (twice the title) and embedding;
+//! - per customer: `250 + 24 × h`, plus twice the id's length;
+//! - deduplication: `25 × dedup_ids`; per thread that asks: `12 × p`.
+
+mod answer;
+mod blend;
+mod bulk;
+mod config;
+mod counts;
+mod event;
+mod history;
+mod models;
+mod popularity;
+mod query;
+mod reader;
+mod rows;
+mod scratch;
+mod shared;
+mod writer;
+
+pub use config::{
+    Algorithm, ConfigError, EngineConfig, EventWeights, Limits, PurchasedPolicy, Repeats, Rules, Tuning,
+};
+pub use event::{Applied, EventKind, HistoryItem, Interaction, ProductMeta};
+pub use query::{Fallback, Query, Reason, Recommendations, Scored, Stats};
+pub use reader::Reader;
+pub use writer::{BulkReport, Published, Writer, engine};

@@ -1,0 +1,117 @@
+//! The readers' side: answers questions from what the writer published, never waiting for it.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use crate::{
+    answer,
+    event::{HistoryItem, ProductMeta},
+    history::WEIGHT_UNITS,
+    query::{Query, Reason, Recommendations, Scored, Stats},
+    shared::Shared,
+};
+
+/// Answers questions. Cheap to clone, `Send` and `Sync`; share one or clone it per thread.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Reader { shared }
+    }
+
+    /// Products for a customer, a visit or a basket.
+    pub fn recommend(&self, query: &Query<'_>) -> Recommendations {
+        answer::recommend(&self.shared, query)
+    }
+
+    /// Products that interest the same customers, nearest first; empty for an unknown product.
+    pub fn similar(&self, product: &str, limit: usize) -> Vec<Scored> {
+        let shared = &*self.shared;
+        let Some(id) = shared.product_id(product) else {
+            return Vec::new();
+        };
+        let asked = shared.product(id);
+        let neighbors = asked.neighbors.load();
+        let tuning = shared.tuning.load();
+        let showable = |id: u32| answer::showable(shared, &tuning, id);
+        let near = neighbors
+            .iter()
+            .flat_map(|list| list.iter())
+            .filter(|near| showable(near.product));
+        near.take(limit)
+            .map(|near| {
+                let slot = shared.product(near.product);
+                Scored {
+                    product: Arc::clone(&slot.name),
+                    title: slot.title(),
+                    score: near.similarity,
+                    reason: Reason::SimilarTo {
+                        product: Arc::clone(&asked.name),
+                    },
+                }
+            })
+            .collect()
+    }
+
+    /// What is popular now, overall or in a category. The order holds at any `now_ms`, for decay is the
+    /// same for all products.
+    pub fn trending(&self, limit: usize, category: Option<&str>, _now_ms: i64) -> Vec<Scored> {
+        answer::trending(&self.shared, limit, category)
+    }
+
+    /// What the catalogue says of a product.
+    pub fn product(&self, id: &str) -> Option<ProductMeta> {
+        let id = self.shared.product_id(id)?;
+        self.shared
+            .product(id)
+            .meta
+            .load()
+            .as_ref()
+            .map(|stored| stored.meta.clone())
+    }
+
+    /// Whether a product is known, by events or catalogue.
+    pub fn has_product(&self, id: &str) -> bool {
+        self.shared.product_id(id).is_some()
+    }
+
+    /// A customer's history, newest first; `None` for an unknown customer.
+    pub fn customer_history(&self, id: &str) -> Option<Vec<HistoryItem>> {
+        let slot = self.shared.customer(id)?;
+        let history = slot.history.load();
+        let item = |entry: &crate::history::Entry| HistoryItem {
+            product: Arc::clone(&self.shared.product(entry.product).name),
+            kind: entry.strongest(),
+            weight: entry.total as f32 / WEIGHT_UNITS,
+            purchases: i32::from(entry.purchases),
+            last_ms: entry.last_ms,
+        };
+        Some(history.entries.iter().map(item).collect())
+    }
+
+    /// Figures about the model. Each is exact, together they may be a few events apart.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.shared.counters;
+        Stats {
+            products: self.shared.products.count() as u64,
+            catalogued: counters.catalogued.load(Relaxed),
+            customers: counters.customers.load(Relaxed),
+            events: counters.events.load(Relaxed),
+            learned: counters.learned.load(Relaxed),
+            weightless: counters.weightless.load(Relaxed),
+            duplicates: counters.duplicates.load(Relaxed),
+            damped: counters.damped.load(Relaxed),
+            non_products: counters.non_products.load(Relaxed),
+            refused_products: counters.refused_products.load(Relaxed),
+            too_old: counters.too_old.load(Relaxed),
+            invalid: counters.invalid.load(Relaxed),
+            erased_customers: counters.erased_customers.load(Relaxed),
+            evicted_customers: counters.evicted_customers.load(Relaxed),
+            pairs: counters.pairs.load(Relaxed).max(0) as u64,
+            pending_rows: counters.pending_rows.load(Relaxed),
+            newest_event_ms: counters.newest_event_ms.load(Relaxed),
+        }
+    }
+}

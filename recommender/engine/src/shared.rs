@@ -1,0 +1,157 @@
+//! What the writer and its readers share. Nothing in here is waited for: tables only grow, and what changes
+//! is swapped as a whole (a neighbour list, a history, the trending view) or is one atomic.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed},
+};
+
+use ahash::{AHashMap, AHashSet};
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::{
+    config::Tuning,
+    event::ProductMeta,
+    history::{History, Weighted},
+};
+
+/// No category.
+pub(crate) const NONE: u32 = u32::MAX;
+
+pub(crate) type Names<V> = papaya::HashMap<Arc<str>, V, ahash::RandomState>;
+
+/// One neighbour of a product.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Neighbor {
+    pub product: u32,
+    pub similarity: f32,
+}
+
+/// A product as readers see it.
+pub(crate) struct ProductSlot {
+    pub name: Arc<str>,
+    pub meta: ArcSwapOption<StoredMeta>,
+    pub category: AtomicU32,
+    /// False for what the catalogue withdrew; a product known by events alone counts as available.
+    pub available: AtomicBool,
+    /// Nearest first.
+    pub neighbors: ArcSwapOption<Vec<Neighbor>>,
+}
+
+/// Catalogue data with the title ready to be shared with answers.
+pub(crate) struct StoredMeta {
+    pub meta: ProductMeta,
+    pub title: Option<Arc<str>>,
+}
+
+impl ProductSlot {
+    pub fn new(name: Arc<str>) -> Self {
+        ProductSlot {
+            name,
+            meta: ArcSwapOption::empty(),
+            category: AtomicU32::new(NONE),
+            available: AtomicBool::new(true),
+            neighbors: ArcSwapOption::empty(),
+        }
+    }
+
+    pub fn title(&self) -> Option<Arc<str>> {
+        self.meta.load().as_ref().and_then(|meta| meta.title.clone())
+    }
+}
+
+/// A customer as readers see it.
+pub(crate) struct CustomerSlot {
+    pub name: Arc<str>,
+    pub history: ArcSwap<History>,
+}
+
+/// The most popular products, best first.
+#[derive(Debug, Default)]
+pub(crate) struct Trending {
+    pub overall: Vec<(u32, f32)>,
+    pub by_category: AHashMap<u32, Vec<(u32, f32)>>,
+}
+
+/// Tuning with its rules looked up once.
+pub(crate) struct Compiled {
+    pub tuning: Tuning,
+    pub excluded: AHashSet<Box<str>>,
+}
+
+impl Compiled {
+    pub fn new(tuning: Tuning) -> Self {
+        let excluded = tuning
+            .rules
+            .exclude_products
+            .iter()
+            .map(|id| id.as_str().into())
+            .collect();
+        Compiled { tuning, excluded }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub catalogued: AtomicU64,
+    pub events: AtomicU64,
+    pub learned: AtomicU64,
+    pub weightless: AtomicU64,
+    pub duplicates: AtomicU64,
+    pub damped: AtomicU64,
+    pub non_products: AtomicU64,
+    pub refused_products: AtomicU64,
+    pub too_old: AtomicU64,
+    pub invalid: AtomicU64,
+    pub erased_customers: AtomicU64,
+    pub evicted_customers: AtomicU64,
+    pub customers: AtomicU64,
+    pub pairs: AtomicI64,
+    pub pending_rows: AtomicU64,
+    pub newest_event_ms: AtomicI64,
+}
+
+/// Adds to a counter that only the writer changes: no need for a locked instruction.
+pub(crate) fn bump(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Relaxed) + by, Relaxed);
+}
+
+pub(crate) struct Shared {
+    pub products: boxcar::Vec<ProductSlot>,
+    pub product_ids: Names<u32>,
+    pub categories: boxcar::Vec<Arc<str>>,
+    pub category_ids: Names<u32>,
+    pub customers: Names<Arc<CustomerSlot>>,
+    pub trending: ArcSwap<Trending>,
+    pub tuning: ArcSwap<Compiled>,
+    pub counters: Counters,
+    pub half_life_ms: i64,
+    /// Ids that are not products: never recommended even if the catalogue lists them.
+    pub non_products: AHashSet<Box<str>>,
+}
+
+impl Shared {
+    pub fn product(&self, id: u32) -> &ProductSlot {
+        self.products
+            .get(id as usize)
+            .expect("an id is handed out only after its slot was pushed")
+    }
+
+    pub fn product_id(&self, name: &str) -> Option<u32> {
+        self.product_ids.pin().get(name).copied()
+    }
+
+    pub fn category_id(&self, name: &str) -> Option<u32> {
+        self.category_ids.pin().get(name).copied()
+    }
+
+    pub fn customer(&self, name: &str) -> Option<Arc<CustomerSlot>> {
+        self.customers.pin().get(name).cloned()
+    }
+}
+
+/// A compact event of the bulk path.
+pub(crate) struct BulkEvent {
+    pub customer: u32,
+    pub event: Weighted,
+}

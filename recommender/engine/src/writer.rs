@@ -1,0 +1,416 @@
+//! The one writer: learns from events and publishes what readers see.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+};
+
+use ahash::{AHashMap, AHashSet};
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::{
+    config::{ConfigError, EngineConfig, Tuning},
+    counts::Counts,
+    event::{Applied, Interaction, ProductMeta},
+    history::{History, HistoryRules, Recorded, Weighted, units},
+    popularity::Buckets,
+    reader::Reader,
+    shared::{Compiled, Counters, CustomerSlot, NONE, ProductSlot, Shared, StoredMeta, Trending, bump},
+};
+
+/// An event may be this far ahead of `now_ms` before its time is clamped to it.
+const MAX_AHEAD_MS: i64 = 5 * 60_000;
+/// Products in the trending view, and in each category of it.
+const TRENDING: usize = 1_000;
+const TRENDING_IN_CATEGORY: usize = 200;
+
+/// What a publish did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Neighbour lists refreshed.
+    pub rows: usize,
+    /// Neighbour lists that still wait.
+    pub pending: usize,
+}
+
+/// What became of a bulk of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BulkReport {
+    /// Events handed in.
+    pub events: u64,
+    /// Events that changed the model.
+    pub learned: u64,
+}
+
+/// Owns the counts. There is exactly one; it is `Send` and lives on the ingest thread.
+pub struct Writer {
+    pub(crate) config: EngineConfig,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) counts: Counts,
+    pub(crate) names: Vec<Arc<str>>,
+    seen: AHashSet<u64>,
+    seen_order: VecDeque<u64>,
+    hasher: ahash::RandomState,
+    /// Customers in the order of their last known activity; checked again before one is forgotten.
+    idle: VecDeque<(i64, Weak<CustomerSlot>)>,
+    trending_ms: i64,
+    cursor: usize,
+}
+
+/// Makes an empty engine: its one writer, and a reader to be cloned as often as needed.
+pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
+    config.validate()?;
+    let shared = Arc::new(Shared {
+        products: boxcar::Vec::new(),
+        product_ids: papaya::HashMap::builder()
+            .hasher(ahash::RandomState::new())
+            .build(),
+        categories: boxcar::Vec::new(),
+        category_ids: papaya::HashMap::builder()
+            .hasher(ahash::RandomState::new())
+            .build(),
+        customers: papaya::HashMap::builder()
+            .hasher(ahash::RandomState::new())
+            .build(),
+        trending: ArcSwap::from_pointee(Trending::default()),
+        tuning: ArcSwap::from_pointee(Compiled::new(config.tuning.clone())),
+        counters: Counters::default(),
+        half_life_ms: config.half_life_ms,
+        non_products: config.non_products.iter().map(|id| id.as_str().into()).collect(),
+    });
+    let reader = Reader::new(Arc::clone(&shared));
+    let writer = Writer {
+        config,
+        shared,
+        counts: Counts::default(),
+        names: Vec::new(),
+        seen: AHashSet::new(),
+        seen_order: VecDeque::new(),
+        hasher: ahash::RandomState::new(),
+        idle: VecDeque::new(),
+        trending_ms: i64::MIN,
+        cursor: 0,
+    };
+    Ok((writer, reader))
+}
+
+impl Writer {
+    /// Another reader of this engine.
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// Learns one event. The customer's history is visible to readers when this returns; neighbour lists
+    /// and popularity follow with the next [`Writer::publish`].
+    pub fn apply(&mut self, event: &Interaction<'_>, now_ms: i64) -> Applied {
+        let outcome = self.learn(event, now_ms);
+        self.count(outcome);
+        outcome
+    }
+
+    fn learn(&mut self, event: &Interaction<'_>, now_ms: i64) -> Applied {
+        let weighted = match self.admit(event, now_ms) {
+            Ok(weighted) => weighted,
+            Err(refusal) => return refusal,
+        };
+        let slot = self.customer(event.customer, weighted.time_ms);
+        let mut history = History::clone(&slot.history.load());
+        let change = match history.record(&weighted, &self.history_rules()) {
+            Recorded::Changed(change) => change,
+            Recorded::Damped => {
+                slot.history.store(Arc::new(history));
+                return Applied::Damped;
+            }
+            Recorded::TooOld => return Applied::TooOld,
+        };
+        let (half_life_ms, capacity) = (self.config.half_life_ms, self.config.limits.row_capacity);
+        self.counts.change(&history, &change, half_life_ms, capacity);
+        slot.history.store(Arc::new(history));
+        Applied::Learned
+    }
+
+    /// Everything that is decided before the customer's history is looked at.
+    pub(crate) fn admit(&mut self, event: &Interaction<'_>, now_ms: i64) -> Result<Weighted, Applied> {
+        if event.customer.is_empty() || event.product.is_empty() {
+            return Err(Applied::Invalid);
+        }
+        if let Some(id) = event.event_id
+            && self.seen_before(id)
+        {
+            return Err(Applied::Duplicate);
+        }
+        if self.shared.non_products.contains(event.product) {
+            return Err(Applied::NonProduct);
+        }
+        let units = units(self.config.tuning.event_weights.of(event.kind));
+        if units == 0 {
+            return Err(Applied::Weightless);
+        }
+        let product = self.intern(event.product).ok_or(Applied::Refused)?;
+        let time_ms = event.time_ms.clamp(0, now_ms.saturating_add(MAX_AHEAD_MS).max(0));
+        self.shared.counters.newest_event_ms.fetch_max(time_ms, Relaxed);
+        Ok(Weighted {
+            product,
+            kind: event.kind,
+            units,
+            time_ms,
+        })
+    }
+
+    pub(crate) fn count(&self, outcome: Applied) {
+        let counters = &self.shared.counters;
+        bump(&counters.events, 1);
+        let counter = match outcome {
+            Applied::Learned => &counters.learned,
+            Applied::Weightless => &counters.weightless,
+            Applied::Duplicate => &counters.duplicates,
+            Applied::Damped => &counters.damped,
+            Applied::NonProduct => &counters.non_products,
+            Applied::Refused => &counters.refused_products,
+            Applied::TooOld => &counters.too_old,
+            Applied::Invalid => &counters.invalid,
+        };
+        bump(counter, 1);
+    }
+
+    fn seen_before(&mut self, id: &str) -> bool {
+        let capacity = self.config.limits.dedup_ids;
+        if capacity == 0 {
+            return false;
+        }
+        let hash = self.hasher.hash_one(id);
+        if !self.seen.insert(hash) {
+            return true;
+        }
+        self.seen_order.push_back(hash);
+        if self.seen_order.len() > capacity
+            && let Some(oldest) = self.seen_order.pop_front()
+        {
+            self.seen.remove(&oldest);
+        }
+        false
+    }
+
+    pub(crate) fn history_rules(&self) -> HistoryRules {
+        HistoryRules {
+            capacity: self.config.limits.learn_history,
+            repeats: self.config.repeats,
+            max_per_minute: self.config.max_events_per_minute,
+        }
+    }
+
+    /// The number of a product; a new one if it is not known and there is room.
+    pub(crate) fn intern(&mut self, name: &str) -> Option<u32> {
+        if let Some(id) = self.shared.product_id(name) {
+            return Some(id);
+        }
+        if self.names.len() >= self.config.limits.max_products {
+            return None;
+        }
+        let name: Arc<str> = name.into();
+        let id = self.shared.products.push(ProductSlot::new(Arc::clone(&name))) as u32;
+        self.names.push(Arc::clone(&name));
+        self.counts.grow(self.names.len());
+        self.shared.product_ids.pin().insert(name, id);
+        Some(id)
+    }
+
+    /// The slot of a customer; a new one if there is none, for which another may have to go.
+    pub(crate) fn customer(&mut self, name: &str, time_ms: i64) -> Arc<CustomerSlot> {
+        if let Some(slot) = self.shared.customer(name) {
+            return slot;
+        }
+        let capacity = self.config.limits.max_customers as u64;
+        while self.shared.counters.customers.load(Relaxed) >= capacity && self.forget_idlest() {}
+        let name: Arc<str> = name.into();
+        let history = ArcSwap::from_pointee(History::default());
+        let slot = Arc::new(CustomerSlot {
+            name: Arc::clone(&name),
+            history,
+        });
+        self.shared.customers.pin().insert(name, Arc::clone(&slot));
+        bump(&self.shared.counters.customers, 1);
+        self.remember_activity(time_ms, &slot);
+        slot
+    }
+
+    pub(crate) fn remember_activity(&mut self, newest_ms: i64, slot: &Arc<CustomerSlot>) {
+        self.idle.push_back((newest_ms, Arc::downgrade(slot)));
+    }
+
+    fn forget_idlest(&mut self) -> bool {
+        while let Some((known_ms, slot)) = self.idle.pop_front() {
+            let Some(slot) = slot.upgrade() else { continue };
+            let newest_ms = slot.history.load().newest_ms;
+            if newest_ms > known_ms {
+                self.idle.push_back((newest_ms, Arc::downgrade(&slot)));
+                continue;
+            }
+            if self.remove_customer(&slot.name) {
+                bump(&self.shared.counters.evicted_customers, 1);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Forgets a customer as if never seen: exactly what their events added is taken back, and readers no
+    /// longer find a history. Answers whether there was one. Publish soon after.
+    pub fn erase(&mut self, customer: &str) -> bool {
+        let erased = self.remove_customer(customer);
+        if erased {
+            bump(&self.shared.counters.erased_customers, 1);
+        }
+        erased
+    }
+
+    fn remove_customer(&mut self, name: &str) -> bool {
+        let Some(slot) = self.shared.customers.pin().remove(name).cloned() else {
+            return false;
+        };
+        let customers = &self.shared.counters.customers;
+        customers.store(customers.load(Relaxed).saturating_sub(1), Relaxed);
+        let history = slot.history.swap(Arc::new(History::default()));
+        self.counts.erase(&history, self.config.half_life_ms);
+        true
+    }
+
+    /// Takes up what the catalogue says of a product; `None` withdraws it (its history stays, it is no
+    /// longer recommended). Answers false for a new product beyond `max_products`.
+    pub fn set_product(&mut self, id: &str, meta: Option<ProductMeta>) -> bool {
+        let Some(product) = self.intern(id) else {
+            return false;
+        };
+        let category = meta
+            .as_ref()
+            .and_then(|meta| meta.category.as_deref())
+            .filter(|name| !name.is_empty());
+        let category = category.map_or(NONE, |name| self.category(name));
+        let slot = self.shared.product(product);
+        slot.category.store(category, Relaxed);
+        slot.available
+            .store(meta.as_ref().is_some_and(|meta| meta.available), Relaxed);
+        let catalogued = &self.shared.counters.catalogued;
+        let (was, is) = (slot.meta.load().is_some(), meta.is_some());
+        catalogued.store(catalogued.load(Relaxed) + u64::from(is) - u64::from(was), Relaxed);
+        let stored = |meta: ProductMeta| {
+            let title = meta.title.as_deref().map(Arc::from);
+            Arc::new(StoredMeta { meta, title })
+        };
+        slot.meta.store(meta.map(stored));
+        self.counts.popularity_changed = true;
+        true
+    }
+
+    fn category(&mut self, name: &str) -> u32 {
+        if let Some(id) = self.shared.category_id(name) {
+            return id;
+        }
+        let name: Arc<str> = name.into();
+        let id = self.shared.categories.push(Arc::clone(&name)) as u32;
+        self.shared.category_ids.pin().insert(name, id);
+        id
+    }
+
+    /// Swaps in weights, rules and the other parts that may change while running.
+    pub fn tune(&mut self, tuning: Tuning) -> Result<(), ConfigError> {
+        tuning.validate()?;
+        self.config.tuning = tuning.clone();
+        self.shared.tuning.store(Arc::new(Compiled::new(tuning)));
+        Ok(())
+    }
+
+    /// Shows readers what was learned: refreshes up to `max_rows` neighbour lists, those that waited
+    /// longest first, and the trending view at most once a second. Call it after each batch of events and
+    /// while `pending` is above 0; a list costs about a microsecond per hundred products counted with it.
+    pub fn publish(&mut self, now_ms: i64, max_rows: usize) -> Published {
+        let mut rows = 0;
+        while rows < max_rows
+            && let Some(product) = self.counts.next_dirty()
+        {
+            self.refresh(product);
+            rows += 1;
+        }
+        // A neighbour's own norm moves without marking every list that names it; one list of a quiet
+        // product per publish keeps the rest from going stale.
+        if !self.names.is_empty() && rows < max_rows {
+            self.cursor = (self.cursor + 1) % self.names.len();
+            self.refresh(self.cursor as u32);
+        }
+        let due = now_ms.saturating_sub(self.trending_ms) >= 1_000 || now_ms < self.trending_ms;
+        if self.counts.popularity_changed && due {
+            self.refresh_trending(now_ms);
+        }
+        let pending = self.counts.pending();
+        self.show_figures(pending);
+        Published { rows, pending }
+    }
+
+    /// Refreshes everything: after it, readers see exactly what the counts say.
+    pub fn flush(&mut self, now_ms: i64) -> Published {
+        while self.counts.next_dirty().is_some() {}
+        for product in 0..self.names.len() as u32 {
+            self.refresh(product);
+        }
+        self.refresh_trending(now_ms);
+        self.show_figures(0);
+        Published {
+            rows: self.names.len(),
+            pending: 0,
+        }
+    }
+
+    fn show_figures(&self, pending: usize) {
+        self.shared.counters.pending_rows.store(pending as u64, Relaxed);
+        self.shared.counters.pairs.store(self.counts.pairs, Relaxed);
+    }
+
+    fn refresh(&mut self, product: u32) {
+        let name = |id: u32| Arc::clone(&self.names[id as usize]);
+        // The shrinkage is given in units of interest 1.0, counts are in steps.
+        let shrinkage = f64::from(self.config.shrinkage) * crate::history::INTEREST_STEPS.powi(2);
+        let near = self
+            .counts
+            .nearest(product, self.config.neighbors, shrinkage, &name);
+        let slot: &ArcSwapOption<_> = &self.shared.product(product).neighbors;
+        slot.store((!near.is_empty()).then(|| Arc::new(near)));
+    }
+
+    fn refresh_trending(&mut self, now_ms: i64) {
+        // Not the newest ever seen: that may have been of a customer who is erased by now.
+        let newest = self
+            .counts
+            .popularity
+            .iter()
+            .filter_map(Buckets::newest)
+            .max()
+            .unwrap_or_default();
+        let mut all: Vec<(u32, f32)> = (0..self.names.len() as u32)
+            .filter(|id| self.shared.product(*id).available.load(Relaxed))
+            .map(|id| (id, self.counts.popularity[id as usize].score(newest)))
+            .filter(|(_, score)| *score > 0.0)
+            .collect();
+        let order = |a: &(u32, f32), b: &(u32, f32)| {
+            b.1.total_cmp(&a.1)
+                .then_with(|| self.names[a.0 as usize].cmp(&self.names[b.0 as usize]))
+        };
+        all.sort_unstable_by(order);
+        let mut by_category: AHashMap<u32, Vec<(u32, f32)>> = AHashMap::new();
+        for &(id, score) in &all {
+            let category = self.shared.product(id).category.load(Relaxed);
+            if category != NONE {
+                let list = by_category.entry(category).or_default();
+                if list.len() < TRENDING_IN_CATEGORY {
+                    list.push((id, score));
+                }
+            }
+        }
+        all.truncate(TRENDING);
+        self.shared.trending.store(Arc::new(Trending {
+            overall: all,
+            by_category,
+        }));
+        self.counts.popularity_changed = false;
+        self.trending_ms = now_ms;
+    }
+}

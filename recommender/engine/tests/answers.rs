@@ -1,0 +1,223 @@
+//! What a shop sees: reasons, fallbacks, rules.
+
+use recommender_engine::{
+    Algorithm, EngineConfig, EventKind, Fallback, Interaction, ProductMeta, Query, Reader, Reason, Rules,
+    Tuning, Writer, engine,
+};
+
+const NOW: i64 = 1_700_000_000_000;
+
+fn product(title: &str, category: &str) -> Option<ProductMeta> {
+    Some(ProductMeta {
+        category: Some(category.into()),
+        ..ProductMeta::titled(title)
+    })
+}
+
+/// Cups go with saucers, forks with knives; cups are the bestseller.
+fn shop(tuning: Tuning) -> (Writer, Reader) {
+    let (mut writer, reader) = engine(EngineConfig {
+        tuning,
+        ..EngineConfig::default()
+    })
+    .expect("the tuning is valid");
+    for (id, title, category) in [
+        ("cup", "Tea cup", "china"),
+        ("saucer", "Saucer", "china"),
+        ("fork", "Fork", "cutlery"),
+        ("knife", "Knife", "cutlery"),
+    ] {
+        writer.set_product(id, product(title, category));
+    }
+    let mut buy = |customer: &str, products: &[&str]| {
+        for product in products {
+            writer.apply(
+                &Interaction::new(customer, product, EventKind::Purchase, NOW - 1_000),
+                NOW,
+            );
+        }
+    };
+    for n in 0..5 {
+        buy(&format!("tea{n}"), &["cup", "saucer"]);
+    }
+    for n in 0..3 {
+        buy(&format!("dinner{n}"), &["fork", "knife"]);
+    }
+    buy("ann", &["fork"]);
+    buy("bob", &["cup"]);
+    writer.flush(NOW);
+    (writer, reader)
+}
+
+fn ask<'a>(customer: &'a str) -> Query<'a> {
+    Query {
+        customer: Some(customer),
+        limit: 3,
+        now_ms: NOW,
+        ..Query::default()
+    }
+}
+
+#[test]
+fn who_bought_a_fork_is_shown_the_knife_because_of_it() {
+    let (_writer, reader) = shop(Tuning::default());
+    let answer = reader.recommend(&ask("ann"));
+    assert_eq!(
+        (answer.fallback, answer.algorithm),
+        (Fallback::Personal, Algorithm::Hybrid)
+    );
+    assert_eq!(
+        (&*answer.items[0].product, answer.items[0].title.as_deref()),
+        ("knife", Some("Knife"))
+    );
+    let because = Reason::BecauseOf {
+        products: vec!["fork".into()],
+        kind: EventKind::Purchase,
+    };
+    assert_eq!(answer.items[0].reason, because);
+    assert_eq!(answer.items[1].reason, Reason::Popular);
+}
+
+#[test]
+fn a_click_changes_the_answer_as_soon_as_it_is_applied() {
+    let (mut writer, reader) = shop(Tuning::default());
+    assert_eq!(reader.recommend(&ask("new")).fallback, Fallback::Popular);
+    writer.apply(&Interaction::new("new", "fork", EventKind::Click, NOW), NOW);
+    let answer = reader.recommend(&ask("new"));
+    assert_eq!(
+        (&*answer.items[0].product, answer.fallback),
+        ("knife", Fallback::Personal)
+    );
+}
+
+#[test]
+fn a_basket_of_a_stranger_is_answered_as_a_session() {
+    let (_writer, reader) = shop(Tuning::default());
+    let answer = reader.recommend(&Query {
+        recent: &["unknown", "cup"],
+        limit: 1,
+        ..Query::default()
+    });
+    assert_eq!(
+        (&*answer.items[0].product, answer.fallback),
+        ("saucer", Fallback::Session)
+    );
+}
+
+#[test]
+fn rules_exclude_pin_and_cap_and_follow_a_swap() {
+    let (mut writer, reader) = shop(Tuning::default());
+    let names = |reader: &Reader| -> Vec<String> {
+        reader
+            .recommend(&ask("stranger"))
+            .items
+            .iter()
+            .map(|item| item.product.to_string())
+            .collect()
+    };
+    assert_eq!(names(&reader), ["cup", "saucer", "fork"]);
+    let rules = Rules {
+        exclude_products: vec!["cup".into()],
+        pin: vec!["knife".into()],
+        max_per_category: 1,
+        ..Rules::default()
+    };
+    writer
+        .tune(Tuning {
+            rules,
+            ..Tuning::default()
+        })
+        .unwrap();
+    assert_eq!(names(&reader), ["knife", "saucer"]);
+    assert_eq!(reader.recommend(&ask("stranger")).items[0].reason, Reason::Pinned);
+}
+
+#[test]
+fn the_query_narrows_by_category_and_leaves_out_what_it_names() {
+    let (_writer, reader) = shop(Tuning::default());
+    let query = Query {
+        category: Some("cutlery"),
+        exclude: &["knife"],
+        ..ask("bob")
+    };
+    let answer = reader.recommend(&query);
+    assert_eq!(
+        answer.items.iter().map(|item| &*item.product).collect::<Vec<_>>(),
+        ["fork"]
+    );
+    assert_eq!(
+        answer.items[0].reason,
+        Reason::PopularInCategory {
+            category: "cutlery".into()
+        }
+    );
+    assert!(
+        reader
+            .recommend(&Query {
+                category: Some("none such"),
+                ..ask("bob")
+            })
+            .items
+            .is_empty()
+    );
+}
+
+#[test]
+fn what_the_catalogue_withdraws_is_gone_at_once_and_what_was_bought_may_be_asked_for() {
+    let (mut writer, reader) = shop(Tuning::default());
+    writer.set_product("knife", None);
+    assert!(
+        reader
+            .recommend(&ask("ann"))
+            .items
+            .iter()
+            .all(|item| &*item.product != "knife")
+    );
+    assert!(reader.similar("fork", 5).is_empty());
+    let again = Query {
+        exclude_purchased: Some(false),
+        ..ask("ann")
+    };
+    assert!(
+        reader
+            .recommend(&again)
+            .items
+            .iter()
+            .any(|item| &*item.product == "fork")
+    );
+}
+
+#[test]
+fn similar_and_trending_say_why() {
+    let (_writer, reader) = shop(Tuning::default());
+    let similar = reader.similar("cup", 5);
+    assert_eq!((similar.len(), &*similar[0].product), (1, "saucer"));
+    assert_eq!(
+        similar[0].reason,
+        Reason::SimilarTo {
+            product: "cup".into()
+        }
+    );
+    let trending: Vec<_> = reader
+        .trending(2, None, NOW)
+        .into_iter()
+        .map(|item| item.product)
+        .collect();
+    assert_eq!(trending, ["cup".into(), "saucer".into()]);
+    assert_eq!(&*reader.trending(1, Some("cutlery"), NOW)[0].product, "fork");
+}
+
+#[test]
+fn a_refused_configuration_names_the_field() {
+    let tuning = Tuning {
+        diversity: 2.0,
+        ..Tuning::default()
+    };
+    let refused = engine(EngineConfig {
+        tuning,
+        ..EngineConfig::default()
+    })
+    .err()
+    .unwrap();
+    assert_eq!(refused.to_string(), "diversity must be between 0 and 1");
+}

@@ -1,0 +1,238 @@
+//! The engine's promises about order and erasure, on random logs.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use recommender_engine::{
+    Applied, EngineConfig, EventKind, HistoryItem, Interaction, Limits, Query, Reader, Scored, Writer, engine,
+};
+
+const NOW: i64 = 1_700_000_000_000;
+const HOUR: i64 = 3_600_000;
+
+#[derive(Clone, Debug)]
+struct Event {
+    customer: String,
+    product: String,
+    kind: EventKind,
+    time_ms: i64,
+}
+
+impl Event {
+    fn interaction(&self) -> Interaction<'_> {
+        Interaction::new(&self.customer, &self.product, self.kind, self.time_ms)
+    }
+}
+
+fn log() -> impl Strategy<Value = Vec<Event>> {
+    let kind = prop_oneof![
+        4 => Just(EventKind::View),
+        2 => Just(EventKind::Click),
+        2 => Just(EventKind::Cart),
+        4 => Just(EventKind::Purchase),
+        2 => Just(EventKind::Return),
+        1 => Just(EventKind::Email),
+        1 => Just(EventKind::Other),
+    ];
+    let event = (0u32..8, 0u32..12, kind, 0i64..2_000).prop_map(|(customer, product, kind, hour)| Event {
+        customer: format!("c{customer}"),
+        product: format!("p{product}"),
+        kind,
+        time_ms: NOW - hour * HOUR,
+    });
+    prop::collection::vec(event, 0..120)
+}
+
+fn empty() -> (Writer, Reader) {
+    engine(EngineConfig::default()).expect("the defaults are valid")
+}
+
+fn online(events: &[Event]) -> Reader {
+    let (mut writer, reader) = empty();
+    for (at, event) in events.iter().enumerate() {
+        writer.apply(&event.interaction(), NOW);
+        if at % 7 == 0 {
+            writer.publish(NOW, 3);
+        }
+    }
+    writer.flush(NOW);
+    reader
+}
+
+/// Everything that a reader can tell about the model.
+type Visible = (
+    BTreeMap<String, Vec<Scored>>,
+    Vec<Scored>,
+    BTreeMap<String, Option<Vec<HistoryItem>>>,
+    BTreeMap<String, Vec<Scored>>,
+);
+
+fn visible(reader: &Reader) -> Visible {
+    let products = || (0..12).map(|n| format!("p{n}"));
+    let customers = || (0..8).map(|n| format!("c{n}"));
+    let sorted = |mut history: Vec<HistoryItem>| {
+        history.sort_by(|a, b| a.product.cmp(&b.product));
+        history
+    };
+    let answer = |customer: &str| {
+        reader
+            .recommend(&Query {
+                customer: Some(customer),
+                limit: 20,
+                now_ms: NOW,
+                ..Query::default()
+            })
+            .items
+    };
+    (
+        products()
+            .map(|id| (id.clone(), reader.similar(&id, 50)))
+            .collect(),
+        reader.trending(50, None, NOW),
+        customers()
+            .map(|id| (id.clone(), reader.customer_history(&id).map(sorted)))
+            .collect(),
+        customers().map(|id| (id.clone(), answer(&id))).collect(),
+    )
+}
+
+proptest! {
+    // A failure prints its input; nothing is written beside the tests.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn online_equals_bulk(events in log()) {
+        let (mut writer, reader) = empty();
+        let report = writer.bulk(events.iter().map(Event::interaction), NOW);
+        let other = online(&events);
+        prop_assert_eq!(visible(&reader), visible(&other));
+        prop_assert_eq!(report.events, events.len() as u64);
+        prop_assert_eq!(reader.stats().learned, other.stats().learned);
+        prop_assert_eq!(reader.stats().pairs, other.stats().pairs);
+    }
+
+    #[test]
+    fn the_order_of_events_does_not_matter(events in log(), seed in any::<u64>()) {
+        let mut shuffled = events.clone();
+        let mut state = seed | 1;
+        for at in (1..shuffled.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            shuffled.swap(at, (state >> 33) as usize % (at + 1));
+        }
+        prop_assert_eq!(visible(&online(&events)), visible(&online(&shuffled)));
+    }
+
+    #[test]
+    fn erasing_a_customer_equals_never_having_seen_them(events in log(), victim in 0u32..8) {
+        let victim = format!("c{victim}");
+        let (mut writer, reader) = empty();
+        let half = events.len() / 2;
+        writer.bulk(events[..half].iter().map(Event::interaction), NOW);
+        for event in &events[half..] {
+            writer.apply(&event.interaction(), NOW);
+        }
+        writer.erase(&victim);
+        writer.flush(NOW);
+        let others: Vec<Event> = events.iter().filter(|event| event.customer != victim).cloned().collect();
+        prop_assert_eq!(visible(&reader), visible(&online(&others)));
+        prop_assert_eq!(reader.customer_history(&victim), None);
+    }
+
+    #[test]
+    fn answers_are_short_distinct_ordered_and_finite(events in log(), limit in 0usize..30) {
+        let reader = online(&events);
+        for customer in ["c0", "c3", "nobody"] {
+            let query = Query { customer: Some(customer), limit, now_ms: NOW, ..Query::default() };
+            let items = reader.recommend(&query).items;
+            prop_assert!(items.len() <= limit);
+            prop_assert!(items.iter().all(|item| item.score.is_finite()));
+            prop_assert!(items.windows(2).all(|pair| pair[0].score >= pair[1].score));
+            let mut names: Vec<_> = items.iter().map(|item| item.product.clone()).collect();
+            names.sort();
+            names.dedup();
+            prop_assert_eq!(names.len(), items.len());
+            let bought = |item: &HistoryItem| item.purchases > 0 && names.contains(&item.product);
+            prop_assert!(!reader.customer_history(customer).unwrap_or_default().iter().any(bought));
+        }
+    }
+
+    #[test]
+    fn erasing_is_exact_even_when_the_cap_on_histories_binds(events in log()) {
+        let limits = Limits { learn_history: 3, ..Limits::default() };
+        let (mut writer, reader) = engine(EngineConfig { limits, ..EngineConfig::default() }).unwrap();
+        for event in &events {
+            writer.apply(&event.interaction(), NOW);
+        }
+        for customer in 0..8 {
+            writer.erase(&format!("c{customer}"));
+        }
+        writer.flush(NOW);
+        let stats = reader.stats();
+        prop_assert_eq!((stats.pairs, stats.customers), (0, 0));
+        prop_assert!(reader.trending(10, None, NOW).is_empty());
+    }
+}
+
+#[test]
+fn the_customer_idle_for_longest_makes_room() {
+    let limits = Limits {
+        max_customers: 2,
+        ..Limits::default()
+    };
+    let (mut writer, reader) = engine(EngineConfig {
+        limits,
+        ..EngineConfig::default()
+    })
+    .unwrap();
+    for (customer, time) in [("ann", 1), ("bob", 2), ("ann", 3), ("eve", 4)] {
+        let event = Interaction::new(customer, "mug", EventKind::View, time);
+        assert_eq!(writer.apply(&event, NOW), Applied::Learned);
+    }
+    assert!(reader.customer_history("bob").is_none());
+    assert!(reader.customer_history("ann").is_some() && reader.customer_history("eve").is_some());
+    assert_eq!(
+        (reader.stats().customers, reader.stats().evicted_customers),
+        (2, 1)
+    );
+}
+
+#[test]
+fn an_event_id_counts_once_and_refusals_are_counted() {
+    let config = EngineConfig {
+        non_products: vec!["POST".into()],
+        limits: Limits {
+            max_products: 1,
+            ..Limits::default()
+        },
+        ..EngineConfig::default()
+    };
+    let (mut writer, reader) = engine(config).unwrap();
+    let event = Interaction {
+        event_id: Some("e1"),
+        ..Interaction::new("ann", "mug", EventKind::View, 1)
+    };
+    assert_eq!(writer.apply(&event, NOW), Applied::Learned);
+    assert_eq!(writer.apply(&event, NOW), Applied::Duplicate);
+    let event = |product| Interaction::new("ann", product, EventKind::View, 1);
+    assert_eq!(writer.apply(&event("POST"), NOW), Applied::NonProduct);
+    assert_eq!(writer.apply(&event("cup"), NOW), Applied::Refused);
+    assert_eq!(writer.apply(&event(""), NOW), Applied::Invalid);
+    let email = Interaction::new("ann", "mug", EventKind::Email, 1);
+    assert_eq!(writer.apply(&email, NOW), Applied::Weightless);
+    let stats = reader.stats();
+    assert_eq!(
+        (stats.events, stats.learned, stats.duplicates, stats.non_products),
+        (6, 1, 1, 1)
+    );
+    assert_eq!(
+        (stats.refused_products, stats.invalid, stats.weightless),
+        (1, 1, 1)
+    );
+}
+
+#[test]
+fn a_time_far_ahead_is_clamped_to_five_minutes() {
+    let (mut writer, reader) = empty();
+    writer.apply(&Interaction::new("ann", "mug", EventKind::View, i64::MAX), NOW);
+    assert_eq!(reader.customer_history("ann").unwrap()[0].last_ms, NOW + 300_000);
+}
