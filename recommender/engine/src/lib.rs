@@ -41,6 +41,7 @@ mod blend;
 mod bulk;
 mod config;
 mod counts;
+pub mod eval;
 mod event;
 mod history;
 mod models;

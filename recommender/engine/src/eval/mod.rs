@@ -1,0 +1,8 @@
+//! Evaluation: data in three forms, metrics, splits, and running models over them. Pure functions; reading
+//! files and printing tables is the caller's.
+
+mod data;
+mod metrics;
+
+pub use data::{DataError, Dataset, Pair, Task, Touch, parse_events, parse_interactions, parse_sessions};
+pub use metrics::{Collector, Metrics};
