@@ -1,0 +1,268 @@
+//! The command line.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use xtask::command::Cmd;
+use xtask::image::{self, ImageInfo, ImageSpec};
+use xtask::paths::Paths;
+use xtask::progress::Steps;
+use xtask::release;
+use xtask::stack::run::{Ports, Run};
+use xtask::stack::{NodeMode, Stack, StackOptions, node, status};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask stack up               Kubernetes with a real node (as root on Linux), Kafka and Redis
+  cargo xtask stack up --no-node     the same without a node: no root needed
+  cargo xtask stack status           what runs, and where its logs are
+  cargo xtask image --load           build both container images and give them to the node
+  cargo xtask down                   stop everything and put back what was changed on this machine
+  cargo xtask down --wipe            the same, and forget all data
+
+Servers are built once into ~/.cache/recommendation-stack ($XDG_CACHE_HOME is respected).";
+
+/// Everything that a contributor runs.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// The local stack: real Kubernetes, Kafka and Redis on this machine.
+    #[command(subcommand)]
+    Stack(StackTask),
+    /// Build the container images of the operator and the recommender, without a docker daemon.
+    Image(ImageArgs),
+    /// Stop every run and put back what was changed on this machine.
+    Down {
+        /// Also remove the runs' data, certificates and logs. Built servers stay.
+        #[arg(long)]
+        wipe: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum StackTask {
+    /// Start what does not run yet, and wait until it is ready.
+    Up(UpArgs),
+    /// Stop one run and put back what it changed on this machine.
+    Down {
+        /// The run to stop.
+        #[arg(long, default_value = "demo", value_name = "NAME")]
+        run: String,
+        /// Also remove its data, certificates and logs.
+        #[arg(long)]
+        wipe: bool,
+    },
+    /// Show what runs, and where its logs are.
+    Status,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask stack up
+  cargo xtask stack up --api-only --no-kafka --no-redis --run api --port-offset 100
+  KUBECONFIG=$(cargo xtask stack up --print-kubeconfig) kubectl get nodes")]
+struct UpArgs {
+    /// No real node, even where one is possible.
+    #[arg(long)]
+    no_node: bool,
+    /// Only etcd and the API server: no controller manager, no scheduler, no node.
+    #[arg(long)]
+    api_only: bool,
+    /// No Kafka.
+    #[arg(long)]
+    no_kafka: bool,
+    /// No Redis.
+    #[arg(long)]
+    no_redis: bool,
+    /// The name of this run; runs with other names and ports stand beside each other.
+    #[arg(long, default_value = "demo", value_name = "NAME")]
+    run: String,
+    /// Move every port up by this number.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    port_offset: u16,
+    /// Print only the path of the kubeconfig on standard output.
+    #[arg(long)]
+    print_kubeconfig: bool,
+}
+
+#[derive(Debug, Args)]
+struct ImageArgs {
+    /// The tag of both images.
+    #[arg(long, default_value = "dev")]
+    tag: String,
+    /// Where their names begin: the registry that they are meant for.
+    #[arg(long, default_value = "localhost")]
+    registry: String,
+    /// The folder for the archives; without it, `images` in cargo's target folder.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Give the images to the local stack's node.
+    #[arg(long)]
+    load: bool,
+}
+
+/// Runs the task that the command line names.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut steps = Steps::new();
+    let result = match cli.task {
+        Task::Stack(StackTask::Up(args)) => up(&args, &mut steps),
+        Task::Stack(StackTask::Down { run, wipe }) => down(&run, wipe, &mut steps),
+        Task::Stack(StackTask::Status) => show(),
+        Task::Image(args) => images(&args, &mut steps).map(drop),
+        Task::Down { wipe } => down_all(wipe, &mut steps),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn up(args: &UpArgs, steps: &mut Steps) -> Result<()> {
+    let options = StackOptions {
+        run_name: args.run.clone(),
+        node: if args.no_node || args.api_only {
+            NodeMode::Off
+        } else {
+            NodeMode::Auto
+        },
+        controllers: !args.api_only,
+        kafka: !args.no_kafka,
+        redis: !args.no_redis,
+        ports: Ports::offset(args.port_offset)?,
+    };
+    let stack = Stack::up(&options, steps)?;
+    eprint!("\n{}", steps.table());
+    if args.print_kubeconfig {
+        println!("{}", stack.kubeconfig.display());
+        return Ok(());
+    }
+    println!("\nexport KUBECONFIG={}", stack.kubeconfig.display());
+    println!("kubectl   {}", stack.kubectl.display());
+    if options.kafka {
+        println!("Kafka     {} (pods: {})", stack.kafka_host, stack.kafka_pods);
+    }
+    if options.redis {
+        println!("Redis     {} (pods: {})", stack.redis_host, stack.redis_pods);
+    }
+    println!("Stop it with: cargo xtask down");
+    Ok(())
+}
+
+fn down(run: &str, wipe: bool, steps: &mut Steps) -> Result<()> {
+    let was_there = steps.run(&format!("Stop run {run}"), |_| Stack::down(run, wipe))?;
+    if !was_there {
+        eprintln!("There is no run `{run}`.");
+    }
+    Ok(())
+}
+
+fn down_all(wipe: bool, steps: &mut Steps) -> Result<()> {
+    let paths = Paths::from_env()?;
+    let runs = Run::all(&paths)?;
+    let mut failed = None;
+    for run in &runs {
+        // One run that cannot be stopped must not keep the others up.
+        if let Err(error) = down(run.name(), wipe, steps) {
+            eprintln!("{error:#}");
+            failed = Some(error);
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error.context("not everything could be stopped"));
+    }
+    eprintln!("Everything is stopped; routes, network namespaces and kernel settings are as before.");
+    eprintln!(
+        "Kept: installed packages, and built servers in {} (remove the folder to free it).",
+        paths.cache().display()
+    );
+    Ok(())
+}
+
+fn show() -> Result<()> {
+    let runs = Run::all(&Paths::from_env()?)?;
+    if runs.is_empty() {
+        println!("Nothing runs. Start with: cargo xtask stack up");
+    }
+    for run in runs {
+        let stack = Stack::of(&run);
+        println!(
+            "run {}{}",
+            run.name(),
+            if stack.node { " (with a real node)" } else { "" }
+        );
+        println!("  KUBECONFIG={}", stack.kubeconfig.display());
+        print!("{}", status(&run));
+    }
+    Ok(())
+}
+
+/// Builds both images, and gives them to the node if asked to.
+fn images(args: &ImageArgs, steps: &mut Steps) -> Result<Vec<ImageInfo>> {
+    let binaries = steps.run("Build the release binaries", |_| release::build())?;
+    let out = match &args.out {
+        Some(dir) => dir.clone(),
+        None => release::target_dir()?.join("images"),
+    };
+    let mut built = Vec::new();
+    for (title, binary) in [
+        ("recommendation-operator", binaries.operator),
+        ("recommender", binaries.recommender),
+    ] {
+        let spec = ImageSpec {
+            name: format!("{}/{title}:{}", args.registry, args.tag),
+            binary,
+            entrypoint: format!("/{title}"),
+            labels: labels(title),
+            archive: out.join(format!("{title}.tar")),
+        };
+        let info = steps.run(&format!("Image {}", spec.name), |_| image::build(&spec))?;
+        println!("{}  {}  {}", info.name, info.digest, info.path.display());
+        if args.load {
+            steps
+                .run(&format!("Load {}", info.name), |_| node::import(&info.path))
+                .context("is the stack up? `cargo xtask stack up`")?;
+        }
+        built.push(info);
+    }
+    Ok(built)
+}
+
+fn labels(title: &str) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([
+        ("org.opencontainers.image.title".to_owned(), title.to_owned()),
+        (
+            "org.opencontainers.image.version".to_owned(),
+            env!("CARGO_PKG_VERSION").to_owned(),
+        ),
+        (
+            "org.opencontainers.image.licenses".to_owned(),
+            "Apache-2.0".to_owned(),
+        ),
+    ]);
+    // Outside a checkout (a source archive) there is no revision to name.
+    if let Ok(revision) = Cmd::new("git")
+        .dir(release::workspace())
+        .args(["rev-parse", "HEAD"])
+        .run()
+    {
+        labels.insert(
+            "org.opencontainers.image.revision".to_owned(),
+            revision.trim().to_owned(),
+        );
+    }
+    labels
+}

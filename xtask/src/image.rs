@@ -1,0 +1,375 @@
+//! Container images without a daemon: one layer, one static binary, a user that is not root. The archive is an
+//! OCI layout and a docker archive at once, so that `ctr images import`, `kind load image-archive`,
+//! `docker load` and `crane push` all take it. The same input gives the same bytes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tar::{Builder, EntryType, Header};
+
+/// The user and group that images run as: the `nonroot` of distroless images.
+pub const NON_ROOT: u32 = 65_532;
+
+/// What an image is made of.
+#[derive(Clone, Debug)]
+pub struct ImageSpec {
+    /// Its whole name with registry and tag (`localhost/recommender:dev`): a name without a registry would mean
+    /// Docker Hub to some tools and nothing to others.
+    pub name: String,
+    /// The static binary on this machine.
+    pub binary: PathBuf,
+    /// Where the binary lies in the image; also the entry point (`/recommender`).
+    pub entrypoint: String,
+    /// Labels (`org.opencontainers.image.title`, …).
+    pub labels: BTreeMap<String, String>,
+    /// The archive to write.
+    pub archive: PathBuf,
+}
+
+/// A written image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// The archive.
+    pub path: PathBuf,
+    /// The digest of its manifest: `sha256:…`.
+    pub digest: String,
+    /// Its whole name.
+    pub name: String,
+}
+
+/// One thing that is addressed by the hash of its content.
+struct Blob {
+    hex: String,
+    bytes: Vec<u8>,
+}
+
+impl Blob {
+    fn new(bytes: Vec<u8>) -> Self {
+        let hex = Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Self { hex, bytes }
+    }
+
+    fn digest(&self) -> String {
+        format!("sha256:{}", self.hex)
+    }
+
+    fn path(&self) -> String {
+        format!("blobs/sha256/{}", self.hex)
+    }
+
+    fn descriptor(&self, media_type: &str) -> Value {
+        json!({ "mediaType": media_type, "digest": self.digest(), "size": self.bytes.len() })
+    }
+}
+
+/// Builds the image and writes its archive.
+///
+/// # Errors
+/// When the name lacks a registry or tag, the binary cannot be read, is not a static Linux program, or the archive cannot
+/// be written.
+pub fn build(spec: &ImageSpec) -> Result<ImageInfo> {
+    check_name(&spec.name)?;
+    let binary = fs::read(&spec.binary).with_context(|| format!("reading {}", spec.binary.display()))?;
+    let architecture = architecture(&binary).with_context(|| format!("{}", spec.binary.display()))?;
+    let layer = Blob::new(layer(&spec.entrypoint, &binary)?);
+    let config = Blob::new(to_json(&config(spec, architecture, &layer.digest()))?);
+    let manifest = Blob::new(to_json(&json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": config.descriptor("application/vnd.oci.image.config.v1+json"),
+        "layers": [layer.descriptor("application/vnd.oci.image.layer.v1.tar")],
+    }))?);
+    let mut entry = manifest.descriptor("application/vnd.oci.image.manifest.v1+json");
+    let tag = spec.name.rsplit(':').next().unwrap_or_default();
+    entry["platform"] = json!({ "architecture": architecture, "os": "linux" });
+    entry["annotations"] =
+        json!({ "io.containerd.image.name": spec.name, "org.opencontainers.image.ref.name": tag });
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [entry],
+    });
+    let docker = json!([{ "Config": config.path(), "RepoTags": [spec.name], "Layers": [layer.path()] }]);
+    let mut files = BTreeMap::from([
+        ("index.json".to_owned(), to_json(&index)?),
+        ("manifest.json".to_owned(), to_json(&docker)?),
+        (
+            "oci-layout".to_owned(),
+            to_json(&json!({ "imageLayoutVersion": "1.0.0" }))?,
+        ),
+    ]);
+    let digest = manifest.digest();
+    for blob in [layer, config, manifest] {
+        files.insert(blob.path(), blob.bytes);
+    }
+    write_archive(&spec.archive, &files).with_context(|| format!("writing {}", spec.archive.display()))?;
+    Ok(ImageInfo {
+        path: spec.archive.clone(),
+        digest,
+        name: spec.name.clone(),
+    })
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let registry = name.split_once('/').map_or("", |(registry, _)| registry);
+    let tagged = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    ensure!(
+        (registry == "localhost" || registry.contains(['.', ':'])) && tagged,
+        "image name `{name}` needs a registry and a tag, as in `localhost/recommender:dev`"
+    );
+    Ok(())
+}
+
+/// What the ELF header says of a program: Go's name of its architecture.
+fn architecture(binary: &[u8]) -> Result<&'static str> {
+    ensure!(
+        binary.starts_with(b"\x7fELF") && binary.len() > 20,
+        "is not a Linux program"
+    );
+    ensure!(
+        !wants_a_loader(binary),
+        "is not static: it names a dynamic loader, which the image does not have"
+    );
+    match u16::from_le_bytes([binary[18], binary[19]]) {
+        0x3e => Ok("amd64"),
+        0xb7 => Ok("arm64"),
+        other => anyhow::bail!("is for a machine ({other:#x}) that is neither amd64 nor arm64"),
+    }
+}
+
+/// Whether the program headers of a 64-bit ELF file hold a `PT_INTERP`.
+fn wants_a_loader(binary: &[u8]) -> bool {
+    let number = |at: usize, size: usize| -> Option<usize> {
+        let mut bytes = [0; 8];
+        bytes[..size].copy_from_slice(binary.get(at..at + size)?);
+        usize::try_from(u64::from_le_bytes(bytes)).ok()
+    };
+    let find = || -> Option<bool> {
+        let (offset, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+        Some((0..count).any(|i| number(offset + i * size, 4) == Some(3)))
+    };
+    find().unwrap_or(false)
+}
+
+/// The file system of the image: the binary, the accounts that the kernel's ids stand for, and a `/tmp`. What a
+/// runtime mounts over (`/dev`, `/proc`, `/sys`, `/etc/hosts`) has its folder, for the root may be read-only.
+fn layer(entrypoint: &str, binary: &[u8]) -> Result<Vec<u8>> {
+    let passwd = format!("root:x:0:0:root:/:/none\nnonroot:x:{NON_ROOT}:{NON_ROOT}:nonroot:/tmp:/none\n");
+    let group = format!("root:x:0:\nnonroot:x:{NON_ROOT}:\n");
+    let mut tar = Builder::new(Vec::with_capacity(binary.len() + 16 * 1024));
+    for (dir, mode) in [
+        ("dev", 0o755),
+        ("etc", 0o755),
+        ("proc", 0o755),
+        ("sys", 0o755),
+        ("tmp", 0o1777),
+    ] {
+        append(&mut tar, &format!("{dir}/"), EntryType::Directory, mode, &[])?;
+    }
+    append(&mut tar, "etc/group", EntryType::Regular, 0o644, group.as_bytes())?;
+    append(
+        &mut tar,
+        "etc/passwd",
+        EntryType::Regular,
+        0o644,
+        passwd.as_bytes(),
+    )?;
+    let path = entrypoint.trim_start_matches('/');
+    for (end, _) in path.match_indices('/') {
+        append(&mut tar, &path[..=end], EntryType::Directory, 0o755, &[])?;
+    }
+    append(&mut tar, path, EntryType::Regular, 0o755, binary)?;
+    Ok(tar.into_inner()?)
+}
+
+fn config(spec: &ImageSpec, architecture: &str, diff_id: &str) -> Value {
+    // The epoch, not now: the same input gives the same image.
+    let created = "1970-01-01T00:00:00Z";
+    json!({
+        "architecture": architecture,
+        "os": "linux",
+        "created": created,
+        "config": {
+            "Entrypoint": [spec.entrypoint],
+            "User": format!("{NON_ROOT}:{NON_ROOT}"),
+            "Env": ["PATH=/"],
+            "WorkingDir": "/",
+            "Labels": spec.labels,
+        },
+        "rootfs": { "type": "layers", "diff_ids": [diff_id] },
+        "history": [{ "created": created, "created_by": "cargo xtask image" }],
+    })
+}
+
+fn to_json(value: &Value) -> Result<Vec<u8>> {
+    // serde_json keeps objects sorted, which makes these bytes, and so the digests, deterministic.
+    Ok(serde_json::to_vec(value)?)
+}
+
+fn append<W: Write>(
+    tar: &mut Builder<W>,
+    path: &str,
+    kind: EntryType,
+    mode: u32,
+    content: &[u8],
+) -> Result<()> {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(content.len() as u64);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    tar.append_data(&mut header, path, content)
+        .with_context(|| format!("adding {path}"))
+}
+
+fn write_archive(archive: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+    if let Some(parent) = archive.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let partial = archive.with_extension("partial");
+    let mut tar = Builder::new(BufWriter::new(File::create(&partial)?));
+    for (path, content) in files {
+        append(&mut tar, path, EntryType::Regular, 0o644, content)?;
+    }
+    tar.into_inner()?
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error)?
+        .sync_all()?;
+    fs::rename(&partial, archive)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program that says it is for x86-64 and has no program headers.
+    fn program() -> Vec<u8> {
+        let mut bytes = vec![0; 128];
+        bytes[..4].copy_from_slice(b"\x7fELF");
+        bytes[18] = 0x3e;
+        bytes
+    }
+
+    fn spec(dir: &Path, archive: &str) -> ImageSpec {
+        let binary = dir.join("program");
+        fs::write(&binary, program()).expect("writes");
+        ImageSpec {
+            name: "localhost/thing:1".to_owned(),
+            binary,
+            entrypoint: "/usr/bin/thing".to_owned(),
+            labels: BTreeMap::from([("org.opencontainers.image.title".to_owned(), "thing".to_owned())]),
+            archive: dir.join(archive),
+        }
+    }
+
+    fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+        let mut tar = tar::Archive::new(archive);
+        let mut files = BTreeMap::new();
+        for entry in tar.entries().expect("a tar") {
+            let mut entry = entry.expect("an entry");
+            let path = entry.path().expect("a path").to_string_lossy().into_owned();
+            let mut content = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut content).expect("reads");
+            files.insert(path, content);
+        }
+        files
+    }
+
+    #[test]
+    fn the_same_input_gives_the_same_bytes() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let one = build(&spec(dir.path(), "one.tar")).expect("builds");
+        let two = build(&spec(dir.path(), "two.tar")).expect("builds");
+        assert_eq!(one.digest, two.digest);
+        assert_eq!(
+            fs::read(one.path).expect("reads"),
+            fs::read(two.path).expect("reads")
+        );
+    }
+
+    #[test]
+    fn both_manifests_lead_to_the_one_layer_and_a_user_that_is_not_root() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let info = build(&spec(dir.path(), "image.tar")).expect("builds");
+        let files = files(&fs::read(info.path).expect("reads"));
+        let parse = |path: &str| -> Value { serde_json::from_slice(&files[path]).expect("JSON") };
+        let docker = parse("manifest.json");
+        let index = parse("index.json");
+        assert_eq!(index["manifests"][0]["digest"], info.digest);
+        let manifest = parse(&format!("blobs/{}", info.digest.replace(':', "/")));
+        let layer = manifest["layers"][0]["digest"]
+            .as_str()
+            .expect("a digest")
+            .replace(':', "/");
+        assert_eq!(docker[0]["Layers"], json!([format!("blobs/{layer}")]));
+        assert_eq!(docker[0]["RepoTags"], json!(["localhost/thing:1"]));
+        let config = parse(docker[0]["Config"].as_str().expect("a path"));
+        assert_eq!(config["config"]["User"], "65532:65532");
+        assert_eq!(
+            config["config"]["Labels"]["org.opencontainers.image.title"],
+            "thing"
+        );
+        assert_eq!(config["architecture"], "amd64");
+    }
+
+    #[test]
+    fn the_layer_holds_the_program_and_little_else() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let info = build(&spec(dir.path(), "image.tar")).expect("builds");
+        let files_of_image = files(&fs::read(info.path).expect("reads"));
+        let docker: Value = serde_json::from_slice(&files_of_image["manifest.json"]).expect("JSON");
+        let layer = files(&files_of_image[docker[0]["Layers"][0].as_str().expect("a path")]);
+        let names: Vec<&str> = layer.keys().map(String::as_str).collect();
+        let expected = [
+            "dev/",
+            "etc/",
+            "etc/group",
+            "etc/passwd",
+            "proc/",
+            "sys/",
+            "tmp/",
+            "usr/",
+            "usr/bin/",
+            "usr/bin/thing",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_name_without_registry_or_tag_is_refused() {
+        for name in [
+            "recommender",
+            "recommender:1",
+            "library/recommender:1",
+            "localhost/recommender",
+        ] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+        for name in ["localhost/recommender:1", "localhost:5000/a:1", "ghcr.io/a/b:1"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_needs_a_loader_is_refused() {
+        let mut dynamic = program();
+        dynamic[32] = 64; // program headers begin at byte 64,
+        dynamic[54] = 56; // are 56 bytes long,
+        dynamic[56] = 1; // and there is one:
+        dynamic[64] = 3; // PT_INTERP
+        let error = architecture(&dynamic).expect_err("dynamic");
+        assert!(error.to_string().contains("not static"), "{error}");
+        assert!(architecture(b"#!/bin/sh").is_err());
+    }
+}

@@ -1,0 +1,134 @@
+//! The shipped binaries: one release build, shared by the image, the demo and the tests.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::command::{Cmd, find};
+
+/// A cold release build is about 8 minutes of two cores.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// The shipped binaries.
+#[derive(Clone, Debug)]
+pub struct Binaries {
+    /// The controller.
+    pub operator: PathBuf,
+    /// The service.
+    pub recommender: PathBuf,
+}
+
+/// The target that shipped binaries are built for: static on Linux, whatever the machine is elsewhere.
+#[must_use]
+pub fn target() -> Option<&'static str> {
+    match (std::env::consts::OS, std::env::consts::ARCH) {
+        ("linux", "x86_64") => Some("x86_64-unknown-linux-musl"),
+        ("linux", "aarch64") => Some("aarch64-unknown-linux-musl"),
+        _ => None,
+    }
+}
+
+/// The C compiler for [`target`], as Debian's `musl-tools` calls it.
+#[must_use]
+pub fn c_compiler() -> Option<&'static str> {
+    match target()? {
+        "aarch64-unknown-linux-musl" => Some("aarch64-linux-musl-gcc"),
+        _ => Some("x86_64-linux-musl-gcc"),
+    }
+}
+
+/// Builds both binaries; cargo shows its own progress.
+///
+/// # Errors
+/// When the C compiler or the Rust target is missing, or the build fails.
+pub fn build() -> Result<Binaries> {
+    let mut cargo = Cmd::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .dir(workspace())
+        .args([
+            "build",
+            "--release",
+            "-p",
+            "recommendation-operator",
+            "-p",
+            "recommender",
+        ])
+        .args(["--message-format", "json-render-diagnostics"])
+        .timeout(BUILD_TIMEOUT);
+    if let (Some(target), Some(compiler)) = (target(), c_compiler()) {
+        ensure!(
+            find(compiler).is_some(),
+            "{compiler} is needed for static binaries: `apt-get install musl-tools`"
+        );
+        let variable = |triple: &str| format!("CC_{}", triple.replace('-', "_"));
+        // Build scripts run on this machine, with its own compiler. musl's is for compiling only: as a linker it would
+        // make binaries that want musl's loader.
+        cargo = cargo
+            .args(["--target", target])
+            .env(&variable(target), compiler)
+            .env("HOST_CC", "gcc")
+            .env(&variable(&target.replace("musl", "gnu")), "gcc");
+    }
+    let (mut operator, mut recommender) = (None, None);
+    cargo.stdout_lines(|line| match executable(line) {
+        Some((name, path)) if name == "recommendation-operator" => operator = Some(path),
+        Some((name, path)) if name == "recommender" => recommender = Some(path),
+        _ => {}
+    })?;
+    let built =
+        |name: &str, path: Option<PathBuf>| path.with_context(|| format!("cargo built no binary `{name}`"));
+    Ok(Binaries {
+        operator: built("recommendation-operator", operator)?,
+        recommender: built("recommender", recommender)?,
+    })
+}
+
+/// The binary that one of cargo's messages speaks of.
+fn executable(message: &str) -> Option<(String, PathBuf)> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let name = message["target"]["name"].as_str()?.to_owned();
+    Some((name, PathBuf::from(message["executable"].as_str()?)))
+}
+
+/// The folder of the workspace.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the package lies in a folder of the workspace")
+}
+
+/// The folder that cargo builds into.
+///
+/// # Errors
+/// When cargo cannot say.
+pub fn target_dir() -> Result<PathBuf> {
+    let metadata = Cmd::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .dir(workspace())
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .run()?;
+    let metadata: Value = serde_json::from_str(&metadata).context("reading cargo's metadata")?;
+    match metadata["target_directory"].as_str() {
+        Some(dir) => Ok(PathBuf::from(dir)),
+        None => bail!("cargo's metadata names no target directory"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_messages_about_binaries_name_one() {
+        let binary =
+            r#"{"reason":"compiler-artifact","target":{"name":"recommender"},"executable":"/t/recommender"}"#;
+        assert_eq!(
+            executable(binary),
+            Some(("recommender".to_owned(), PathBuf::from("/t/recommender")))
+        );
+        let library = r#"{"reason":"compiler-artifact","target":{"name":"serde"},"executable":null}"#;
+        assert_eq!(executable(library), None);
+        assert_eq!(executable("   Compiling"), None);
+    }
+}
