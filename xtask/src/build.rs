@@ -266,7 +266,11 @@ fn go_build(
     Ok(())
 }
 
-fn check_go() -> Result<()> {
+/// Whether there is a Go that can build the module files.
+///
+/// # Errors
+/// When there is none, in words for the user: it is in no Debian release that is new enough.
+pub fn check_go() -> Result<()> {
     ensure!(
         find("go").is_some(),
         "Go is needed to build Kubernetes: install Go 1.{GO_MINOR} or newer from https://go.dev/dl/"

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use xtask::command::Cmd;
 use xtask::image::{self, ImageInfo, ImageSpec};
+use xtask::machine::{self, Consent, Wanted};
 use xtask::paths::Paths;
 use xtask::progress::Steps;
 use xtask::release;
@@ -70,7 +71,7 @@ enum StackTask {
 Examples:
   cargo xtask stack up
   cargo xtask stack up --api-only --no-kafka --no-redis --run api --port-offset 100
-  KUBECONFIG=$(cargo xtask stack up --print-kubeconfig) kubectl get nodes")]
+  KUBECONFIG=$(cargo xtask stack up --yes --print-kubeconfig) kubectl get nodes")]
 struct UpArgs {
     /// No real node, even where one is possible.
     #[arg(long)]
@@ -90,6 +91,9 @@ struct UpArgs {
     /// Move every port up by this number.
     #[arg(long, default_value_t = 0, value_name = "N")]
     port_offset: u16,
+    /// Do not ask before something is installed or changed on this machine (as with CI=true).
+    #[arg(long, short)]
+    yes: bool,
     /// Print only the path of the kubeconfig on standard output.
     #[arg(long)]
     print_kubeconfig: bool,
@@ -109,6 +113,9 @@ struct ImageArgs {
     /// Give the images to the local stack's node.
     #[arg(long)]
     load: bool,
+    /// Do not ask before something is installed on this machine (as with CI=true).
+    #[arg(long, short)]
+    yes: bool,
 }
 
 /// Runs the task that the command line names.
@@ -144,6 +151,11 @@ fn up(args: &UpArgs, steps: &mut Steps) -> Result<()> {
         redis: !args.no_redis,
         ports: Ports::offset(args.port_offset)?,
     };
+    let wanted = Wanted {
+        stack: Some(options.clone()),
+        release: false,
+    };
+    machine::prepare_for(&wanted, Consent::from_flag(args.yes), steps)?;
     let stack = Stack::up(&options, steps)?;
     eprint!("\n{}", steps.table());
     if args.print_kubeconfig {
@@ -212,6 +224,14 @@ fn show() -> Result<()> {
 
 /// Builds both images, and gives them to the node if asked to.
 fn images(args: &ImageArgs, steps: &mut Steps) -> Result<Vec<ImageInfo>> {
+    machine::prepare_for(
+        &Wanted {
+            stack: None,
+            release: true,
+        },
+        Consent::from_flag(args.yes),
+        steps,
+    )?;
     let binaries = steps.run("Build the release binaries", |_| release::build())?;
     let out = match &args.out {
         Some(dir) => dir.clone(),

@@ -85,6 +85,13 @@ impl Cmd {
         self
     }
 
+    /// Gives the program a file as its standard input.
+    #[must_use]
+    pub fn stdin(mut self, file: std::fs::File) -> Self {
+        self.command.stdin(file);
+        self
+    }
+
     /// Lets the program write to this process's standard error (cargo's and apt's own progress).
     #[must_use]
     pub fn stderr_inherited(mut self) -> Self {

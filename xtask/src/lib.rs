@@ -4,6 +4,7 @@
 pub mod build;
 pub mod command;
 pub mod image;
+pub mod machine;
 pub mod paths;
 pub mod progress;
 pub mod release;

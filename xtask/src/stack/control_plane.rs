@@ -189,6 +189,8 @@ fn controller_manager(run: &Run) -> Daemon {
         format!("--cluster-signing-key-file={}", pki("ca.key")),
         format!("--requestheader-client-ca-file={}", pki("front-proxy-ca.crt")),
         "--use-service-account-credentials=true".to_owned(),
+        // Its default, /usr/libexec/kubernetes, is made when it is not there.
+        format!("--flex-volume-plugin-dir={}", run.path("volumeplugins")),
         "--allocate-node-cidrs=true".to_owned(),
         format!("--cluster-cidr={}", network::PODS),
         format!("--service-cluster-ip-range={}", network::SERVICES),

@@ -107,11 +107,22 @@ pub fn start(run: &Run, progress: &Progress) -> Result<()> {
     progress.message("containerd");
     start_containerd(run, &processes)?;
     import(&run.paths().pause_dir().join("pause.tar"))?;
+    let last_report = condition(run, "lastHeartbeatTime");
     progress.message("kubelet and kube-proxy");
-    processes.start(&kubelet(run))?;
+    // Until the new kubelet has reported, Kubernetes shows what the one before it said last.
+    let stale = if processes.start(&kubelet(run))? {
+        Some(last_report)
+    } else {
+        None
+    };
     processes.start(&kube_proxy(run))?;
     progress.message("waiting for Ready");
-    processes.wait_ready(KUBELET, READY, || is_ready(run))?;
+    processes.wait_ready(KUBELET, READY, || {
+        condition(run, "status").as_deref() == Some("True")
+            && stale
+                .as_ref()
+                .is_none_or(|last_report| condition(run, "lastHeartbeatTime") != *last_report)
+    })?;
     // A proxy that died would leave a node that is Ready and Services that lead nowhere.
     processes.wait_ready(KUBE_PROXY, READY, || {
         Cmd::new("nsenter")
@@ -175,12 +186,13 @@ pub(super) fn ctr() -> Cmd {
         .args(["--namespace", "k8s.io"])
 }
 
-fn is_ready(run: &Run) -> bool {
-    let jsonpath = r#"-o=jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
+/// A field of the node's Ready condition; `None` while there is no such node.
+fn condition(run: &Run, field: &str) -> Option<String> {
+    let jsonpath = format!(r#"-o=jsonpath={{.status.conditions[?(@.type=="Ready")].{field}}}"#);
     control_plane::kubectl(run)
-        .args(["get", "node", NODE_NAME, jsonpath])
+        .args(["get", "node", NODE_NAME, &jsonpath])
         .run()
-        .is_ok_and(|ready| ready == "True")
+        .ok()
 }
 
 fn kubelet(run: &Run) -> Daemon {

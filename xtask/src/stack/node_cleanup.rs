@@ -131,6 +131,7 @@ pub(super) fn down(run: &Run) -> Result<()> {
             .context("removing a pod's namespace")?;
     }
     remove_all(&run.dir().join("node/ipam"))?;
+    remove_cni_results(Path::new("/var/lib/cni/results"));
     network::down()?;
     for group in groups(CGROUP) {
         remove_group(&group)?;
@@ -147,10 +148,7 @@ pub(super) fn down(run: &Run) -> Result<()> {
     if !before.netns_mounted && mounts().iter().any(|mount| mount == Path::new("/run/netns")) {
         let last = fs::read_dir("/run/netns").is_ok_and(|mut entries| entries.next().is_none());
         if last {
-            Cmd::new("umount")
-                .arg("/run/netns")
-                .run()
-                .context("unmounting /run/netns")?;
+            detach(Path::new("/run/netns"))?;
         }
     }
     remove_all(&runtime_dir())?;
@@ -235,13 +233,37 @@ fn unmount(folders: &[PathBuf]) -> Result<()> {
         .rev()
         .filter(|mount| folders.iter().any(|folder| mount.starts_with(folder)))
     {
-        Cmd::new("umount")
-            .arg("-l")
-            .arg(mount)
-            .run()
-            .context("unmounting what a pod used")?;
+        detach(mount)?;
     }
     Ok(())
+}
+
+/// Unmounts by the system call: the `umount` command leaves a folder of its own in `/run`.
+#[cfg(target_os = "linux")]
+fn detach(mount: &Path) -> Result<()> {
+    use rustix::mount::{UnmountFlags, unmount};
+    unmount(mount, UnmountFlags::DETACH).with_context(|| format!("unmounting {}", mount.display()))
+}
+
+/// Elsewhere there is no node, and so nothing mounted for one.
+#[cfg(not(target_os = "linux"))]
+fn detach(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+/// Removes what CNI remembers of our pods: theirs are the names that begin with our network's.
+fn remove_cni_results(results: &Path) {
+    for entry in fs::read_dir(results).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(container) = name
+            .strip_prefix("recstack-")
+            .and_then(|rest| rest.strip_suffix("-eth0"))
+        else {
+            continue;
+        };
+        fs::remove_file(results.join(format!("cni-loopback-{container}-lo"))).ok();
+        fs::remove_file(entry.path()).ok();
+    }
 }
 
 /// Namespaces of pods, by the names that containerd gives them.
@@ -364,6 +386,27 @@ mod tests {
         assert!(!is_our_shim(theirs, socket));
         assert!(!is_our_shim(editor, socket));
         assert!(!is_our_shim(b"", socket));
+    }
+
+    #[test]
+    fn what_cni_remembers_of_other_pods_stays() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        for name in [
+            "recstack-a1-eth0",
+            "cni-loopback-a1-lo",
+            "cni-loopback-b2-lo",
+            "other-b2-eth0",
+        ] {
+            fs::write(dir.path().join(name), "{}").expect("writes");
+        }
+        remove_cni_results(dir.path());
+        let mut left: Vec<_> = fs::read_dir(dir.path())
+            .expect("reads")
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["cni-loopback-b2-lo", "other-b2-eth0"]);
     }
 
     #[test]

@@ -88,7 +88,9 @@ pub(super) fn kubelet(run: &Run) -> String {
         "cgroupRoot": format!("/{CGROUP}"),
         "failCgroupV1": false,
         "failSwapOn": false,
-        // No DNS server runs: names are not resolved in pods, and asking fails at once instead of timing out.
+        // No DNS server runs. Nobody listens on a pod's loopback, so that asking fails at once instead of timing out;
+        // with no address at all, every pod would get a warning event.
+        "clusterDNS": ["127.0.0.1"],
         "clusterDomain": "cluster.local",
         "resolvConf": run.path("node/resolv.conf"),
         "podLogsDir": run.path("node/podlogs"),
