@@ -5,20 +5,22 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use xtask::command::Cmd;
 use xtask::image::{self, ImageInfo, ImageSpec};
 use xtask::machine::{self, Consent, Wanted};
 use xtask::paths::Paths;
 use xtask::progress::Steps;
 use xtask::release;
+use xtask::stack::process::Signal;
 use xtask::stack::run::{Ports, Run};
-use xtask::stack::{NodeMode, Stack, StackOptions, node, status};
+use xtask::stack::{NodeMode, Stack, StackOptions, kafka, node, redis, status};
 
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask stack up               Kubernetes with a real node (as root on Linux), Kafka and Redis
   cargo xtask stack up --no-node     the same without a node: no root needed
+  cargo xtask stack stop kafka       an outage of Kafka; `stack start kafka` ends it
   cargo xtask stack status           what runs, and where its logs are
   cargo xtask image --load           build both container images and give them to the node
   cargo xtask down                   stop everything and put back what was changed on this machine
@@ -64,6 +66,32 @@ enum StackTask {
     },
     /// Show what runs, and where its logs are.
     Status,
+    /// Stop one server alone, to see what the rest makes of it.
+    Stop {
+        /// The server.
+        part: Part,
+        /// Kill it, as a crash would, instead of asking it to end.
+        #[arg(long)]
+        kill: bool,
+        /// The run that it belongs to.
+        #[arg(long, default_value = "demo", value_name = "NAME")]
+        run: String,
+    },
+    /// Start a server that was stopped alone.
+    Start {
+        /// The server.
+        part: Part,
+        /// The run that it belongs to.
+        #[arg(long, default_value = "demo", value_name = "NAME")]
+        run: String,
+    },
+}
+
+/// A server that can be stopped and started alone.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Part {
+    Kafka,
+    Redis,
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +154,8 @@ pub fn main() -> ExitCode {
         Task::Stack(StackTask::Up(args)) => up(&args, &mut steps),
         Task::Stack(StackTask::Down { run, wipe }) => down(&run, wipe, &mut steps),
         Task::Stack(StackTask::Status) => show(),
+        Task::Stack(StackTask::Stop { part, kill, run }) => stop_part(part, kill, &run),
+        Task::Stack(StackTask::Start { part, run }) => start_part(part, &run, &mut steps),
         Task::Image(args) => images(&args, &mut steps).map(drop),
         Task::Down { wipe } => down_all(wipe, &mut steps),
     };
@@ -156,7 +186,10 @@ fn up(args: &UpArgs, steps: &mut Steps) -> Result<()> {
         release: false,
     };
     machine::prepare_for(&wanted, Consent::from_flag(args.yes), steps)?;
-    let stack = Stack::up(&options, steps)?;
+    let stack = Stack::up(&options, steps).context(
+        "the stack is not up; what did start runs on, so that its logs can be read: `cargo xtask stack status` names them, \
+         `cargo xtask down` stops it",
+    )?;
     eprint!("\n{}", steps.table());
     if args.print_kubeconfig {
         println!("{}", stack.kubeconfig.display());
@@ -220,6 +253,30 @@ fn show() -> Result<()> {
         print!("{}", status(&run));
     }
     Ok(())
+}
+
+fn stop_part(part: Part, kill: bool, name: &str) -> Result<()> {
+    let run = existing(name)?;
+    let signal = if kill { Signal::KILL } else { Signal::TERM };
+    let ran = match part {
+        Part::Kafka => kafka::stop(&run, signal),
+        Part::Redis => redis::stop(&run, signal),
+    }?;
+    eprintln!("{}", if ran { "stopped" } else { "it did not run" });
+    Ok(())
+}
+
+fn start_part(part: Part, name: &str, steps: &mut Steps) -> Result<()> {
+    let run = existing(name)?;
+    match part {
+        Part::Kafka => steps.run("Kafka", |_| kafka::start(&run)),
+        Part::Redis => steps.run("Redis", |_| redis::start(&run)),
+    }
+}
+
+fn existing(name: &str) -> Result<Run> {
+    Run::open(&Paths::from_env()?, name)?
+        .with_context(|| format!("there is no run `{name}`: `cargo xtask stack up`"))
 }
 
 /// Builds both images, and gives them to the node if asked to.

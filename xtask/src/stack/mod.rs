@@ -4,6 +4,8 @@
 pub mod certs;
 pub mod control_plane;
 pub mod kafka;
+pub mod kafka_tools;
+mod machine_before;
 pub mod network;
 pub mod node;
 mod node_cleanup;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::certs::{KUBELET as KUBELET_USER, NODE_NAME};
 use super::process::{Daemon, Processes};
 use super::run::Run;
-use super::{control_plane, network, node_cleanup, node_config};
+use super::{control_plane, machine_before, network, node_cleanup, node_config};
 use crate::command::{Cmd, find};
 use crate::paths::Paths;
 use crate::progress::Progress;
@@ -89,7 +89,7 @@ pub fn owner(paths: &Paths) -> Result<Option<String>> {
 /// # Errors
 /// When the network cannot be made, or the memory not be written.
 pub fn prepare(run: &Run) -> Result<()> {
-    node_cleanup::remember(run)?;
+    machine_before::remember(run)?;
     network::up()?;
     fs::create_dir_all(runtime_dir()).context("making the node's runtime folder")?;
     cgroup(Path::new("/sys/fs/cgroup"))

@@ -1,116 +1,28 @@
-//! What a node changes on the machine: remembered before the first change, put back when it goes.
+//! Stopping a node: its containers, mounts, network and control groups, then the machine as it was.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::{Deserialize, Serialize};
 
+use super::machine_before::{self, Before};
 use super::network;
-use super::node::{CGROUP, CONTAINERD, KUBE_PROXY, KUBELET, ctr, runtime_dir, socket};
+use super::node::{self, CGROUP, CONTAINERD, KUBE_PROXY, KUBELET, ctr, runtime_dir, socket};
 use super::run::Run;
 use crate::command::Cmd;
-use crate::paths::{remove_all, write};
-
-/// Kernel settings that the kubelet changes for the whole machine.
-pub(crate) const KERNEL_SETTINGS: [&str; 6] = [
-    "vm.overcommit_memory",
-    "vm.panic_on_oom",
-    "kernel.panic",
-    "kernel.panic_on_oops",
-    "kernel.keys.root_maxkeys",
-    "kernel.keys.root_maxbytes",
-];
-
-/// Folders with fixed names that iproute2, containerd, CNI and the kubelet make where there are none.
-const FIXED_FOLDERS: [&str; 8] = [
-    "/run/netns",
-    "/run/containerd",
-    "/run/recommendation-stack",
-    "/var/lib/kubelet",
-    "/var/lib/cni",
-    "/var/log/containers",
-    "/var/log/pods",
-    "/usr/libexec/kubernetes",
-];
-
-/// How the machine was.
-#[derive(Debug, Serialize, Deserialize)]
-struct Before {
-    /// The boot that this is about: after another one, kernel settings are new.
-    boot: String,
-    kernel_settings: BTreeMap<String, String>,
-    /// Those of [`FIXED_FOLDERS`] that did not exist.
-    absent: Vec<PathBuf>,
-    /// Whether `/run/netns` was a mount: iproute2 makes it one.
-    netns_mounted: bool,
-    /// Namespaces of pods of another container runtime.
-    pod_namespaces: Vec<String>,
-    /// Control groups of containerd's that existed: one of another containerd is not ours to remove.
-    containerd_groups: Vec<PathBuf>,
-    /// The controllers that the top control group of version 2 handed on.
-    handed_on: Option<String>,
-}
-
-fn memory(run: &Run) -> PathBuf {
-    run.dir().join("machine-before.json")
-}
-
-fn setting_file(name: &str) -> PathBuf {
-    Path::new("/proc/sys").join(name.replace('.', "/"))
-}
-
-fn boot() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
-}
-
-/// Writes down how the machine is, unless that was done in this boot already.
-pub(super) fn remember(run: &Run) -> Result<()> {
-    if recall(run)?.is_some_and(|before| before.boot == boot()) {
-        return Ok(());
-    }
-    let kernel_settings = KERNEL_SETTINGS
-        .iter()
-        .filter_map(|name| {
-            Some((
-                (*name).to_owned(),
-                fs::read_to_string(setting_file(name)).ok()?.trim().to_owned(),
-            ))
-        })
-        .collect();
-    let before = Before {
-        boot: boot(),
-        kernel_settings,
-        absent: FIXED_FOLDERS
-            .iter()
-            .map(PathBuf::from)
-            .filter(|path| !path.exists())
-            .collect(),
-        netns_mounted: mounts().iter().any(|mount| mount == Path::new("/run/netns")),
-        pod_namespaces: pod_namespaces(),
-        containerd_groups: groups("k8s.io"),
-        handed_on: fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control").ok(),
-    };
-    write(&memory(run), &serde_json::to_string_pretty(&before)?)
-}
-
-fn recall(run: &Run) -> Result<Option<Before>> {
-    match fs::read_to_string(memory(run)) {
-        Ok(text) => Ok(Some(
-            serde_json::from_str(&text).context("the memory of how the machine was is damaged")?,
-        )),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).context("reading how the machine was"),
-    }
-}
+use crate::paths::remove_all;
 
 /// Stops the node and puts everything back. A run that never had a node is left alone.
 pub(super) fn down(run: &Run) -> Result<()> {
-    let Some(before) = recall(run)? else { return Ok(()) };
+    let Some(before) = Before::recall(run)? else {
+        return Ok(());
+    };
+    if node::owner(run.paths())?.is_some_and(|owner| owner != run.name()) {
+        // This run's node ended with the machine, and another run has one now: it will put things back.
+        return machine_before::forget(run);
+    }
     let processes = run.processes();
     processes.stop(KUBELET, Signal::TERM)?;
     processes.stop(KUBE_PROXY, Signal::TERM)?;
@@ -142,9 +54,7 @@ pub(super) fn down(run: &Run) -> Result<()> {
     {
         remove_group(&group)?;
     }
-    if before.boot == boot() {
-        restore_kernel(&before)?;
-    }
+    before.restore_kernel()?;
     if !before.netns_mounted && mounts().iter().any(|mount| mount == Path::new("/run/netns")) {
         let last = fs::read_dir("/run/netns").is_ok_and(|mut entries| entries.next().is_none());
         if last {
@@ -152,10 +62,8 @@ pub(super) fn down(run: &Run) -> Result<()> {
         }
     }
     remove_all(&runtime_dir())?;
-    for folder in &before.absent {
-        prune(folder);
-    }
-    fs::remove_file(memory(run)).context("forgetting how the machine was")
+    before.prune_folders();
+    machine_before::forget(run)
 }
 
 /// Kills and removes every container in our containerd. What it does not manage, the steps after it do.
@@ -217,12 +125,14 @@ fn is_our_shim(command_line: &[u8], socket: &Path) -> bool {
         && words.iter().any(|word| Path::new(word) == socket)
 }
 
-fn mounts() -> Vec<PathBuf> {
+/// Where something is mounted, in the order of mounting.
+pub(super) fn mounts() -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     table
         .lines()
         .filter_map(|line| line.split(' ').nth(1))
-        .map(PathBuf::from)
+        // The kernel writes a blank as its octal code.
+        .map(|path| PathBuf::from(path.replace("\\040", " ")))
         .collect()
 }
 
@@ -267,7 +177,7 @@ fn remove_cni_results(results: &Path) {
 }
 
 /// Namespaces of pods, by the names that containerd gives them.
-fn pod_namespaces() -> Vec<String> {
+pub(super) fn pod_namespaces() -> Vec<String> {
     let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| entry.file_name().into_string().ok())
@@ -276,7 +186,7 @@ fn pod_namespaces() -> Vec<String> {
 }
 
 /// The control groups of this name, at the top of every hierarchy.
-fn groups(name: &str) -> Vec<PathBuf> {
+pub(super) fn groups(name: &str) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(root)
         .into_iter()
@@ -310,70 +220,9 @@ fn remove_group(group: &Path) -> Result<()> {
     last.with_context(|| format!("removing the control group {}", group.display()))
 }
 
-fn restore_kernel(before: &Before) -> Result<()> {
-    let mut refused = Vec::new();
-    for (name, value) in &before.kernel_settings {
-        let file = setting_file(name);
-        let now = fs::read_to_string(&file).unwrap_or_default();
-        if now.trim() != value
-            && let Err(error) = fs::write(&file, value)
-        {
-            refused.push(format!("{name}={value}: {error}"));
-        }
-    }
-    if let (Some(old), Ok(now)) = (
-        &before.handed_on,
-        fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control"),
-    ) {
-        let old: Vec<&str> = old.split_ascii_whitespace().collect();
-        for controller in now.split_ascii_whitespace().filter(|name| !old.contains(name)) {
-            // Refused when a group made since uses it: then it is no longer only ours.
-            fs::write("/sys/fs/cgroup/cgroup.subtree_control", format!("-{controller}")).ok();
-        }
-    }
-    if refused.is_empty() {
-        return Ok(());
-    }
-    Err(anyhow!(
-        "kernel settings could not be put back: {}",
-        refused.join(", ")
-    ))
-}
-
-/// Removes a folder that did not exist before, as far as it holds nothing of worth: empty folders, sockets, pipes,
-/// links, and the kubelet's checkpoints. A file of anybody else keeps its folders.
-fn prune(path: &Path) {
-    let Ok(kind) = path.symlink_metadata().map(|metadata| metadata.file_type()) else {
-        return;
-    };
-    let name = path.file_name().unwrap_or_default();
-    if kind.is_dir() {
-        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-            prune(&entry.path());
-        }
-        fs::remove_dir(path).ok();
-    } else if kind.is_socket() || kind.is_fifo() || kind.is_symlink() || name == "kubelet_internal_checkpoint"
-    {
-        fs::remove_file(path).ok();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_folder_with_somebody_elses_file_is_kept() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let made = dir.path().join("made");
-        fs::create_dir_all(made.join("empty/deeper")).expect("makes");
-        prune(&made);
-        assert!(!made.exists());
-        fs::create_dir_all(made.join("empty")).expect("makes");
-        fs::write(made.join("theirs"), "x").expect("writes");
-        prune(&made);
-        assert!(made.join("theirs").exists() && !made.join("empty").exists());
-    }
 
     #[test]
     fn only_shims_of_our_own_socket_are_ours() {
@@ -407,13 +256,5 @@ mod tests {
             .collect();
         left.sort();
         assert_eq!(left, ["cni-loopback-b2-lo", "other-b2-eth0"]);
-    }
-
-    #[test]
-    fn a_kernel_setting_is_a_file_below_proc_sys() {
-        assert_eq!(
-            setting_file("kernel.keys.root_maxkeys"),
-            Path::new("/proc/sys/kernel/keys/root_maxkeys")
-        );
     }
 }

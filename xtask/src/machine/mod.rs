@@ -1,12 +1,14 @@
 //! What a task installs or changes on this machine: found out, shown, asked about, done.
 
-use std::fs;
+mod packages;
+
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use self::packages::Need;
 use crate::build;
 use crate::command::{Cmd, find};
 use crate::paths::Paths;
@@ -48,84 +50,6 @@ impl Consent {
     }
 }
 
-/// A Debian package, and how to tell that what it brings is there, whoever brought it.
-struct Package {
-    name: &'static str,
-    sign: Sign,
-    needed: Need,
-}
-
-enum Sign {
-    Program(&'static str),
-    /// One of these files.
-    File(&'static [&'static str]),
-}
-
-/// Which part of [`Wanted`] needs a package.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Need {
-    Stack,
-    Node,
-    Kafka,
-    KafkaFetch,
-    Redis,
-    Release,
-}
-
-const PACKAGES: [Package; 18] = [
-    Package::new("openssl", Sign::Program("openssl"), Need::Stack),
-    Package::new("containerd", Sign::Program("containerd"), Need::Node),
-    Package::new("runc", Sign::Program("runc"), Need::Node),
-    Package::new(
-        "containernetworking-plugins",
-        Sign::File(&[
-            "/usr/lib/cni/bridge",
-            "/opt/cni/bin/bridge",
-            "/usr/libexec/cni/bridge",
-        ]),
-        Need::Node,
-    ),
-    Package::new("iptables", Sign::Program("iptables"), Need::Node),
-    Package::new("nftables", Sign::Program("nft"), Need::Node),
-    Package::new("conntrack", Sign::Program("conntrack"), Need::Node),
-    Package::new("iproute2", Sign::Program("ip"), Need::Node),
-    Package::new("procps", Sign::Program("sysctl"), Need::Node),
-    Package::new("gcc", Sign::Program("gcc"), Need::Node),
-    Package::new(
-        "libc6-dev",
-        Sign::File(&[
-            "/usr/lib/x86_64-linux-gnu/libc.a",
-            "/usr/lib/aarch64-linux-gnu/libc.a",
-            "/usr/lib64/libc.a",
-        ]),
-        Need::Node,
-    ),
-    Package::new("default-jre-headless", Sign::Program("java"), Need::Kafka),
-    Package::new("maven", Sign::Program("mvn"), Need::KafkaFetch),
-    Package::new("redis-server", Sign::Program("redis-server"), Need::Redis),
-    Package::new("musl-tools", Sign::Program("musl-gcc"), Need::Release),
-    // librdkafka is built from its sources, its C++ part included.
-    Package::new("g++", Sign::Program("g++"), Need::Release),
-    Package::new("make", Sign::Program("make"), Need::Release),
-    Package::new("git", Sign::Program("git"), Need::Release),
-];
-
-/// Packages whose services Debian starts, and that the stack runs on its own terms.
-const SERVICES: [&str; 2] = ["containerd", "redis-server"];
-
-impl Package {
-    const fn new(name: &'static str, sign: Sign, needed: Need) -> Self {
-        Self { name, sign, needed }
-    }
-
-    fn is_present(&self) -> bool {
-        match self.sign {
-            Sign::Program(program) => find(program).is_some(),
-            Sign::File(files) => files.iter().any(|file| Path::new(file).exists()),
-        }
-    }
-}
-
 /// What has to be installed or changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -154,10 +78,7 @@ impl Plan {
         let mut text = String::from("This will be installed or changed on this machine:\n");
         if !self.packages.is_empty() {
             text += &format!("  packages (apt-get): {}\n", self.packages.join(" "));
-            let services: Vec<&str> = SERVICES
-                .into_iter()
-                .filter(|name| self.packages.contains(name))
-                .collect();
+            let services = packages::services(&self.packages);
             if !services.is_empty() {
                 text += &format!(
                     "    (their own services are not started: {})\n",
@@ -212,12 +133,8 @@ pub fn survey(wanted: &Wanted) -> Result<Plan> {
         Need::Redis => wanted.stack.as_ref().is_some_and(|options| options.redis),
         Need::Release => wanted.release && release::target().is_some(),
     };
-    let packages = PACKAGES
-        .iter()
-        .filter(|package| is_needed(package.needed) && !package.is_present())
-        .map(|package| package.name);
     Ok(Plan {
-        packages: packages.collect(),
+        packages: packages::missing(is_needed),
         rust_target: if wanted.release { missing_target()? } else { None },
         builds,
         node: node && !network::is_up(),
@@ -260,11 +177,11 @@ pub fn prepare_for(wanted: &Wanted, consent: Consent, steps: &mut Steps) -> Resu
         return Ok(());
     }
     eprintln!("{}", plan.describe());
-    check_installable(&plan.packages)?;
+    packages::check_installable(&plan.packages)?;
     ask(consent)?;
     if !plan.packages.is_empty() {
         steps.run("Install packages", |progress| {
-            install_packages(
+            packages::install(
                 &plan.packages,
                 |line| progress.message(line),
                 |note| progress.line(note),
@@ -274,26 +191,6 @@ pub fn prepare_for(wanted: &Wanted, consent: Consent, steps: &mut Steps) -> Resu
     if let Some(target) = plan.rust_target {
         steps.run("Add the Rust target", |_| add_target(target))?;
     }
-    Ok(())
-}
-
-fn check_installable(packages: &[&str]) -> Result<()> {
-    if packages.is_empty() {
-        return Ok(());
-    }
-    let command = format!(
-        "apt-get install -y --no-install-recommends {}",
-        packages.join(" ")
-    );
-    ensure!(
-        find("apt-get").is_some(),
-        "this machine has no apt-get: install what these Debian packages bring by its own means, and start again: {}",
-        packages.join(" ")
-    );
-    ensure!(
-        rustix::process::geteuid().is_root(),
-        "only root can install packages: run `sudo {command}` and start again"
-    );
     Ok(())
 }
 
@@ -317,87 +214,6 @@ fn ask(consent: Consent) -> Result<()> {
 
 fn is_yes(answer: &str) -> bool {
     matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
-}
-
-fn install_packages(
-    packages: &[&str],
-    mut message: impl FnMut(String),
-    mut note: impl FnMut(&str),
-) -> Result<()> {
-    let services: Vec<&str> = SERVICES
-        .into_iter()
-        .filter(|name| packages.contains(name))
-        .collect();
-    let _no_starts = if services.is_empty() {
-        None
-    } else {
-        NoServiceStarts::begin(Path::new("/usr/sbin/policy-rc.d"))?
-    };
-    let apt = |args: &[&str]| {
-        Cmd::new("apt-get")
-            .args(["-o", "DPkg::Lock::Timeout=120"])
-            .args(args)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .timeout(Duration::from_secs(20 * 60))
-    };
-    apt(&["update"])
-        .lines(|line| message(line.to_owned()))
-        .context("refreshing the list of packages")?;
-    apt(&["install", "-y", "--no-install-recommends"])
-        .args(packages)
-        .lines(|line| message(line.to_owned()))
-        .context("installing packages")?;
-    if Path::new("/run/systemd/system").exists() && !services.is_empty() {
-        // Else they would start at the next boot, on the ports that the stack uses.
-        Cmd::new("systemctl")
-            .arg("disable")
-            .args(&services)
-            .run()
-            .context("leaving the packages' own services off")?;
-        note(&format!(
-            "Services of the new packages are left off: {}",
-            services.join(", ")
-        ));
-    }
-    Ok(())
-}
-
-/// While it lives, package scripts start no services.
-struct NoServiceStarts {
-    policy: PathBuf,
-}
-
-impl NoServiceStarts {
-    /// Lays down the policy, unless the machine has one of its own.
-    fn begin(policy: &Path) -> Result<Option<Self>> {
-        if policy.exists() {
-            return Ok(None);
-        }
-        // Debian's policy layer: 101 means "action forbidden".
-        fs::write(policy, "#!/bin/sh\nexit 101\n")
-            .with_context(|| format!("writing {}", policy.display()))?;
-        let guard = Self {
-            policy: policy.to_owned(),
-        };
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(policy, fs::Permissions::from_mode(0o755))
-                .context("making the policy a program")?;
-        }
-        Ok(Some(guard))
-    }
-}
-
-impl Drop for NoServiceStarts {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.policy) {
-            eprintln!(
-                "{} could not be removed ({error}): remove it, or no service will start",
-                self.policy.display()
-            );
-        }
-    }
 }
 
 fn missing_target() -> Result<Option<&'static str>> {
@@ -469,18 +285,5 @@ mod tests {
             assert!(text.contains(part), "`{part}` is not in:\n{text}");
         }
         assert!(!plan.is_empty() && Plan::default().is_empty());
-    }
-
-    #[test]
-    fn services_are_kept_from_starting_only_while_packages_are_installed() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let policy = dir.path().join("policy-rc.d");
-        let guard = NoServiceStarts::begin(&policy).expect("writes");
-        assert!(guard.is_some() && policy.exists());
-        drop(guard);
-        assert!(!policy.exists());
-        fs::write(&policy, "theirs").expect("writes");
-        drop(NoServiceStarts::begin(&policy).expect("leaves it"));
-        assert_eq!(fs::read_to_string(&policy).expect("still there"), "theirs");
     }
 }
