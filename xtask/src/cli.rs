@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use xtask::command::Cmd;
 use xtask::image::{self, ImageInfo, ImageSpec};
@@ -186,10 +186,9 @@ fn up(args: &UpArgs, steps: &mut Steps) -> Result<()> {
         release: false,
     };
     machine::prepare_for(&wanted, Consent::from_flag(args.yes), steps)?;
-    let stack = Stack::up(&options, steps).context(
-        "the stack is not up; what did start runs on, so that its logs can be read: `cargo xtask stack status` names them, \
-         `cargo xtask down` stops it",
-    )?;
+    let stack = Stack::up(&options, steps).map_err(|error| {
+        anyhow!("{error:#}\nWhat did start runs on, for its logs (`cargo xtask stack status`); `cargo xtask down` stops it.")
+    })?;
     eprint!("\n{}", steps.table());
     if args.print_kubeconfig {
         println!("{}", stack.kubeconfig.display());

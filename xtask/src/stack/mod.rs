@@ -273,12 +273,30 @@ fn stop_what_changed(paths: &Paths, name: &str, settings: &Settings) -> Result<(
     node::down(&before)
 }
 
-/// A table of a run's daemons: name, process id or "stopped", log.
+/// A table of a run's daemons: name, process id or "stopped", log. One that the run consists of is listed even when
+/// it left no trace.
 #[must_use]
 pub fn status(run: &Run) -> String {
-    let processes = run.processes();
-    let mut names: Vec<String> = processes.names();
+    let (processes, settings) = (run.processes(), run.settings());
+    let mut names = processes.names();
+    let parts = [
+        (true, vec!["etcd", "kube-apiserver"]),
+        (
+            settings.controllers,
+            vec!["kube-controller-manager", "kube-scheduler"],
+        ),
+        (
+            settings.node,
+            vec![node::CONTAINERD, node::KUBELET, node::KUBE_PROXY],
+        ),
+        (settings.kafka, vec![kafka::DAEMON]),
+        (settings.redis, vec![redis::DAEMON]),
+    ];
+    for (_, daemons) in parts.into_iter().filter(|(wanted, _)| *wanted) {
+        names.extend(daemons.into_iter().map(str::to_owned));
+    }
     names.sort();
+    names.dedup();
     let mut table = String::new();
     for name in names {
         let state = processes
