@@ -1,0 +1,134 @@
+//! Carries out a plan for ksqlDB: in order, one at a time, and no further than the first that fails, because later
+//! statements read what earlier ones make.
+
+use recommendation_api::conditions::reasons;
+use recommendation_api::pipeline::status::StatementStatus;
+
+use super::record::{AppliedRecord, StatementRecord};
+use crate::build::statement_plan::{StatementAction, StatementStep};
+use crate::build::topic_plan::Refusal;
+use crate::ksqldb::{Applied, KsqlClient, KsqlError};
+
+/// What became of the statements.
+#[derive(Clone, Debug, Default)]
+pub struct StatementsOutcome {
+    /// `spec.ksqldb` is set.
+    pub configured: bool,
+    /// ksqlDB cannot be used now, in words.
+    pub unreachable: Option<String>,
+    /// The first statement that is not as declared.
+    pub refusal: Option<Refusal>,
+    /// For status.
+    pub statements: Vec<StatementStatus>,
+    /// What was done, as sentences for events.
+    pub done: Vec<String>,
+    /// Records to keep, by source.
+    pub records: Vec<(String, StatementRecord)>,
+    /// Sources whose announcement is to be taken back, because the server refused them.
+    pub withdrawn: Vec<String>,
+}
+
+impl StatementsOutcome {
+    /// Nothing is done, for this reason.
+    pub fn refused(reason: &'static str, message: String) -> Self {
+        Self { configured: true, refusal: Some(Refusal::new(reason, message)), ..Self::default() }
+    }
+
+    /// ksqlDB cannot be used now.
+    pub fn unreachable(message: String) -> Self {
+        Self { configured: true, unreachable: Some(message), ..Self::default() }
+    }
+}
+
+/// Whether the plan sends anything that makes a new stream or table: that is recorded before it is sent.
+pub fn creates(plan: &[StatementStep]) -> impl Iterator<Item = &StatementStep> {
+    plan.iter().filter(|step| matches!(step.action, StatementAction::Create(_)))
+}
+
+/// Carries out the plan. `known`: what was recorded before.
+pub async fn apply(
+    client: &KsqlClient,
+    plan: &[StatementStep],
+    earliest: bool,
+    known: &AppliedRecord,
+) -> StatementsOutcome {
+    let mut outcome = StatementsOutcome { configured: true, ..StatementsOutcome::default() };
+    for step in plan {
+        let stopped = outcome.refusal.is_some() || outcome.unreachable.is_some();
+        let (state, query_id, sequence) = match &step.action {
+            StatementAction::Leave(query) => {
+                let sequence = known.statements.get(&step.source).and_then(|record| record.sequence);
+                outcome.records.push((step.source.clone(), record(step, sequence)));
+                match query {
+                    Some((id, state)) => (state.clone(), Some(id.clone()), sequence),
+                    None => ("Applied".to_owned(), None, sequence),
+                }
+            }
+            StatementAction::Refuse(refusal) => {
+                let refusal = refusal.clone();
+                outcome.refusal.get_or_insert(refusal);
+                ("Refused".to_owned(), None, None)
+            }
+            _ if stopped => ("Waiting".to_owned(), None, None),
+            StatementAction::Create(sql) | StatementAction::Replace(sql) => {
+                let replaces = matches!(step.action, StatementAction::Replace(_));
+                match client.execute(sql, earliest).await {
+                    Ok(applied) => sent(step, replaces, applied, &mut outcome),
+                    Err(error) => failed(step, replaces, &error, &mut outcome),
+                }
+            }
+        };
+        outcome.statements.push(StatementStatus {
+            name: step.name.clone(),
+            sql_hash: step.hash.clone(),
+            query_id,
+            state,
+            command_sequence_number: sequence,
+        });
+    }
+    outcome
+}
+
+type Line = (String, Option<String>, Option<i64>);
+
+fn sent(step: &StatementStep, replaces: bool, applied: Applied, outcome: &mut StatementsOutcome) -> Line {
+    if applied.already_existed && !replaces {
+        // Listed as absent a moment ago: someone else made it in between, perhaps with another definition.
+        let message = format!("{} was made by someone else just now: set namePrefix, or drop it", step.source);
+        outcome.refusal = Some(Refusal::new(reasons::STATEMENT_CONFLICT, message));
+        outcome.withdrawn.push(step.source.clone());
+        return ("Refused".to_owned(), None, None);
+    }
+    let verb = if replaces { "Replaced" } else { "Applied" };
+    outcome.done.push(format!("{verb} statement {}", step.name));
+    tracing::info!(statement = %step.name, source = %step.source, "{verb} a statement");
+    outcome.records.push((step.source.clone(), record(step, applied.sequence)));
+    let state = if applied.query_id.is_some() { "RUNNING" } else { "Applied" };
+    (state.to_owned(), applied.query_id, applied.sequence)
+}
+
+fn failed(step: &StatementStep, replaces: bool, error: &KsqlError, outcome: &mut StatementsOutcome) -> Line {
+    tracing::warn!(statement = %step.name, %error, "ksqlDB did not take a statement");
+    match error {
+        KsqlError::Unreachable { .. } | KsqlError::Protocol { .. } => {
+            outcome.unreachable = Some(error.to_string());
+            ("Waiting".to_owned(), None, None)
+        }
+        KsqlError::Unauthorized { .. } | KsqlError::Rejected { .. } => {
+            let reason = if replaces && error.is_not_upgradeable() {
+                reasons::UPGRADE_NOT_SUPPORTED
+            } else {
+                reasons::STATEMENT_REJECTED
+            };
+            outcome.refusal = Some(Refusal::new(reason, format!("statement {}: {error}", step.name)));
+            if !replaces {
+                outcome.withdrawn.push(step.source.clone());
+            }
+            ("Refused".to_owned(), None, None)
+        }
+    }
+}
+
+fn record(step: &StatementStep, sequence: Option<i64>) -> StatementRecord {
+    StatementRecord { statement: step.name.clone(), hash: step.hash.clone(), applied: true, sequence }
+}

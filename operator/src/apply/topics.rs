@@ -1,0 +1,138 @@
+//! Carries out a [`TopicPlan`].
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use recommendation_api::conditions::reasons;
+use recommendation_api::pipeline::status::TopicOrigin;
+
+use crate::build::topic_plan::{Refusal, TopicAction, TopicPlan, TopicStep};
+use crate::kafka::{Admin, ClusterView, KafkaError};
+
+/// A new topic is listed by every broker only after a moment.
+const LISTED: (Duration, u32) = (Duration::from_millis(150), 20);
+
+/// What became of the topics.
+#[derive(Clone, Debug, Default)]
+pub struct TopicsOutcome {
+    /// Kafka cannot be used now, in its own words.
+    pub unreachable: Option<String>,
+    /// Nothing at all may be done.
+    pub refused: Option<Refusal>,
+    /// The cluster as it is afterwards; `None` if it was never seen.
+    pub view: Option<ClusterView>,
+    /// By topic, in the order of the plan.
+    pub topics: Vec<TopicOutcome>,
+}
+
+/// What became of one topic.
+#[derive(Clone, Debug)]
+pub struct TopicOutcome {
+    /// Name.
+    pub name: String,
+    /// How the operator came to it.
+    pub origin: TopicOrigin,
+    /// It is not as declared.
+    pub refusal: Option<Refusal>,
+    /// What people should know.
+    pub note: Option<String>,
+    /// What was done, as sentences for events.
+    pub done: Vec<String>,
+}
+
+impl TopicsOutcome {
+    /// Kafka cannot be used now.
+    pub fn unreachable(message: String) -> Self {
+        Self { unreachable: Some(message), ..Self::default() }
+    }
+}
+
+/// Carries out the plan. Topics do not hide each other: one that Kafka refuses does not stop the next.
+pub async fn apply(admin: &Admin, plan: TopicPlan, view: ClusterView) -> TopicsOutcome {
+    let mut outcome = TopicsOutcome { refused: plan.refused, ..TopicsOutcome::default() };
+    let mut changed = BTreeSet::new();
+    for step in plan.steps {
+        let (topic, unreachable) = carry_out(admin, &step).await;
+        if !topic.done.is_empty() {
+            changed.insert(step.name);
+        }
+        outcome.topics.push(topic);
+        if let Some(message) = unreachable {
+            outcome.unreachable = Some(message);
+            break;
+        }
+    }
+    outcome.view = Some(if changed.is_empty() { view } else { refreshed(admin, &changed, &outcome, view).await });
+    outcome
+}
+
+async fn carry_out(admin: &Admin, step: &TopicStep) -> (TopicOutcome, Option<String>) {
+    let mut outcome = TopicOutcome {
+        name: step.name.clone(),
+        origin: step.origin,
+        refusal: step.refusal.clone(),
+        note: step.note.clone(),
+        done: Vec::new(),
+    };
+    for action in &step.actions {
+        let done = match action {
+            TopicAction::Create(spec) => match admin.create(spec).await {
+                Ok(true) => Ok(format!("Created topic {} with {} partitions", spec.name, spec.partitions)),
+                // Someone was faster: then it is not this pipeline's own.
+                Ok(false) => {
+                    outcome.origin = TopicOrigin::Adopted;
+                    Ok(format!("Adopted topic {}", spec.name))
+                }
+                Err(error) => Err(error),
+            },
+            TopicAction::Grow(total) => admin
+                .grow(&step.name, *total)
+                .await
+                .map(|()| format!("Grew topic {} to {total} partitions", step.name)),
+            TopicAction::Configure(config) => admin
+                .set_config(&step.name, config)
+                .await
+                .map(|()| format!("Set the configuration of topic {}", step.name)),
+        };
+        match done {
+            Ok(sentence) => {
+                tracing::info!(topic = %step.name, "{sentence}");
+                outcome.done.push(sentence);
+            }
+            Err(error @ KafkaError::Unreachable { .. }) => return (outcome, Some(error.to_string())),
+            Err(error) => {
+                let reason = match error {
+                    KafkaError::Unauthorized { .. } => reasons::AUTHORIZATION_FAILED,
+                    _ => reasons::TOPIC_REJECTED,
+                };
+                outcome.refusal = Some(Refusal::new(reason, format!("topic {}: {error}", step.name)));
+                break;
+            }
+        }
+    }
+    (outcome, None)
+}
+
+/// The cluster after changes: its brokers learn of a new topic one after the other.
+async fn refreshed(
+    admin: &Admin,
+    changed: &BTreeSet<String>,
+    outcome: &TopicsOutcome,
+    mut view: ClusterView,
+) -> ClusterView {
+    let names: BTreeSet<String> = outcome.topics.iter().map(|topic| topic.name.clone()).collect();
+    for _ in 0..LISTED.1 {
+        match admin.observe(&names).await {
+            Ok(seen) => view = seen,
+            Err(error) => {
+                tracing::debug!(%error, "cannot look at the cluster after changing it");
+                return view;
+            }
+        }
+        if changed.iter().all(|name| view.topics.contains_key(name)) {
+            return view;
+        }
+        tokio::time::sleep(LISTED.0).await;
+    }
+    view
+}

@@ -1,0 +1,117 @@
+//! Third step, pure: the child objects as they should be, one file per kind, and the plans for what lies outside
+//! Kubernetes.
+
+pub mod configmap;
+mod deployment;
+mod pdb;
+pub mod secrets;
+mod service;
+pub mod service_monitor;
+mod serviceaccount;
+pub mod statement_plan;
+pub mod topic_plan;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kube::core::DynamicObject;
+use recommendation_api::names::{APPLIED_HASH, FIELD_MANAGER};
+use recommendation_api::pipeline::monitoring::InstallPolicy;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::validate::{Identity, ValidatedPipeline};
+
+/// Label that every child carries; the operator's caches hold only objects with it.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", FIELD_MANAGER);
+/// User and group of the recommender's image.
+const RUN_AS: i64 = 65_532;
+
+/// The child objects that are applied on every change. Secrets are made once, see [`secrets`].
+#[derive(Clone, Debug)]
+pub struct ChildObjects {
+    /// Absent when the user names one of their own.
+    pub service_account: Option<ServiceAccount>,
+    /// The recommender's configuration.
+    pub config: ConfigMap,
+    /// The public Service, then the headless one of the internal port.
+    pub services: [Service; 2],
+    /// The disruption budget.
+    pub pdb: PodDisruptionBudget,
+    /// The pods.
+    pub deployment: Deployment,
+    /// Absent when disabled; applied only where its CRD exists.
+    pub service_monitor: Option<DynamicObject>,
+}
+
+/// Renders every child object.
+pub fn children(pipeline: &ValidatedPipeline) -> ChildObjects {
+    let monitored = pipeline.service_monitor.policy != InstallPolicy::Disabled;
+    ChildObjects {
+        service_account: serviceaccount::build(pipeline).map(stamped),
+        config: stamped(configmap::build(pipeline)),
+        services: service::build(pipeline).map(stamped),
+        pdb: stamped(pdb::build(pipeline)),
+        deployment: stamped(deployment::build(pipeline)),
+        service_monitor: monitored.then(|| stamped(service_monitor::build(pipeline))),
+    }
+}
+
+/// Labels of every child.
+pub fn labels(id: &Identity) -> BTreeMap<String, String> {
+    let mut labels = selector_labels(&id.name);
+    labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
+    labels.insert("app.kubernetes.io/part-of".to_owned(), "recommendation".to_owned());
+    labels
+}
+
+/// Labels that select a pipeline's pods; they never change, because a Deployment's selector cannot.
+pub fn selector_labels(name: &str) -> BTreeMap<String, String> {
+    [("app.kubernetes.io/name", "recommender"), ("app.kubernetes.io/instance", name)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// The same as the text that the scale subresource wants.
+pub fn selector_text(name: &str) -> String {
+    let pairs: Vec<String> = selector_labels(name).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(",")
+}
+
+fn selector(name: &str) -> LabelSelector {
+    LabelSelector { match_labels: Some(selector_labels(name)), ..LabelSelector::default() }
+}
+
+/// Metadata of a child.
+pub fn metadata(id: &Identity, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(id.namespace.clone()),
+        labels: Some(labels(id)),
+        owner_references: Some(vec![id.owner.clone()]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The first 16 hex digits of a SHA-256.
+pub fn short_hash(bytes: &[u8]) -> String {
+    let mut hex = hex::encode(Sha256::digest(bytes));
+    hex.truncate(16);
+    hex
+}
+
+/// Adds the hash of the whole object to its annotations. What is there is compared with what is wanted field by
+/// field, which cannot see a field that is no longer wanted: the hash can.
+fn stamped<K: Serialize + DeserializeOwned + kube::Resource>(mut object: K) -> K {
+    let text = serde_json::to_vec(&object).unwrap_or_default();
+    let annotations = object.meta_mut().annotations.get_or_insert_default();
+    annotations.insert(APPLIED_HASH.to_owned(), short_hash(&text));
+    object
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! The command line.
+
+mod run;
+mod validate;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use kube::CustomResourceExt as _;
+use recommendation_api::pipeline::RecommendationPipeline;
+
+pub use run::RunArgs;
+
+/// Makes the world match `RecommendationPipeline` resources: Kafka topics, ksqlDB statements, the recommender.
+#[derive(Debug, Parser)]
+#[command(name = "recommendation-operator", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  recommendation-operator run --namespace shop
+  recommendation-operator crd | kubectl apply --server-side -f -
+  recommendation-operator validate -f pipeline.yaml
+  recommendation-operator completions bash > /etc/bash_completion.d/recommendation-operator";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the controller (the default).
+    Run(Box<RunArgs>),
+    /// Print the CustomResourceDefinition as YAML.
+    Crd,
+    /// Check a manifest without a cluster: what is invalid, what this version does not act on.
+    Validate {
+        /// The manifest; `-` reads standard input.
+        #[arg(short, long, default_value = "-")]
+        file: PathBuf,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Runs the command line of this process.
+///
+/// # Errors
+/// What the command could not do, for people.
+pub async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        None => run::run(cli.run).await,
+        Some(Command::Run(args)) => run::run(*args).await,
+        Some(Command::Crd) => {
+            let yaml = serde_saphyr::to_string(&RecommendationPipeline::crd())?;
+            std::io::stdout().write_all(yaml.as_bytes())?;
+            Ok(())
+        }
+        Some(Command::Validate { file }) => validate::run(&file),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(shell, &mut Cli::command(), "recommendation-operator", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `run`: the controller, its health server, and the signals that end both.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use kube::{Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::LogFormat;
+use crate::controller::{self, Options};
+use crate::server;
+use crate::validate::Settings;
+
+/// Flags of `run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Watch this namespace only [default: all].
+    #[arg(long, env = "WATCH_NAMESPACE")]
+    namespace: Option<String>,
+    /// Address of /healthz, /readyz and /metrics.
+    #[arg(long, default_value = "0.0.0.0:9090")]
+    metrics_listen: SocketAddr,
+    /// How logs are written; what is logged is chosen by RUST_LOG.
+    #[arg(long, value_enum, default_value = "json")]
+    log_format: LogFormat,
+    /// Look at an idle pipeline this often, in seconds.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    resync: u64,
+    /// Image of recommenders whose pipeline names none.
+    #[arg(long, env = "RECOMMENDER_IMAGE", default_value = concat!("recommender:", env!("CARGO_PKG_VERSION")))]
+    recommender_image: String,
+    /// Name of this process in Events.
+    #[arg(long, env = "POD_NAME", hide = true)]
+    instance: Option<String>,
+}
+
+pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
+    logging(args.log_format);
+    let config = Config::infer().await.context("no way to reach a Kubernetes API server")?;
+    let client = Client::try_from(config).context("cannot make a Kubernetes client")?;
+    let version = client.apiserver_version().await.context("the API server does not answer")?;
+    tracing::info!(kubernetes = %version.git_version, operator = env!("CARGO_PKG_VERSION"), "starting");
+
+    let options = Options {
+        namespace: args.namespace,
+        resync: Duration::from_secs(args.resync),
+        instance: args.instance,
+        settings: Settings { recommender_image: args.recommender_image },
+    };
+    let prepared = controller::prepare(client, options)?;
+    let stop = CancellationToken::new();
+    let health = tokio::spawn(server::serve(args.metrics_listen, prepared.context.clone(), stop.clone()));
+    let controller = tokio::spawn(prepared.run(stop.clone()));
+    let signals = tokio::spawn(stop_on_signal(stop.clone()));
+
+    let (mut health, mut controller) = (health, controller);
+    // A task that ends before it was told to takes the process with it: a dead part must not look alive.
+    let early = tokio::select! {
+        () = stop.cancelled() => None,
+        ended = &mut health => Some(format!("the health server ended: {ended:?}")),
+        ended = &mut controller => Some(format!("the controller ended: {ended:?}")),
+    };
+    stop.cancel();
+    if let Some(what) = early {
+        signals.abort();
+        bail!(what);
+    }
+    controller.await.context("the controller panicked")?;
+    health.await.context("the health server panicked")??;
+    signals.await.context("the signal handler panicked")??;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: finishing what has begun"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: finishing what has begun"),
+        () = stop.cancelled() => {}
+    }
+    stop.cancel();
+    Ok(())
+}
+
+fn logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rdkafka=off,librdkafka=off"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => builder.init(),
+    }
+}

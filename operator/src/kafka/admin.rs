@@ -1,0 +1,227 @@
+//! The thin wrapper around librdkafka's admin client.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
+
+use super::{ClusterView, KafkaError, LiveTopic, TopicSpec};
+use crate::deadline;
+
+/// How long librdkafka itself may take for a call: a little less than our own deadline, so that its better message
+/// wins.
+const CALL: Duration = Duration::from_secs(5);
+
+/// An admin client of one cluster.
+pub struct Admin {
+    servers: String,
+    client: Arc<AdminClient<DefaultClientContext>>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("servers", &self.servers).finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    pub(super) fn new(servers: &str) -> Result<Self, KafkaError> {
+        let client = ClientConfig::new()
+            .set("bootstrap.servers", servers)
+            .set("client.id", "recommendation-operator")
+            .set("socket.timeout.ms", "5000")
+            .set("socket.connection.setup.timeout.ms", "4000")
+            // A broker that comes back is found within seconds, not within librdkafka's ten.
+            .set("reconnect.backoff.ms", "100")
+            .set("reconnect.backoff.max.ms", "2000")
+            // Unreachable brokers are reported in conditions; librdkafka would log each attempt as an error.
+            .set_log_level(RDKafkaLogLevel::Critical)
+            .create()
+            .map_err(|error: RdError| KafkaError::Client(error.to_string()))?;
+        Ok(Self { servers: servers.to_owned(), client: Arc::new(client) })
+    }
+
+    /// Everything about the cluster in one metadata fetch, and the configuration of those of `interesting` that
+    /// exist.
+    ///
+    /// # Errors
+    /// [`KafkaError::Unreachable`] or [`KafkaError::Unauthorized`].
+    pub async fn observe(&self, interesting: &BTreeSet<String>) -> Result<ClusterView, KafkaError> {
+        let step = "reading the cluster's metadata";
+        let client = Arc::clone(&self.client);
+        // Both calls block, so they have a thread of their own; librdkafka ends them itself after their timeout.
+        let fetched = tokio::task::spawn_blocking(move || {
+            let metadata = client.inner().fetch_metadata(None, CALL)?;
+            let cluster_id = client.inner().fetch_cluster_id(CALL);
+            Ok::<_, RdError>((metadata, cluster_id))
+        });
+        let (metadata, cluster_id) = deadline::within(deadline::KAFKA * 2, fetched)
+            .await
+            .map_err(|error| self.unreachable(step, &error))?
+            .map_err(|error| self.unreachable(step, &error))?
+            .map_err(|error| self.classify(step, &error))?;
+        let mut topics: BTreeMap<String, LiveTopic> = metadata
+            .topics()
+            .iter()
+            .filter(|topic| topic.error().is_none() && !topic.partitions().is_empty())
+            .map(|topic| {
+                let live = LiveTopic {
+                    partitions: count(topic.partitions().len()),
+                    replication_factor: count(topic.partitions().first().map_or(0, |p| p.replicas().len())),
+                    ..LiveTopic::default()
+                };
+                (topic.name().to_owned(), live)
+            })
+            .collect();
+        let known: Vec<&String> = interesting.iter().filter(|name| topics.contains_key(*name)).collect();
+        for (name, entries) in self.describe(&known).await? {
+            if let Some(topic) = topics.get_mut(&name) {
+                (topic.config, topic.overridden) = entries;
+            }
+        }
+        Ok(ClusterView { cluster_id, topics })
+    }
+
+    async fn describe(
+        &self,
+        names: &[&String],
+    ) -> Result<BTreeMap<String, (BTreeMap<String, String>, BTreeSet<String>)>, KafkaError> {
+        let step = "reading topic configurations";
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let specifiers: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        let options = options();
+        let answer = deadline::within(deadline::KAFKA, self.client.describe_configs(&specifiers, &options))
+            .await
+            .map_err(|error| self.unreachable(step, &error))?
+            .map_err(|error| self.classify(step, &error))?;
+        let mut found = BTreeMap::new();
+        // The answers come in the order of the question.
+        for (name, resource) in names.iter().zip(answer) {
+            let resource = match resource {
+                Ok(resource) => resource,
+                // Deleted between the two calls: the next look will not list it.
+                Err(Code::UnknownTopicOrPartition) => continue,
+                Err(code) => return Err(self.classify_code(step, code, &code.to_string())),
+            };
+            let overridden = resource
+                .entries
+                .iter()
+                .filter(|entry| entry.source == ConfigSource::DynamicTopic)
+                .map(|entry| entry.name.clone())
+                .collect();
+            let config =
+                resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect();
+            found.insert((*name).clone(), (config, overridden));
+        }
+        Ok(found)
+    }
+
+    /// Creates a topic; `false` when one of that name exists already.
+    ///
+    /// # Errors
+    /// Any [`KafkaError`].
+    pub async fn create(&self, topic: &TopicSpec) -> Result<bool, KafkaError> {
+        let step = "creating a topic";
+        let replicas = topic.replication_factor.map_or(-1, |n| i32::try_from(n).unwrap_or(i32::MAX));
+        let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
+        let mut new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(replicas));
+        for (key, value) in &topic.config {
+            new = new.set(key, value);
+        }
+        let options = options();
+        let outcome = deadline::within(deadline::KAFKA * 2, self.client.create_topics([&new], &options))
+            .await
+            .map_err(|error| self.unreachable(step, &error))?
+            .map_err(|error| self.classify(step, &error))?;
+        match outcome.into_iter().next() {
+            Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
+            Some(Err((name, code))) => Err(self.classify_code(step, code, &format!("{name}: {code}"))),
+            Some(Ok(_)) | None => Ok(true),
+        }
+    }
+
+    /// Raises a topic's number of partitions to `total`.
+    ///
+    /// # Errors
+    /// Any [`KafkaError`].
+    pub async fn grow(&self, name: &str, total: u32) -> Result<(), KafkaError> {
+        let step = "adding partitions";
+        let partitions = NewPartitions::new(name, usize::try_from(total).unwrap_or(usize::MAX));
+        let options = options();
+        let outcome = deadline::within(deadline::KAFKA * 2, self.client.create_partitions([&partitions], &options))
+            .await
+            .map_err(|error| self.unreachable(step, &error))?
+            .map_err(|error| self.classify(step, &error))?;
+        match outcome.into_iter().next() {
+            Some(Err((name, code))) => Err(self.classify_code(step, code, &format!("{name}: {code}"))),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+
+    /// Sets a topic's own configuration to exactly `config`: this client has no incremental alter, so the caller
+    /// merges what is there with what it wants.
+    ///
+    /// # Errors
+    /// Any [`KafkaError`].
+    pub async fn set_config(&self, name: &str, config: &BTreeMap<String, String>) -> Result<(), KafkaError> {
+        let step = "changing a topic's configuration";
+        let alter = config
+            .iter()
+            .fold(AlterConfig::new(ResourceSpecifier::Topic(name)), |alter, (key, value)| alter.set(key, value));
+        let options = options();
+        let outcome = deadline::within(deadline::KAFKA, self.client.alter_configs([&alter], &options))
+            .await
+            .map_err(|error| self.unreachable(step, &error))?
+            .map_err(|error| self.classify(step, &error))?;
+        match outcome.into_iter().next() {
+            Some(Err((_, code))) => Err(self.classify_code(step, code, &format!("{name}: {code}"))),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+
+    fn unreachable(&self, step: &'static str, error: &dyn std::fmt::Display) -> KafkaError {
+        KafkaError::Unreachable { servers: self.servers.clone(), step, message: error.to_string() }
+    }
+
+    fn classify(&self, step: &'static str, error: &RdError) -> KafkaError {
+        match error.rdkafka_error_code() {
+            Some(code) => self.classify_code(step, code, &code.to_string()),
+            None => self.unreachable(step, error),
+        }
+    }
+
+    fn classify_code(&self, step: &'static str, code: Code, message: &str) -> KafkaError {
+        let message = message.to_owned();
+        match code {
+            Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::SaslAuthenticationFailed
+            | Code::Authentication => KafkaError::Unauthorized { step, message },
+            Code::InvalidPartitions
+            | Code::InvalidReplicationFactor
+            | Code::InvalidConfig
+            | Code::InvalidTopic
+            | Code::InvalidReplicaAssignment
+            | Code::PolicyViolation
+            | Code::InvalidRequest => KafkaError::Rejected { step, message },
+            // Whatever else may pass: elections, time-outs, a broker that starts.
+            _ => KafkaError::Unreachable { servers: self.servers.clone(), step, message },
+        }
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(CALL)).operation_timeout(Some(CALL))
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

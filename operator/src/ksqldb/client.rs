@@ -1,0 +1,225 @@
+//! The REST client: four calls, each with a deadline, each answer classified into what the operator can do about it.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::protocol::{Applied, CommandStatus, Entity, ErrorBody, Listing};
+use crate::deadline;
+
+const MEDIA_TYPE: &str = "application/vnd.ksql.v1+json";
+/// An accepted statement is polled this often, this many times.
+const POLL: (Duration, u32) = (Duration::from_millis(500), 20);
+
+/// Basic authentication.
+#[derive(Clone)]
+pub struct Credentials {
+    /// User.
+    pub username: String,
+    /// Password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// Why a call failed, by what can be done about it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum KsqlError {
+    /// No answer, or an answer that says "later".
+    #[error("ksqlDB at {endpoint} cannot be used now: {message}")]
+    Unreachable {
+        /// The server.
+        endpoint: String,
+        /// What happened.
+        message: String,
+    },
+    /// The server refuses these credentials.
+    #[error("ksqlDB at {endpoint} refuses the credentials: {message}")]
+    Unauthorized {
+        /// The server.
+        endpoint: String,
+        /// The server's words.
+        message: String,
+    },
+    /// The server refuses the statement.
+    #[error("{message}")]
+    Rejected {
+        /// ksqlDB's code: HTTP status times 100 plus a detail.
+        code: u32,
+        /// The server's words.
+        message: String,
+    },
+    /// The server answered something that is no ksqlDB answer.
+    #[error("{endpoint} does not answer like ksqlDB: {message}")]
+    Protocol {
+        /// The server.
+        endpoint: String,
+        /// What was wrong.
+        message: String,
+    },
+}
+
+impl KsqlError {
+    /// The variant's name, as a metric label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "KsqldbUnreachable",
+            Self::Unauthorized { .. } => "KsqldbUnauthorized",
+            Self::Rejected { .. } => "KsqldbRejected",
+            Self::Protocol { .. } => "KsqldbProtocol",
+        }
+    }
+
+    /// The server would have to change a stream in a way that it cannot.
+    pub fn is_not_upgradeable(&self) -> bool {
+        matches!(self, Self::Rejected { message, .. } if message.contains("Cannot upgrade data source"))
+    }
+}
+
+/// A client of one ksqlDB server.
+#[derive(Clone, Debug)]
+pub struct KsqlClient {
+    http: reqwest::Client,
+    endpoint: String,
+    credentials: Option<Credentials>,
+    poll: Duration,
+}
+
+impl KsqlClient {
+    /// A client of `endpoint` (`http://host:8088`).
+    pub fn new(http: reqwest::Client, endpoint: &str, credentials: Option<Credentials>) -> Self {
+        Self { http, endpoint: endpoint.trim_end_matches('/').to_owned(), credentials, poll: POLL.0 }
+    }
+
+    /// Streams, tables and queries. Answered from the server's memory, also while Kafka is down.
+    ///
+    /// # Errors
+    /// Any [`KsqlError`].
+    pub async fn listing(&self) -> Result<Listing, KsqlError> {
+        let mut listing = Listing::default();
+        for statement in ["SHOW STREAMS;", "LIST TABLES;", "LIST QUERIES;"] {
+            for entity in self.statements(&json!({"ksql": statement, "streamsProperties": {}})).await? {
+                match entity {
+                    Entity::Streams { streams: found } | Entity::Tables { tables: found } => {
+                        listing.sources.extend(found.into_iter().map(|source| (source.name.clone(), source)));
+                    }
+                    // Push queries of people and programs come and go.
+                    Entity::Queries { queries } => {
+                        listing.queries.extend(queries.into_iter().filter(|q| q.query_type == "PERSISTENT"));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(listing)
+    }
+
+    /// Runs one statement, and waits until the server has executed it: HTTP 200 means only that it is in the
+    /// command topic. `earliest`: a query that it starts reads its sources from their beginning.
+    ///
+    /// # Errors
+    /// Any [`KsqlError`].
+    pub async fn execute(&self, sql: &str, earliest: bool) -> Result<Applied, KsqlError> {
+        let properties = if earliest { json!({"auto.offset.reset": "earliest"}) } else { json!({}) };
+        let mut applied = Applied::default();
+        for entity in self.statements(&json!({"ksql": sql, "streamsProperties": properties})).await? {
+            match entity {
+                Entity::CurrentStatus { command_id, command_status, command_sequence_number } => {
+                    applied.sequence = Some(command_sequence_number);
+                    applied.query_id = self.finished(&command_id, command_status).await?.query_id;
+                }
+                Entity::Warning {} => applied.already_existed = true,
+                _ => {}
+            }
+        }
+        Ok(applied)
+    }
+
+    async fn finished(&self, command: &str, mut status: CommandStatus) -> Result<CommandStatus, KsqlError> {
+        for _ in 0..POLL.1 {
+            match status.status.as_str() {
+                "SUCCESS" | "RUNNING" => return Ok(status),
+                "ERROR" => return Err(KsqlError::Rejected { code: 40000, message: status.message }),
+                _ => {}
+            }
+            tokio::time::sleep(self.poll).await;
+            // Command ids hold backticks, which must be percent-encoded: stream/`X`/create.
+            let path = format!("/status/{}", command.replace('`', "%60"));
+            status = self.answer(Method::GET, &path, None).await?;
+        }
+        Err(self.unreachable(format!("{command} was accepted but is not executed yet")))
+    }
+
+    async fn statements(&self, body: &Value) -> Result<Vec<Entity>, KsqlError> {
+        self.answer(Method::POST, "/ksql", Some(body)).await
+    }
+
+    async fn answer<T: serde::de::DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, KsqlError> {
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.endpoint))
+            .header(reqwest::header::ACCEPT, MEDIA_TYPE)
+            .timeout(deadline::KSQLDB);
+        if let Some(body) = body {
+            request = request.header(reqwest::header::CONTENT_TYPE, MEDIA_TYPE).body(body.to_string());
+        }
+        if let Some(credentials) = &self.credentials {
+            request = request.basic_auth(&credentials.username, Some(&credentials.password));
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(transport(&error)))?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(|error| self.unreachable(transport(&error)))?;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(|error| self.protocol(error.to_string()));
+        }
+        Err(self.refusal(status, &bytes))
+    }
+
+    /// Errors by what can be done about them. The code alone does not tell: several user errors are 50000, and so
+    /// is a command topic that cannot be written for the moment.
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> KsqlError {
+        let endpoint = self.endpoint.clone();
+        let Ok(error) = serde_json::from_slice::<ErrorBody>(body) else {
+            let message = format!("HTTP {status} without an error body");
+            return if status.is_server_error() { self.unreachable(message) } else { self.protocol(message) };
+        };
+        let message = error.message;
+        match error.error_code {
+            40100 | 40300 => KsqlError::Unauthorized { endpoint, message },
+            42900 | 50300..=50399 => KsqlError::Unreachable { endpoint, message },
+            50000 if message.contains("Could not write the statement") => {
+                KsqlError::Unreachable { endpoint, message }
+            }
+            code => KsqlError::Rejected { code, message },
+        }
+    }
+
+    fn unreachable(&self, message: String) -> KsqlError {
+        KsqlError::Unreachable { endpoint: self.endpoint.clone(), message }
+    }
+
+    fn protocol(&self, message: String) -> KsqlError {
+        KsqlError::Protocol { endpoint: self.endpoint.clone(), message }
+    }
+}
+
+/// reqwest's own text repeats the URL; a condition wants the one word that matters.
+fn transport(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        "no answer in time".to_owned()
+    } else if error.is_connect() {
+        "it cannot be connected to".to_owned()
+    } else {
+        "the connection broke".to_owned()
+    }
+}

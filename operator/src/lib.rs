@@ -1,0 +1,24 @@
+//! The operator: makes the world match a `RecommendationPipeline`.
+//!
+//! A reconcile is five steps, always in this order: [`dereference`] (reads only) → [`validate`] (pure) → [`build`]
+//! (pure) → [`apply`] (writes) → [`report`] (one status write). [`reconcile`](mod@reconcile) reads as these steps,
+//! [`controller`] wires them to watches.
+#![forbid(unsafe_code)]
+
+pub mod apply;
+pub mod backoff;
+pub mod build;
+pub mod caches;
+pub mod cli;
+pub mod context;
+pub mod controller;
+pub mod deadline;
+pub mod dereference;
+pub mod kafka;
+pub mod ksqldb;
+pub mod metrics;
+pub mod reconcile;
+pub mod recorder;
+pub mod report;
+pub mod server;
+pub mod validate;

@@ -1,0 +1,76 @@
+//! The operator's own metrics. No label names an object: a pipeline more is no time series more.
+
+use prometheus::{
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// Counters, gauges and durations of the controller.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Reconciles that ended, with or without an error.
+    pub reconciles: IntCounter,
+    /// Reconciles that ended with an error, by the variant that failed.
+    pub errors: IntCounterVec,
+    /// Seconds by step.
+    pub steps: HistogramVec,
+    /// Status writes, by outcome.
+    pub status_writes: IntCounterVec,
+    /// Pipelines by the status of their Ready condition.
+    pub pipelines: IntGaugeVec,
+    /// Objects that cannot be read as a pipeline.
+    pub malformed: IntGauge,
+}
+
+impl Metrics {
+    /// Fresh metrics in a registry of their own.
+    ///
+    /// # Errors
+    /// When two metrics share a name: a bug.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let name = |suffix: &str| format!("recommendation_operator_{suffix}");
+        let metrics = Self {
+            reconciles: IntCounter::new(name("reconciles_total"), "Reconciles that ended")?,
+            errors: IntCounterVec::new(
+                Opts::new(name("reconcile_errors_total"), "Reconciles that failed, by what failed"),
+                &["reason"],
+            )?,
+            steps: HistogramVec::new(
+                HistogramOpts::new(name("step_duration_seconds"), "Time by step of a reconcile").buckets(vec![
+                    0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+                ]),
+                &["step"],
+            )?,
+            status_writes: IntCounterVec::new(
+                Opts::new(name("status_writes_total"), "Writes of a pipeline's status, by outcome"),
+                &["outcome"],
+            )?,
+            pipelines: IntGaugeVec::new(
+                Opts::new(name("pipelines"), "Pipelines by the status of their Ready condition"),
+                &["ready"],
+            )?,
+            malformed: IntGauge::new(name("malformed_pipelines"), "Objects that cannot be read as a pipeline")?,
+            registry,
+        };
+        metrics.registry.register(Box::new(metrics.reconciles.clone()))?;
+        metrics.registry.register(Box::new(metrics.errors.clone()))?;
+        metrics.registry.register(Box::new(metrics.steps.clone()))?;
+        metrics.registry.register(Box::new(metrics.status_writes.clone()))?;
+        metrics.registry.register(Box::new(metrics.pipelines.clone()))?;
+        metrics.registry.register(Box::new(metrics.malformed.clone()))?;
+        #[cfg(target_os = "linux")]
+        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(metrics)
+    }
+
+    /// Everything in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::warn!(%error, "cannot render the metrics");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+}

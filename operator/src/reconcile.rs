@@ -1,0 +1,285 @@
+//! One look at one pipeline: dereference, validate, build, apply, report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::runtime::controller::Action;
+use recommendation_api::conditions::reasons;
+use recommendation_api::pipeline::monitoring::InstallPolicy;
+use recommendation_api::pipeline::{RecommendationPipeline, RecommendationPipelineStatus};
+
+use crate::apply::children::Applier;
+use crate::apply::record::AppliedRecord;
+use crate::apply::statements::{self, StatementsOutcome};
+use crate::apply::topics::{self, TopicsOutcome};
+use crate::apply::ApplyError;
+use crate::build::{self, statement_plan, topic_plan};
+use crate::context::Context;
+use crate::controller::Guarded;
+use crate::dereference::{self, DereferenceError, Found};
+use crate::ksqldb::{KsqlClient, Listing};
+use crate::report::{self, Monitoring, Outcome, StatusError, conditions};
+use crate::validate::{self, DesiredKsqldb, ValidatedPipeline};
+
+/// Until the model serves, the replicas are asked this often.
+const WAITING: Duration = Duration::from_secs(5);
+/// A status that was written to meanwhile is looked at again after this time.
+const CONFLICT: Duration = Duration::from_millis(500);
+
+/// A reconcile that could not be finished. What can be told in a condition is none of these.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The caches were not filled.
+    #[error("the caches of children are not filled: {0}")]
+    Caches(String),
+    /// *Dereference* failed.
+    #[error(transparent)]
+    Dereference(#[from] DereferenceError),
+    /// *Report* failed.
+    #[error(transparent)]
+    Report(#[from] StatusError),
+}
+
+impl ReconcileError {
+    /// What failed, as a metric label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Caches(_) => "Caches",
+            Self::Dereference(error) => error.label(),
+            Self::Report(error) => error.label(),
+        }
+    }
+}
+
+/// Looks at one pipeline.
+///
+/// # Errors
+/// [`ReconcileError`]: it is looked at again with backoff.
+pub async fn reconcile(guarded: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
+    let pipeline = match &guarded.0 {
+        Ok(pipeline) => pipeline,
+        Err(malformed) => {
+            let name = malformed.metadata.name.as_deref().unwrap_or_default();
+            tracing::warn!(name, error = %malformed.error, "this object cannot be read as a pipeline");
+            return Ok(Action::await_change());
+        }
+    };
+    let key = format!("{}/{}", pipeline.namespace().unwrap_or_default(), pipeline.name_any());
+    if pipeline.metadata.deletion_timestamp.is_some() {
+        // Children go by their owner references; nothing outside Kubernetes is deleted.
+        ctx.backoff.reset(&key);
+        ctx.figures.forget(&pipeline.uid().unwrap_or_default());
+        return Ok(Action::await_change());
+    }
+    // Before the first filling every child would look missing, and be written.
+    let ready = crate::deadline::within(crate::deadline::KUBERNETES, ctx.caches.ready()).await;
+    ready
+        .map_err(|error| ReconcileError::Caches(error.to_string()))?
+        .map_err(|error| ReconcileError::Caches(error.to_string()))?;
+    let result = steps(&ctx, pipeline).await;
+    ctx.metrics.reconciles.inc();
+    match result {
+        Ok(Verdict::Again) => Ok(Action::requeue(ctx.backoff.failed(&key))),
+        Ok(Verdict::In(delay)) => {
+            ctx.backoff.reset(&key);
+            Ok(Action::requeue(delay))
+        }
+        // The watch brings the newer object; this is only in case that it does not.
+        Err(ReconcileError::Report(StatusError::Conflict)) => Ok(Action::requeue(CONFLICT)),
+        Err(ReconcileError::Report(StatusError::Gone)) => Ok(Action::await_change()),
+        Err(error) => Err(error),
+    }
+}
+
+/// When to look again.
+enum Verdict {
+    /// Something outside failed and may pass: with backoff.
+    Again,
+    /// Steadily.
+    In(Duration),
+}
+
+async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdict, ReconcileError> {
+    let before = pipeline.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
+    if pipeline.spec.suspend == Some(true) {
+        let status = with_conditions(pipeline, &conditions::suspended(&before));
+        finish(ctx, pipeline, status, std::iter::empty()).await?;
+        return Ok(Verdict::In(ctx.resync));
+    }
+    // An empty status reads as "done" to kstatus, and dereference may take its time.
+    let seen = match pipeline.status {
+        Some(_) => None,
+        None => report::write(&ctx.client, pipeline, with_conditions(pipeline, &conditions::first_sight())).await?,
+    };
+    let pipeline = seen.as_ref().unwrap_or(pipeline);
+
+    let timer = ctx.metrics.steps.with_label_values(&["dereference"]).start_timer();
+    let found = dereference::dereference(ctx, pipeline).await?;
+    timer.observe_duration();
+    let valid = match validate::validate(pipeline, &found.references, &ctx.settings) {
+        Ok(valid) => valid,
+        Err(error) => {
+            let status = with_conditions(pipeline, &conditions::invalid(&before, &error));
+            finish(ctx, pipeline, status, std::iter::empty()).await?;
+            return Ok(Verdict::In(ctx.resync));
+        }
+    };
+    let timer = ctx.metrics.steps.with_label_values(&["apply"]).start_timer();
+    let outcome = act(ctx, &valid, found).await;
+    timer.observe_duration();
+
+    let transient = outcome.topics.unreachable.is_some()
+        || outcome.statements.unreachable.is_some()
+        || outcome.deployment.is_err();
+    let now = Time(Timestamp::now());
+    let mut status = report::status(pipeline.status.as_ref(), &outcome, &now);
+    let fresh = report::figures(&outcome.replicas);
+    status.model = ctx.figures.settle(&pipeline.uid().unwrap_or_default(), status.model.as_ref(), fresh);
+    let waiting = !report::is_ready(Some(&status));
+    let topics_done = outcome.topics.topics.iter().flat_map(|topic| &topic.done);
+    finish(ctx, pipeline, status, topics_done.chain(&outcome.statements.done)).await?;
+    Ok(match (transient, waiting) {
+        (true, _) => Verdict::Again,
+        (false, true) => Verdict::In(WAITING),
+        (false, false) => Verdict::In(ctx.resync),
+    })
+}
+
+/// Applies everything; stages do not hide each other.
+async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: Found) -> Outcome<'a> {
+    let children = build::children(valid);
+    let monitor = children.service_monitor.clone();
+    let applier = Applier { client: &ctx.client, caches: &ctx.caches, id: &valid.id };
+    let deployment = applier.all(valid, children).await.map_err(|error| failed(ctx, &error));
+    let monitoring = monitoring(ctx, valid, &applier, monitor).await;
+    let mut record = found.record;
+    let topics = match found.kafka {
+        Ok(view) => {
+            let plan = topic_plan::plan(valid, &view, &record.topics, &found.claims);
+            match ctx.kafka.get(&valid.bootstrap_servers) {
+                Ok(admin) => topics::apply(&admin, plan, view).await,
+                Err(error) => TopicsOutcome::unreachable(error.to_string()),
+            }
+        }
+        Err(error) => {
+            ctx.metrics.errors.with_label_values(&[error.label()]).inc();
+            TopicsOutcome::unreachable(error.to_string())
+        }
+    };
+    record.topics.extend(topics.topics.iter().map(|topic| (topic.name.clone(), topic.origin)));
+    let statements = match (&valid.ksqldb, found.ksqldb) {
+        (Some(wanted), Some(Ok((client, listing)))) => {
+            ksqldb(valid, wanted, &topics, &applier, &client, &listing, &mut record).await
+        }
+        (Some(_), Some(Err(error))) => {
+            ctx.metrics.errors.with_label_values(&[error.label()]).inc();
+            StatementsOutcome::unreachable(error.to_string())
+        }
+        _ => StatementsOutcome::default(),
+    };
+    // Kept in memory of nobody: a record that cannot be written now is written by the next reconcile.
+    if record != AppliedRecord::default() {
+        let wanted = build::configmap::applied(&valid.id, &record);
+        if let Err(error) = applier.one(&ctx.caches.config_maps, &wanted).await {
+            failed(ctx, &error);
+        }
+    }
+    Outcome { pipeline: valid, topics, statements, deployment, replicas: found.replicas, monitoring }
+}
+
+fn failed(ctx: &Context, error: &ApplyError) -> String {
+    ctx.metrics.errors.with_label_values(&[error.label()]).inc();
+    tracing::warn!(%error, "cannot apply a child");
+    error.to_string()
+}
+
+async fn monitoring(
+    ctx: &Context,
+    valid: &ValidatedPipeline,
+    applier: &Applier<'_>,
+    wanted: Option<kube::core::DynamicObject>,
+) -> Monitoring {
+    let Some(resource) = ctx.service_monitors.get(&ctx.client).await else {
+        return match valid.service_monitor.policy {
+            InstallPolicy::Disabled => Monitoring::Disabled,
+            policy => Monitoring::Absent { required: policy == InstallPolicy::Required },
+        };
+    };
+    match applier.uncached(&resource, wanted.as_ref()).await {
+        Ok(()) if wanted.is_some() => Monitoring::Applied,
+        Ok(()) => Monitoring::Disabled,
+        Err(error) => Monitoring::Failed(failed(ctx, &error)),
+    }
+}
+
+/// Statements name the shapes of topics, so they wait for all of them.
+async fn ksqldb(
+    valid: &ValidatedPipeline,
+    wanted: &DesiredKsqldb,
+    topics: &TopicsOutcome,
+    applier: &Applier<'_>,
+    client: &KsqlClient,
+    listing: &Listing,
+    record: &mut AppliedRecord,
+) -> StatementsOutcome {
+    let live = topics.view.as_ref().map(|view| &view.topics);
+    let missing = valid.topics.iter().find(|topic| !live.is_some_and(|live| live.contains_key(&topic.name)));
+    let (Some(live), None) = (live, missing) else {
+        let name = missing.map_or("Kafka", |topic| topic.name.as_str());
+        let message = format!("statements wait for topic {name}");
+        return StatementsOutcome::refused(reasons::WAITING_FOR_TOPICS, message);
+    };
+    let plan = statement_plan::plan(wanted, &valid.topics, live, record, listing);
+    // Announced before it is sent: should the operator die in between, what it finds then is its own.
+    let announced: Vec<_> =
+        statements::creates(&plan).map(|step| (step.source.clone(), statement_plan::pending(step))).collect();
+    if !announced.is_empty() {
+        record.statements.extend(announced);
+        let config_map = build::configmap::applied(&valid.id, record);
+        if let Err(error) = applier.one(&applier.caches.config_maps, &config_map).await {
+            return StatementsOutcome::unreachable(format!("statements wait for their record: {error}"));
+        }
+    }
+    let outcome = statements::apply(client, &plan, wanted.earliest, record).await;
+    record.statements.extend(outcome.records.iter().cloned());
+    for source in &outcome.withdrawn {
+        record.statements.remove(source);
+    }
+    outcome
+}
+
+fn with_conditions(pipeline: &RecommendationPipeline, findings: &[conditions::Typed]) -> RecommendationPipelineStatus {
+    let before = pipeline.status.clone().unwrap_or_default();
+    let generation = pipeline.metadata.generation.unwrap_or_default();
+    RecommendationPipelineStatus {
+        observed_generation: Some(generation),
+        conditions: conditions::merge(&before.conditions, findings, generation, &Time(Timestamp::now())),
+        ..before
+    }
+}
+
+/// Writes the status if it differs, then tells what changed.
+async fn finish(
+    ctx: &Context,
+    pipeline: &RecommendationPipeline,
+    status: RecommendationPipelineStatus,
+    done: impl Iterator<Item = &String>,
+) -> Result<(), StatusError> {
+    let timer = ctx.metrics.steps.with_label_values(&["report"]).start_timer();
+    let before = pipeline.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    let notes = report::notes(done, before, &status.conditions);
+    let written = report::write(&ctx.client, pipeline, status).await;
+    let outcome = match &written {
+        Ok(Some(_)) => "written",
+        Ok(None) => "unchanged",
+        Err(_) => "failed",
+    };
+    ctx.metrics.status_writes.with_label_values(&[outcome]).inc();
+    timer.observe_duration();
+    written?;
+    ctx.recorder.publish(pipeline, &notes).await;
+    Ok(())
+}

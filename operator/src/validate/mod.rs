@@ -1,0 +1,253 @@
+//! Second step, pure: from what was written and what it refers to, to a [`ValidatedPipeline`] that carries
+//! everything the later steps need. They never see the raw spec.
+
+mod recommender;
+mod statements;
+pub mod topics;
+mod unsupported;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use kube::{Resource, ResourceExt};
+use recommendation_api::RecommenderConfig;
+use recommendation_api::pipeline::exposure::{PodTemplate, ServiceType};
+use recommendation_api::pipeline::monitoring::InstallPolicy;
+use recommendation_api::pipeline::{RecommendationPipeline, defaults};
+
+pub use recommender::SecretMount;
+pub use statements::{DesiredKsqldb, DesiredStatement};
+pub use topics::DesiredTopic;
+
+/// What the spec refers to, as it was found.
+#[derive(Clone, Debug, Default)]
+pub struct References {
+    /// Secrets by name: their keys, or `None` when there is no such Secret.
+    pub secrets: BTreeMap<String, Option<BTreeSet<String>>>,
+    /// ConfigMaps by name: their data, or `None` when there is no such ConfigMap.
+    pub config_maps: BTreeMap<String, Option<BTreeMap<String, String>>>,
+}
+
+/// What the operator was started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Image of a recommender whose spec names none.
+    pub recommender_image: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { recommender_image: concat!("recommender:", env!("CARGO_PKG_VERSION")).to_owned() }
+    }
+}
+
+/// Who the pipeline is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Name.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Generation that was read.
+    pub generation: i64,
+    /// When it was created.
+    pub created: Option<Time>,
+    /// Owner reference for its children.
+    pub owner: OwnerReference,
+}
+
+/// A pipeline whose every field has been looked at.
+#[derive(Clone, Debug)]
+pub struct ValidatedPipeline {
+    /// Who it is.
+    pub id: Identity,
+    /// Brokers, `host:port` each.
+    pub bootstrap_servers: Vec<String>,
+    /// The only cluster to act on, if one is named.
+    pub cluster_id: Option<String>,
+    /// Topics, those that the pipeline needs first.
+    pub topics: Vec<DesiredTopic>,
+    /// Upper bound for personal data on topics, in milliseconds.
+    pub retention_ms: i64,
+    /// ksqlDB, if used.
+    pub ksqldb: Option<DesiredKsqldb>,
+    /// The recommender's configuration.
+    pub config: RecommenderConfig,
+    /// Secrets that its pods mount.
+    pub mounts: Vec<SecretMount>,
+    /// The operator makes Secret `<name>-jwt`.
+    pub make_jwt_secret: bool,
+    /// The pods.
+    pub workload: Workload,
+    /// The public Service.
+    pub service: ServiceSettings,
+    /// The ServiceMonitor.
+    pub service_monitor: ServiceMonitorSettings,
+    /// Secrets or keys that are missing, as sentences.
+    pub missing_secrets: Vec<String>,
+    /// Paths of fields that this version does not act on.
+    pub unsupported: Vec<String>,
+}
+
+/// The pods.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Image.
+    pub image: String,
+    /// Pods.
+    pub replicas: i32,
+    /// Resources, if set.
+    pub resources: Option<ResourceRequirements>,
+    /// Pods that may be evicted at once.
+    pub max_unavailable: i32,
+    /// Common pod fields.
+    pub template: PodTemplate,
+}
+
+/// The public Service.
+#[derive(Clone, Debug)]
+pub struct ServiceSettings {
+    /// Type.
+    pub kind: ServiceType,
+    /// Port.
+    pub port: i32,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The ServiceMonitor.
+#[derive(Clone, Debug)]
+pub struct ServiceMonitorSettings {
+    /// Whether it is applied.
+    pub policy: InstallPolicy,
+    /// Time between two scrapes, `15s`.
+    pub interval: String,
+    /// Further labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A spec that cannot be acted on: contradictory, or out of range in a way that the API server cannot see.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct InvalidSpec {
+    /// The field, `spec.topics[1].role`.
+    pub path: String,
+    /// What is wrong and what to do.
+    pub problem: String,
+}
+
+impl InvalidSpec {
+    pub(crate) fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { path: path.into(), problem: problem.into() }
+    }
+}
+
+/// Checks a pipeline and fills in the defaults.
+///
+/// # Errors
+/// [`InvalidSpec`], naming the first field at fault.
+pub fn validate(
+    pipeline: &RecommendationPipeline,
+    found: &References,
+    settings: &Settings,
+) -> Result<ValidatedPipeline, InvalidSpec> {
+    let id = identity(pipeline)?;
+    let spec = &pipeline.spec;
+    let recommender = spec.recommender.clone().unwrap_or_default();
+    let retention_ms = topics::retention_ms(spec)?;
+    let topics = topics::desired(spec)?;
+    let ksqldb = statements::desired(spec, found)?;
+    let config = recommender::config(&id, spec, &topics)?;
+    let (mounts, make_jwt_secret) = recommender::mounts(&id.name, &recommender);
+    let missing_secrets = missing(&mounts, ksqldb.as_ref(), found);
+    let service = recommender.service.unwrap_or_default();
+    let monitor = spec.monitoring.as_ref().and_then(|m| m.service_monitor.clone()).unwrap_or_default();
+    Ok(ValidatedPipeline {
+        bootstrap_servers: spec.kafka.bootstrap_servers.clone(),
+        cluster_id: spec.kafka.cluster_id.clone(),
+        topics,
+        retention_ms,
+        ksqldb,
+        config,
+        mounts,
+        make_jwt_secret,
+        workload: Workload {
+            image: recommender.image.unwrap_or_else(|| settings.recommender_image.clone()),
+            replicas: recommender.replicas.unwrap_or(defaults::REPLICAS),
+            resources: recommender.resources,
+            max_unavailable: recommender.disruption_budget.and_then(|b| b.max_unavailable).unwrap_or(1),
+            template: recommender.template.unwrap_or_default(),
+        },
+        service: ServiceSettings {
+            kind: service.kind.unwrap_or_default(),
+            port: service.port.unwrap_or(defaults::SERVICE_PORT),
+            annotations: service.annotations.unwrap_or_default(),
+        },
+        service_monitor: ServiceMonitorSettings {
+            policy: monitor.policy.unwrap_or_default(),
+            interval: monitor.interval.map_or_else(
+                || format!("{}s", defaults::SCRAPE_INTERVAL_SECONDS),
+                |interval| interval.to_string(),
+            ),
+            labels: monitor.labels.unwrap_or_default(),
+        },
+        missing_secrets,
+        unsupported: unsupported::fields(spec),
+        id,
+    })
+}
+
+fn identity(pipeline: &RecommendationPipeline) -> Result<Identity, InvalidSpec> {
+    let owner = pipeline
+        .controller_owner_ref(&())
+        .ok_or_else(|| InvalidSpec::new("metadata", "has no name or uid: it was not read from an API server"))?;
+    Ok(Identity {
+        name: pipeline.name_any(),
+        namespace: pipeline.namespace().unwrap_or_else(|| "default".to_owned()),
+        generation: pipeline.metadata.generation.unwrap_or_default(),
+        created: pipeline.metadata.creation_timestamp.clone(),
+        owner,
+    })
+}
+
+/// Secrets that the user names and that are not there. Those that the operator makes are not asked for.
+fn missing(mounts: &[SecretMount], ksqldb: Option<&DesiredKsqldb>, found: &References) -> Vec<String> {
+    let mounted = mounts.iter().filter(|mount| !mount.made_by_operator).flat_map(|mount| {
+        let keys: Vec<&str> = mount.item.iter().map(|(key, _)| key.as_str()).collect();
+        std::iter::once((mount.path.as_str(), mount.secret.as_str(), keys))
+    });
+    let ksqldb = ksqldb.and_then(|k| k.credentials.as_deref()).map(|secret| {
+        ("spec.ksqldb.authentication.secretRef", secret, vec!["username", "password"])
+    });
+    let mut sentences = Vec::new();
+    for (path, secret, keys) in mounted.chain(ksqldb) {
+        match found.secrets.get(secret) {
+            Some(Some(present)) => sentences.extend(
+                keys.iter()
+                    .filter(|key| !present.contains(**key))
+                    .map(|key| format!("{path}: Secret {secret} has no key {key}")),
+            ),
+            _ => sentences.push(format!("{path}: there is no Secret {secret}")),
+        }
+    }
+    sentences
+}
+
+/// Names of the Secrets and ConfigMaps that the spec refers to: what *dereference* has to fetch.
+pub fn referenced(pipeline: &RecommendationPipeline) -> (BTreeSet<String>, BTreeSet<String>) {
+    let recommender = pipeline.spec.recommender.clone().unwrap_or_default();
+    let (mounts, _) = recommender::mounts(&pipeline.name_any(), &recommender);
+    let mut secrets: BTreeSet<String> =
+        mounts.into_iter().filter(|mount| !mount.made_by_operator).map(|mount| mount.secret).collect();
+    let mut config_maps = BTreeSet::new();
+    if let Some(ksqldb) = &pipeline.spec.ksqldb {
+        secrets.extend(ksqldb.authentication.iter().map(|a| a.secret_ref.name.clone()));
+        config_maps
+            .extend(ksqldb.statements_from.iter().flatten().map(|from| from.config_map_ref.name.clone()));
+    }
+    (secrets, config_maps)
+}
+
+#[cfg(test)]
+mod tests;
