@@ -91,18 +91,26 @@ fn format(run: &Run) -> Result<()> {
     fs::File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut id))
         .context("making a cluster id")?;
+    let cluster_id = cluster_id(id);
     let java = java(run);
     Cmd::new(&java.program)
         .args(["-Xmx64m", "-XX:TieredStopAtLevel=1"])
         .args(&java.args)
         .args(["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t"])
-        .arg(URL_SAFE_NO_PAD.encode(id))
+        .arg(cluster_id)
         .arg("-c")
         .arg(run.dir().join("kafka/server.properties"))
         .timeout(Duration::from_secs(120))
         .run()
         .context("formatting Kafka's storage")?;
     Ok(())
+}
+
+/// Sixteen random bytes as Kafka writes ids. One that began with a dash would be taken for an option, by the storage tool
+/// and by every other one.
+fn cluster_id(mut random: [u8; 16]) -> String {
+    random[0] &= 0x7f;
+    URL_SAFE_NO_PAD.encode(random)
 }
 
 fn server_properties(run: &Run) -> String {
@@ -151,4 +159,20 @@ fn server_properties(run: &Run) -> String {
     properties.iter().fold(String::new(), |text, (key, value)| {
         text + key + "=" + value + "\n"
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cluster_id_begins_like_an_option() {
+        for first in 0..=u8::MAX {
+            let mut random = [0xff; 16];
+            random[0] = first;
+            let id = cluster_id(random);
+            assert_eq!(id.len(), 22);
+            assert!(id.starts_with(|c: char| c.is_ascii_alphanumeric()), "{id}");
+        }
+    }
 }
