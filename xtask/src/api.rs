@@ -43,7 +43,11 @@ impl Api {
             .http_status_as_error(false)
             .build()
             .new_agent();
-        Self { agent, base: base.trim_end_matches('/').to_owned(), token }
+        Self {
+            agent,
+            base: base.trim_end_matches('/').to_owned(),
+            token,
+        }
     }
 
     /// The base address.
@@ -66,8 +70,13 @@ impl Api {
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let mut response = request.call().with_context(|| format!("GET {}{path}", self.base))?;
-        Ok(Answer { status: response.status().as_u16(), text: response.body_mut().read_to_string()? })
+        let mut response = request
+            .call()
+            .with_context(|| format!("GET {}{path}", self.base))?;
+        Ok(Answer {
+            status: response.status().as_u16(),
+            text: response.body_mut().read_to_string()?,
+        })
     }
 
     /// `POST path` with a JSON body.
@@ -75,13 +84,19 @@ impl Api {
     /// # Errors
     /// When the server cannot be reached; any status is an answer.
     pub fn post(&self, path: &str, body: &Value) -> Result<Answer> {
-        let mut request =
-            self.agent.post(format!("{}{path}", self.base)).header("content-type", "application/json");
+        let mut request = self
+            .agent
+            .post(format!("{}{path}", self.base))
+            .header("content-type", "application/json");
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let mut response =
-            request.send(body.to_string()).with_context(|| format!("POST {}{path}", self.base))?;
-        Ok(Answer { status: response.status().as_u16(), text: response.body_mut().read_to_string()? })
+        let mut response = request
+            .send(body.to_string())
+            .with_context(|| format!("POST {}{path}", self.base))?;
+        Ok(Answer {
+            status: response.status().as_u16(),
+            text: response.body_mut().read_to_string()?,
+        })
     }
 }

@@ -6,8 +6,9 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::command::Cmd;
-use crate::paths::{Paths, is_cold, root};
+use crate::paths::Paths;
 use crate::progress::{Steps, seconds};
+use crate::release::{self, workspace};
 use crate::stack::run::Ports;
 use crate::stack::{NodeMode, Stack, StackOptions};
 use crate::{e2e, machine};
@@ -60,14 +61,17 @@ struct Count {
 /// When a check fails, a test is skipped under `CI=true`, or the budget is exceeded.
 pub fn run(options: &TestOptions, steps: &mut Steps) -> Result<()> {
     let begun = Instant::now();
-    let cold = is_cold(&Paths::from_env()?);
+    let cold = is_cold()?;
     let wanted = |tier: Tier| options.only.is_empty() || options.only.contains(&tier);
     let mut tiers: Vec<(&str, Count)> = Vec::new();
     let result = tiers_in_order(options, steps, &mut tiers, wanted);
     println!("\n{}", steps.table());
     let mut all = Count::default();
     for (tier, count) in &tiers {
-        println!("{tier}: {} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
+        println!(
+            "{tier}: {} passed, {} failed, {} skipped",
+            count.passed, count.failed, count.skipped
+        );
         all.passed += count.passed;
         all.failed += count.failed;
         all.skipped += count.skipped;
@@ -76,11 +80,19 @@ pub fn run(options: &TestOptions, steps: &mut Steps) -> Result<()> {
     if all.skipped > 0 && std::env::var("CI").is_ok_and(|ci| ci == "true") {
         bail!("{} tests were skipped: under CI=true none may be", all.skipped);
     }
-    let (budget, kind) = if cold { (BUDGET_COLD, "cold") } else { (BUDGET_WARM, "warm") };
+    let (budget, kind) = if cold {
+        (BUDGET_COLD, "cold")
+    } else {
+        (BUDGET_WARM, "warm")
+    };
     let took = begun.elapsed();
     println!("{kind} run: {} of {}", seconds(took), seconds(budget));
     if took > budget {
-        bail!("over budget: the {kind} run took {}, its limit is {}", seconds(took), seconds(budget));
+        bail!(
+            "over budget: the {kind} run took {}, its limit is {}",
+            seconds(took),
+            seconds(budget)
+        );
     }
     println!("{} passed, {} failed", all.passed, all.failed);
     Ok(())
@@ -93,40 +105,72 @@ fn tiers_in_order(
     wanted: impl Fn(Tier) -> bool,
 ) -> Result<()> {
     if wanted(Tier::Lint) {
-        steps.run("rustfmt", |_| cargo(&["fmt", "--all", "--check"]).stderr_inherited().run())?;
+        steps.run("rustfmt", |_| {
+            cargo(&["fmt", "--all", "--check"]).stderr_inherited().run()
+        })?;
         steps.run("clippy, warnings denied", |_| {
-            cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])
-                .stderr_inherited()
-                .run()
+            cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--",
+                "-D",
+                "warnings",
+            ])
+            .stderr_inherited()
+            .run()
         })?;
     }
     if wanted(Tier::Unit) {
         tiers.push(("unit", Count::default()));
         let count = &mut tiers.last_mut().expect("pushed above").1;
         steps.run("unit tests", |_| {
-            tests(count, cargo(&["test", "--workspace", "--all-features", "--lib", "--bins", "--no-fail-fast"]))
+            tests(
+                count,
+                cargo(&[
+                    "test",
+                    "--workspace",
+                    "--all-features",
+                    "--lib",
+                    "--bins",
+                    "--no-fail-fast",
+                ]),
+            )
         })?;
-        steps.run("documentation tests", |_| tests(count, cargo(&["test", "--workspace", "--all-features", "--doc"])))?;
+        steps.run("documentation tests", |_| {
+            tests(count, cargo(&["test", "--workspace", "--all-features", "--doc"]))
+        })?;
     }
     if wanted(Tier::Integration) || wanted(Tier::EndToEnd) {
         machine::prepare(wanted(Tier::EndToEnd), options.yes, steps)?;
     }
     if wanted(Tier::Integration) {
-        let stack = Stack::up(&StackOptions {
-            run_name: RUN.into(),
-            node: NodeMode::Off,
-            controllers: false,
-            kafka: true,
-            redis: true,
-            ports: Ports::offset(PORT_OFFSET)?,
-        }, steps)?;
+        let stack = Stack::up(
+            &StackOptions {
+                run_name: RUN.into(),
+                node: NodeMode::Off,
+                controllers: false,
+                kafka: true,
+                redis: true,
+                ports: Ports::offset(PORT_OFFSET)?,
+            },
+            steps,
+        )?;
         tiers.push(("integration", Count::default()));
         let count = &mut tiers.last_mut().expect("pushed above").1;
         let result = steps.run("integration tests", |_| {
-            let command = cargo(&["test", "--workspace", "--all-features", "--test", "*", "--no-fail-fast"])
-                .env("TEST_KUBECONFIG", &stack.kubeconfig)
-                .env("TEST_KAFKA", &stack.kafka_host)
-                .env("TEST_REDIS", format!("redis://{}", stack.redis_host));
+            let command = cargo(&[
+                "test",
+                "--workspace",
+                "--all-features",
+                "--test",
+                "*",
+                "--no-fail-fast",
+            ])
+            .env("TEST_KUBECONFIG", &stack.kubeconfig)
+            .env("TEST_KAFKA", &stack.kafka_host)
+            .env("TEST_REDIS", format!("redis://{}", stack.redis_host));
             tests(count, command)
         });
         steps.run("their servers stopped", |_| Stack::down(RUN, true))?;
@@ -135,17 +179,31 @@ fn tiers_in_order(
     if wanted(Tier::EndToEnd) {
         tiers.push(("end-to-end", Count::default()));
         let count = &mut tiers.last_mut().expect("pushed above").1;
-        let result = e2e::run(steps, |passed| if passed { count.passed += 1 } else { count.failed += 1 });
+        let result = e2e::run(steps, |passed| {
+            if passed {
+                count.passed += 1
+            } else {
+                count.failed += 1
+            }
+        });
         steps.run("the end-to-end stack stopped", |_| Stack::down(e2e::RUN, true))?;
         result?;
     }
     Ok(())
 }
 
+/// Whether servers or programs have to be built first.
+fn is_cold() -> Result<bool> {
+    let program = release::target_dir()?
+        .join(release::target().unwrap_or(""))
+        .join("release/recommender");
+    Ok(!program.exists() || !Paths::from_env()?.kubernetes("kube-apiserver").exists())
+}
+
 fn cargo(args: &[&str]) -> Cmd {
     // The cargo that runs this task: the toolchain stays the same in every step.
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    Cmd::new(program).args(args).dir(&root()).timeout(CARGO_LIMIT)
+    Cmd::new(program).args(args).dir(workspace()).timeout(CARGO_LIMIT)
 }
 
 /// Runs a test command, shows what it prints, and counts its closing lines.
@@ -164,9 +222,14 @@ fn tests(count: &mut Count, command: Cmd) -> Result<()> {
 fn closing_line(line: &str) -> Option<Count> {
     let rest = line.strip_prefix("test result: ")?.split_once(". ")?.1;
     let number = |word: &str| -> Option<u64> {
-        rest.split("; ").find_map(|part| part.strip_suffix(word)?.trim().parse().ok())
+        rest.split("; ")
+            .find_map(|part| part.strip_suffix(word)?.trim().parse().ok())
     };
-    Some(Count { passed: number("passed")?, failed: number("failed")?, skipped: number("ignored")? })
+    Some(Count {
+        passed: number("passed")?,
+        failed: number("failed")?,
+        skipped: number("ignored")?,
+    })
 }
 
 #[cfg(test)]
@@ -176,7 +239,14 @@ mod tests {
     #[test]
     fn closing_lines_of_cargo_test_are_counted() {
         let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s";
-        assert_eq!(closing_line(line), Some(Count { passed: 3, failed: 2, skipped: 1 }));
+        assert_eq!(
+            closing_line(line),
+            Some(Count {
+                passed: 3,
+                failed: 2,
+                skipped: 1
+            })
+        );
         assert_eq!(closing_line("running 3 tests"), None);
     }
 }

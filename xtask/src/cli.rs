@@ -6,18 +6,26 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use xtask::bench::{self, BenchOptions};
+use xtask::check::{self, TestOptions};
 use xtask::command::Cmd;
+use xtask::demo::{self, DemoOptions};
+use xtask::dev::{self, DevOptions};
 use xtask::image::{self, ImageInfo, ImageSpec};
 use xtask::machine::{self, Consent, Wanted};
 use xtask::paths::Paths;
 use xtask::progress::Steps;
 use xtask::release;
+use xtask::soak::{self, SoakOptions};
 use xtask::stack::process::Signal;
 use xtask::stack::run::{Ports, Run};
 use xtask::stack::{NodeMode, Stack, StackOptions, kafka, node, redis, status};
 
 const EXAMPLES: &str = "\
 Examples:
+  cargo xtask demo                   from nothing to live recommendations
+  cargo xtask test                   every check; `--only lint,unit` while you write
+  cargo xtask dev                    the recommender, rebuilt and restarted on save
   cargo xtask stack up               Kubernetes with a real node (as root on Linux), Kafka and Redis
   cargo xtask stack up --no-node     the same without a node: no root needed
   cargo xtask stack stop kafka       an outage of Kafka; `stack start kafka` ends it
@@ -38,6 +46,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// The main job on real parts: Kubernetes, Kafka, operator, a pipeline, a year of events, live recommendations.
+    Demo(DemoOptions),
+    /// Every check of correctness: format, lints, unit, integration and end-to-end tests.
+    Test(TestOptions),
+    /// Rebuild and restart a program on save.
+    Dev(DevOptions),
+    /// Measure a demo: live click to changed recommendation, share of requests by replica.
+    Bench(BenchOptions),
+    /// Keep a demo under a steady stream of clicks and look for what grows or is written.
+    Soak(SoakOptions),
     /// The local stack: real Kubernetes, Kafka and Redis on this machine.
     #[command(subcommand)]
     Stack(StackTask),
@@ -151,6 +169,11 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut steps = Steps::new();
     let result = match cli.task {
+        Task::Demo(options) => demo(&options, &mut steps),
+        Task::Test(options) => check::run(&options, &mut steps),
+        Task::Dev(options) => dev::run(&options),
+        Task::Bench(options) => bench::run(&options, &mut steps),
+        Task::Soak(options) => soak::run(&options, &mut steps),
         Task::Stack(StackTask::Up(args)) => up(&args, &mut steps),
         Task::Stack(StackTask::Down { run, wipe }) => down(&run, wipe, &mut steps),
         Task::Stack(StackTask::Status) => show(),
@@ -166,6 +189,12 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn demo(options: &DemoOptions, steps: &mut Steps) -> Result<()> {
+    let result = demo::run(options, steps);
+    eprint!("\n{}", steps.table());
+    result.map(drop)
 }
 
 fn up(args: &UpArgs, steps: &mut Steps) -> Result<()> {
@@ -217,7 +246,7 @@ fn down(run: &str, wipe: bool, steps: &mut Steps) -> Result<()> {
 fn down_all(wipe: bool, steps: &mut Steps) -> Result<()> {
     let paths = Paths::from_env()?;
     let runs = Run::all(&paths)?;
-    let mut failed = None;
+    let mut failed = demo::leave_current(steps).err();
     for run in &runs {
         // One run that cannot be stopped must not keep the others up.
         if let Err(error) = down(run.name(), wipe, steps) {

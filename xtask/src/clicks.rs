@@ -27,14 +27,22 @@ pub struct Click {
 pub fn click(api: &Api, customer: &str, product: &str, before: &[(String, String)]) -> Result<Click> {
     let begun = Instant::now();
     let event = json!({"customer_id": customer, "product_id": product, "event_type": "click"});
-    api.post("/v1/events", &event)?.json().context("the click was not accepted")?;
+    api.post("/v1/events", &event)?
+        .json()
+        .context("the click was not accepted")?;
     let acknowledged = begun.elapsed();
     loop {
         if shown(api, customer)? != before {
-            return Ok(Click { acknowledged, changed: begun.elapsed() });
+            return Ok(Click {
+                acknowledged,
+                changed: begun.elapsed(),
+            });
         }
         if begun.elapsed() > LOST {
-            bail!("{customer}'s recommendations did not change within {} s of a click on {product}", LOST.as_secs());
+            bail!(
+                "{customer}'s recommendations did not change within {} s of a click on {product}",
+                LOST.as_secs()
+            );
         }
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -46,16 +54,26 @@ pub fn click(api: &Api, customer: &str, product: &str, before: &[(String, String
 /// # Errors
 /// When the service does not answer.
 pub fn shown(api: &Api, customer: &str) -> Result<Vec<(String, String)>> {
-    let answer = api.get(&format!("/v1/recommendations/{customer}?limit=20"))?.json()?;
-    let items = answer["items"].as_array().context("recommendations without items")?;
+    let answer = api
+        .get(&format!("/v1/recommendations/{customer}?limit=20"))?
+        .json()?;
+    let items = answer["items"]
+        .as_array()
+        .context("recommendations without items")?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    Ok(items.iter().map(|item| (text(&item["product_id"]), text(&item["reason"]["text"]))).collect())
+    Ok(items
+        .iter()
+        .map(|item| (text(&item["product_id"]), text(&item["reason"]["text"])))
+        .collect())
 }
 
 /// The value below which `share` (0..=1) of the sorted durations lie.
 pub fn percentile(sorted: &[Duration], share: f64) -> Duration {
     let last = sorted.len().saturating_sub(1);
-    sorted.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
+    sorted
+        .get((last as f64 * share).round() as usize)
+        .copied()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -19,7 +19,10 @@ pub struct Kubectl {
 impl Kubectl {
     /// A `kubectl` that uses `kubeconfig`, or the user's own.
     pub fn new(program: impl Into<PathBuf>, kubeconfig: Option<PathBuf>) -> Self {
-        Self { program: program.into(), kubeconfig }
+        Self {
+            program: program.into(),
+            kubeconfig,
+        }
     }
 
     /// How a person would type it.
@@ -91,7 +94,10 @@ impl Kubectl {
                 Err(error) => format!("{error:#}"),
             };
             if begun.elapsed() > limit {
-                bail!("{what}: not within {} s; the last answer was: {last}", limit.as_secs());
+                bail!(
+                    "{what}: not within {} s; the last answer was: {last}",
+                    limit.as_secs()
+                );
             }
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -110,7 +116,11 @@ pub enum Poll<T> {
 pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<(&'a str, &'a str, &'a str)> {
     let all = object.pointer("/status/conditions")?.as_array()?;
     let found = all.iter().find(|c| c["type"] == kind)?;
-    Some((found["status"].as_str()?, found["reason"].as_str().unwrap_or(""), found["message"].as_str().unwrap_or("")))
+    Some((
+        found["status"].as_str()?,
+        found["reason"].as_str().unwrap_or(""),
+        found["message"].as_str().unwrap_or(""),
+    ))
 }
 
 #[cfg(test)]

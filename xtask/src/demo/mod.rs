@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: the main job on real parts, from nothing to recommendations that follow a click.
 
+mod images;
+mod local;
 mod place;
 mod replay;
 mod show;
@@ -15,7 +17,7 @@ use crate::kubectl::{Poll, condition};
 use crate::progress::Steps;
 use crate::{machine, release};
 
-pub use place::Place;
+pub use place::{Place, RUN, leave_current};
 
 /// Name of the demo's pipeline, as in `manifests/quickstart.yaml`.
 pub const PIPELINE: &str = "shop";
@@ -39,7 +41,7 @@ pub struct DemoOptions {
     #[arg(long)]
     pub no_node: bool,
     /// The run of the local stack.
-    #[arg(skip = place::RUN)]
+    #[arg(skip = RUN)]
     pub run: String,
 }
 
@@ -73,13 +75,16 @@ pub fn run(options: &DemoOptions, steps: &mut Steps) -> Result<Outcome> {
     if options.cluster == Cluster::Local {
         machine::prepare(!options.no_node, options.yes, steps)?;
     }
-    let binaries = release::binaries(steps)?;
+    let binaries = steps.run("Both programs built", |_| release::build())?;
     let mut place = Place::open(options, &binaries, steps)?;
     place.install_operator(steps)?;
     let started = std::time::Instant::now();
     place.apply_pipeline(steps)?;
     wait_ready(&place, steps)?;
-    println!("pipeline Ready {:.1} s after `kubectl apply`", started.elapsed().as_secs_f64());
+    println!(
+        "pipeline Ready {:.1} s after `kubectl apply`",
+        started.elapsed().as_secs_f64()
+    );
     print!("{}", place.kubectl.run(&format!("get recpipe {PIPELINE}"))?);
     let api = place.connect(steps)?;
 
@@ -92,7 +97,12 @@ pub fn run(options: &DemoOptions, steps: &mut Steps) -> Result<Outcome> {
     }
     let clicks = show::live_clicks(&api, &customers[0])?;
     show::go_on(&place, &api, &customers[0]);
-    Ok(Outcome { place, api, customers, clicks })
+    Ok(Outcome {
+        place,
+        api,
+        customers,
+        clicks,
+    })
 }
 
 /// Waits until `kubectl get recpipe` says Ready, showing the reason while it does not.
@@ -115,12 +125,3 @@ fn wait_ready(place: &Place, steps: &mut Steps) -> Result<()> {
         })
     })
 }
-
-/// Stops and removes all that the demo started.
-///
-/// # Errors
-/// When something of it cannot be stopped.
-pub fn down(wipe: bool, steps: &mut Steps) -> Result<()> {
-    place::down(wipe, steps)
-}
-

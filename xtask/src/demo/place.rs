@@ -4,28 +4,22 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Cluster, DemoOptions, PIPELINE};
+use super::local::{INTERNAL_PORT, PORT};
+use super::{Cluster, DemoOptions, PIPELINE, images};
 use crate::api::Api;
-use crate::image::{self, ImageSpec};
+use crate::command::{self, Cmd};
 use crate::kubectl::Kubectl;
-use crate::paths::{Paths, root, write};
+use crate::paths::{Paths, remove_all, write};
 use crate::progress::Steps;
-use crate::release::Binaries;
+use crate::release::{self, Binaries};
 use crate::stack::process::{Daemon, Processes, Signal};
 use crate::stack::{NodeMode, Stack, StackOptions, node};
-use crate::command::{self, Cmd};
 
 /// Name of the demo's run of the local stack.
 pub const RUN: &str = "demo";
-/// The public port of a recommender that runs as a process, and of a port-forward.
-const LOCAL_PORT: u16 = 8080;
-/// The internal port of a recommender that runs as a process.
-const LOCAL_INTERNAL_PORT: u16 = 9090;
-/// The internal port of an operator that runs as a process.
-const LOCAL_OPERATOR_PORT: u16 = 9091;
 
 /// Where the demo runs.
 pub struct Place {
@@ -44,7 +38,10 @@ pub struct Place {
 
 enum Kind {
     Local(Box<Stack>),
-    Current { context: String, registry: Option<String> },
+    Current {
+        context: String,
+        registry: Option<String>,
+    },
 }
 
 struct Images {
@@ -57,11 +54,25 @@ impl Place {
     pub fn open(options: &DemoOptions, binaries: &Binaries, steps: &mut Steps) -> Result<Self> {
         match options.cluster {
             Cluster::Local => {
-                let node = if options.no_node { NodeMode::Off } else { NodeMode::Auto };
+                let node = if options.no_node {
+                    NodeMode::Off
+                } else {
+                    NodeMode::Auto
+                };
                 let kafka = options.kafka.is_none();
-                let stack = Stack::up(&StackOptions { run_name: options.run.clone(), node, kafka, ..StackOptions::default() }, steps)?;
+                let stack = Stack::up(
+                    &StackOptions {
+                        run_name: options.run.clone(),
+                        node,
+                        kafka,
+                        ..StackOptions::default()
+                    },
+                    steps,
+                )?;
                 if !stack.node {
-                    eprintln!("The recommender and the operator run as processes of this machine instead of pods.");
+                    eprintln!(
+                        "The recommender and the operator run as processes of this machine instead of pods."
+                    );
                 }
                 Ok(Self {
                     kubectl: Kubectl::new(&stack.kubectl, Some(stack.kubeconfig.clone())),
@@ -75,21 +86,30 @@ impl Place {
                 })
             }
             Cluster::Current => {
-                let program = command::find("kubectl").context("no kubectl in PATH: --cluster current needs yours")?;
+                let program =
+                    command::find("kubectl").context("no kubectl in PATH: --cluster current needs yours")?;
                 let kubectl = Kubectl::new(program, None);
                 let context = kubectl.run("config current-context")?.trim().to_owned();
-                let kafka = options.kafka.clone().context("--cluster current needs --kafka HOST:PORT")?;
-                let dir = Paths::from_env()?.runs_dir().join("current");
+                let kafka = options
+                    .kafka
+                    .clone()
+                    .context("--cluster current needs --kafka HOST:PORT")?;
+                let dir = current_dir()?;
                 std::fs::create_dir_all(&dir)?;
                 write(&dir.join("context"), &context)?;
-                eprintln!("Using context {context}; the demo installs a CRD, namespace recommendation-system and pipeline default/{PIPELINE} there.");
+                eprintln!(
+                    "Using context {context}; the demo installs a CRD, namespace recommendation-system and pipeline default/{PIPELINE} there."
+                );
                 Ok(Self {
                     kubectl,
                     kafka: kafka.clone(),
                     kafka_in_cluster: kafka,
                     redis_in_cluster: None,
                     binaries: binaries.clone(),
-                    kind: Kind::Current { context, registry: options.registry.clone() },
+                    kind: Kind::Current {
+                        context,
+                        registry: options.registry.clone(),
+                    },
                     dir,
                     images: None,
                 })
@@ -121,13 +141,15 @@ impl Place {
     /// Installs the CRD and the operator, with only the RBAC that it ships.
     pub fn install_operator(&mut self, steps: &mut Steps) -> Result<()> {
         if self.has_pods() {
-            let images = steps.run("Images of both programs, into the cluster", |_| self.load_images())?;
+            let images = steps.run("Images of both programs, into the cluster", |_| {
+                self.load_images()
+            })?;
             self.images = Some(images);
         }
         steps.run("CRD and operator", |progress| {
-            self.kubectl.run(&format!("apply --server-side --force-conflicts -f {}", root().join("crds").display()))?;
+            self.kubectl.run(&format!("apply --server-side --force-conflicts -f {}", release::workspace().join("crds").display()))?;
             self.kubectl.run("wait --for=condition=Established --timeout=30s crd/recommendationpipelines.recommendation.dev")?;
-            let manifest = std::fs::read_to_string(root().join("manifests/operator.yaml"))?;
+            let manifest = std::fs::read_to_string(release::workspace().join("manifests/operator.yaml"))?;
             if let Some(images) = &self.images {
                 let manifest = manifest.replace("image: recommendation-operator:0.1.0", &format!("image: {}", images.operator));
                 self.kubectl.apply_text(&manifest, &self.file("operator.yaml"))?;
@@ -145,14 +167,19 @@ impl Place {
 
     /// Applies `manifests/quickstart.yaml`, with this place's addresses and image.
     pub fn apply_pipeline(&self, steps: &mut Steps) -> Result<()> {
-        let quickstart = root().join("manifests/quickstart.yaml");
+        let quickstart = release::workspace().join("manifests/quickstart.yaml");
         steps.run("manifests/quickstart.yaml applied", |progress| {
-            let text = self.kubectl.cmd("create --dry-run=client -o json -f").arg(&quickstart).run()?;
+            let text = self
+                .kubectl
+                .cmd("create --dry-run=client -o json -f")
+                .arg(&quickstart)
+                .run()?;
             let mut object: Value = serde_json::from_str(&text).context("quickstart.yaml as JSON")?;
             object["spec"]["kafka"]["bootstrapServers"] = json!([self.kafka_in_cluster]);
             let mut changed = format!("kafka.bootstrapServers: [{}]", self.kafka_in_cluster);
             if let Some(redis) = &self.redis_in_cluster {
-                object["spec"]["recommender"]["cache"] = json!({"redis": {"url": format!("redis://{redis}")}});
+                object["spec"]["recommender"]["cache"] =
+                    json!({"redis": {"url": format!("redis://{redis}")}});
                 changed += &format!(", recommender.cache.redis.url: redis://{redis}");
             }
             if let Some(images) = &self.images {
@@ -160,7 +187,8 @@ impl Place {
                 changed += &format!(", recommender.image: {}", images.recommender);
             }
             progress.line(&format!("  with the addresses of this place: {changed}"));
-            self.kubectl.apply_text(&object.to_string(), &self.file("pipeline.json"))?;
+            self.kubectl
+                .apply_text(&object.to_string(), &self.file("pipeline.json"))?;
             Ok(())
         })
     }
@@ -168,40 +196,62 @@ impl Place {
     /// The HTTP API with a token that may do what the demo does; starts the recommender first where it is no pod.
     pub fn connect(&self, steps: &mut Steps) -> Result<Api> {
         let base = if !self.has_pods() {
-            steps.run("Recommender as a local process", |_| self.start_recommender_process())?;
-            format!("http://127.0.0.1:{LOCAL_PORT}")
+            steps.run("Recommender as a local process", |_| {
+                self.start_recommender_process()
+            })?;
+            format!("http://127.0.0.1:{PORT}")
         } else if self.stack().is_some() {
             let service = self.kubectl.json(&format!("get service {PIPELINE}"))?;
-            let port = service.pointer("/spec/ports/0/port").and_then(Value::as_u64).unwrap_or(80);
-            let address = service.pointer("/spec/clusterIP").and_then(Value::as_str).context("Service without clusterIP")?;
+            let port = service
+                .pointer("/spec/ports/0/port")
+                .and_then(Value::as_u64)
+                .unwrap_or(80);
+            let address = service
+                .pointer("/spec/clusterIP")
+                .and_then(Value::as_str)
+                .context("Service without clusterIP")?;
             format!("http://{address}:{port}")
         } else {
-            let forward = Daemon::new("port-forward", command::find("kubectl").context("no kubectl in PATH")?)
-                .args(["port-forward", &format!("service/{PIPELINE}"), &format!("{LOCAL_PORT}:80")]);
+            let forward = Daemon::new(
+                "port-forward",
+                command::find("kubectl").context("no kubectl in PATH")?,
+            )
+            .args([
+                "port-forward",
+                &format!("service/{PIPELINE}"),
+                &format!("{PORT}:80"),
+            ]);
             self.processes().start(&forward)?;
-            format!("http://127.0.0.1:{LOCAL_PORT}")
+            format!("http://127.0.0.1:{PORT}")
         };
         let token = self.token()?;
         let api = Api::new(&base, Some(token));
-        self.kubectl.until("the HTTP API answers", Duration::from_secs(60), || {
-            let answer = api.get("/v1/trending?limit=1")?;
-            Ok(match answer.status {
-                200 => crate::kubectl::Poll::Done(()),
-                status => crate::kubectl::Poll::Waiting(format!("HTTP {status}")),
-            })
-        })?;
+        self.kubectl
+            .until("the HTTP API answers", Duration::from_secs(60), || {
+                let answer = api.get("/v1/trending?limit=1")?;
+                Ok(match answer.status {
+                    200 => crate::kubectl::Poll::Done(()),
+                    status => crate::kubectl::Poll::Waiting(format!("HTTP {status}")),
+                })
+            })?;
         Ok(api)
     }
 
     /// `/status` of every replica.
     pub fn statuses(&self) -> Result<Vec<Value>> {
         if !self.has_pods() {
-            return Ok(vec![Api::new(&format!("http://127.0.0.1:{LOCAL_INTERNAL_PORT}"), None).get("/status")?.json()?]);
+            return Ok(vec![
+                Api::new(&format!("http://127.0.0.1:{INTERNAL_PORT}"), None)
+                    .get("/status")?
+                    .json()?,
+            ]);
         }
         self.pods()?
             .iter()
             .map(|pod| {
-                let text = self.kubectl.run(&format!("get --raw /api/v1/namespaces/default/pods/{pod}:9090/proxy/status"))?;
+                let text = self.kubectl.run(&format!(
+                    "get --raw /api/v1/namespaces/default/pods/{pod}:9090/proxy/status"
+                ))?;
                 serde_json::from_str(&text).with_context(|| format!("/status of {pod}"))
             })
             .collect()
@@ -209,23 +259,42 @@ impl Place {
 
     /// Requests to `route` that a pod has answered since its start.
     pub fn requests_served(&self, pod: &str, route: &str) -> Result<f64> {
-        let text = self.kubectl.run(&format!("get --raw /api/v1/namespaces/default/pods/{pod}:9090/proxy/metrics"))?;
+        let text = self.kubectl.run(&format!(
+            "get --raw /api/v1/namespaces/default/pods/{pod}:9090/proxy/metrics"
+        ))?;
         let label = format!("route=\"{route}\"");
-        let counters = text.lines().filter(|line| line.starts_with("recommender_http_requests_total{") && line.contains(&label));
-        Ok(counters.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        let counters = text
+            .lines()
+            .filter(|line| line.starts_with("recommender_http_requests_total{") && line.contains(&label));
+        Ok(counters
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
     }
 
     /// Names of the recommender's pods.
     pub fn pods(&self) -> Result<Vec<String>> {
         let selector = format!("app.kubernetes.io/instance={PIPELINE},app.kubernetes.io/name=recommender");
-        let names = self.kubectl.run(&format!("get pods -l {selector} --field-selector=status.phase=Running -o name"))?;
-        Ok(names.lines().map(|name| name.trim_start_matches("pod/").to_owned()).collect())
+        let names = self.kubectl.run(&format!(
+            "get pods -l {selector} --field-selector=status.phase=Running -o name"
+        ))?;
+        Ok(names
+            .lines()
+            .map(|name| name.trim_start_matches("pod/").to_owned())
+            .collect())
     }
 
     fn token(&self) -> Result<String> {
         let dir = self.secret_files(&format!("{PIPELINE}-jwt"), "token")?;
         let token = Cmd::new(&self.binaries.recommender)
-            .args(["token", "--user", "demo", "--scope", "recommendations:read", "--scope", "events:write"])
+            .args([
+                "token",
+                "--user",
+                "demo",
+                "--scope",
+                "recommendations:read",
+                "--scope",
+                "events:write",
+            ])
             .args(["--scope", "catalog:write", "--secret-file"])
             .arg(dir.join("secret"))
             .run()
@@ -234,31 +303,23 @@ impl Place {
         Ok(token.trim().to_owned())
     }
 
-    /// Writes the keys of a Secret as files below `<dir>/secrets/<name>`.
-    fn secret_files(&self, secret: &str, name: &str) -> Result<PathBuf> {
-        use base64::Engine as _;
-        let object = self.kubectl.json(&format!("get secret {secret}"))?;
-        let dir = self.dir.join("secrets").join(name);
-        std::fs::create_dir_all(&dir)?;
-        for (key, value) in object["data"].as_object().into_iter().flatten() {
-            let bytes = base64::engine::general_purpose::STANDARD
-                .decode(value.as_str().unwrap_or_default())
-                .with_context(|| format!("Secret {secret}, key {key}"))?;
-            crate::paths::write_private(&dir.join(key), &bytes)?;
-        }
-        Ok(dir)
-    }
-
     fn load_images(&self) -> Result<Images> {
-        if let Kind::Current { registry: Some(registry), .. } = &self.kind {
+        if let Kind::Current {
+            registry: Some(registry),
+            ..
+        } = &self.kind
+        {
             let name = |program: &str| format!("{registry}/{program}:0.1.0");
-            return Ok(Images { operator: name("recommendation-operator"), recommender: name("recommender") });
+            return Ok(Images {
+                operator: name("recommendation-operator"),
+                recommender: name("recommender"),
+            });
         }
         let load = |program: &str, binary: &Path| -> Result<String> {
-            let built = image::build(&ImageSpec::of_program(program, binary)?)?;
+            let built = images::of_program(program, binary)?;
             match &self.kind {
-                Kind::Local(stack) => node::import(&stack.run, &built.path)?,
-                Kind::Current { context, .. } => load_into(context, &built.path)?,
+                Kind::Local(_) => node::import(&built.path)?,
+                Kind::Current { context, .. } => images::load_into(context, &built.path)?,
             }
             Ok(built.name)
         };
@@ -268,80 +329,38 @@ impl Place {
         })
     }
 
-    fn processes(&self) -> Processes {
+    pub(super) fn processes(&self) -> Processes {
         match &self.kind {
             Kind::Local(stack) => stack.run.processes(),
             Kind::Current { .. } => Processes::new(&self.dir),
         }
     }
-
-    /// The operator as a process, with a kubeconfig that holds its ServiceAccount's token and nothing more.
-    fn start_operator_process(&self) -> Result<()> {
-        let token = self.kubectl.run("create token recommendation-operator -n recommendation-system --duration=24h")?;
-        let mut config = self.kubectl.json("config view --raw")?;
-        config["users"] = json!([{"name": "operator", "user": {"token": token.trim()}}]);
-        config["contexts"][0]["context"]["user"] = json!("operator");
-        let file = self.file("operator.kubeconfig");
-        crate::paths::write_private(&file, config.to_string().as_bytes())?;
-        let mut daemon = Daemon::new("recommendation-operator", &self.binaries.operator)
-            .args(["run", "--metrics-listen", &format!("127.0.0.1:{LOCAL_OPERATOR_PORT}")]);
-        daemon.env.push(("KUBECONFIG".into(), file.display().to_string()));
-        self.processes().start(&daemon)?;
-        Ok(())
-    }
-
-    /// The recommender as a process, from the ConfigMap and the Secrets that its Deployment names.
-    fn start_recommender_process(&self) -> Result<()> {
-        let config = self.kubectl.json(&format!("get configmap {PIPELINE}-config"))?;
-        let text = config.pointer("/data/config.json").and_then(Value::as_str).context("ConfigMap without config.json")?;
-        let file = self.file("config.json");
-        write(&file, text)?;
-        for name in ["jwt", "privacy"] {
-            self.secret_files(&format!("{PIPELINE}-{name}"), name)?;
-        }
-        let daemon = Daemon::new("recommender", &self.binaries.recommender)
-            .args(["serve", "--config", &file.display().to_string()])
-            .args(["--secrets-dir", &self.dir.join("secrets").display().to_string()])
-            .args(["--listen", &format!("127.0.0.1:{LOCAL_PORT}")])
-            .args(["--internal-listen", &format!("127.0.0.1:{LOCAL_INTERNAL_PORT}")]);
-        self.processes().start(&daemon)?;
-        Ok(())
-    }
 }
 
-/// Loads an image archive into a kind or k3d cluster.
-fn load_into(context: &str, archive: &Path) -> Result<()> {
-    let command = if let Some(name) = context.strip_prefix("kind-") {
-        Cmd::new("kind").args(["load", "image-archive", "--name", name]).arg(archive)
-    } else if let Some(name) = context.strip_prefix("k3d-") {
-        Cmd::new("k3d").args(["image", "import", "--cluster", name]).arg(archive)
-    } else {
-        bail!(
-            "context {context} is neither kind nor k3d, so images cannot be loaded into it: push {} and the operator's \
-             archive beside it to a registry that the cluster pulls from, and add --registry REGISTRY/PATH",
-            archive.display()
-        );
+/// Removes what a demo put into somebody's own cluster, if one did.
+pub fn leave_current(steps: &mut Steps) -> Result<()> {
+    let dir = current_dir()?;
+    let Ok(context) = std::fs::read_to_string(dir.join("context")) else {
+        return Ok(());
     };
-    command.timeout(Duration::from_secs(300)).run()?;
-    Ok(())
+    steps.run(&format!("Removed from context {context}"), |_| {
+        let processes = Processes::new(&dir);
+        for name in processes.names() {
+            processes.stop(&name, Signal::TERM)?;
+        }
+        let program = command::find("kubectl").context("no kubectl in PATH")?;
+        let delete = |what: &[&std::ffi::OsStr]| {
+            let command = Cmd::new(&program).args(["--context", &context, "delete", "--ignore-not-found"]);
+            command.args(what).timeout(Duration::from_secs(120)).run()
+        };
+        delete(&["recpipe".as_ref(), PIPELINE.as_ref()])?;
+        delete(&["-f".as_ref(), dir.join("operator.yaml").as_os_str()])?;
+        delete(&["-f".as_ref(), release::workspace().join("crds").as_os_str()])?;
+        remove_all(&dir)
+    })
 }
 
-/// Stops and removes all that the demo started.
-pub fn down(wipe: bool, steps: &mut Steps) -> Result<()> {
-    let dir = Paths::from_env()?.runs_dir().join("current");
-    if let Ok(context) = std::fs::read_to_string(dir.join("context")) {
-        steps.run(&format!("Removed from context {context}"), |_| {
-            let processes = Processes::new(&dir);
-            for name in processes.names() {
-                processes.stop(&name, Signal::TERM)?;
-            }
-            let program = command::find("kubectl").context("no kubectl in PATH")?;
-            let kubectl = |args: &str| Cmd::new(&program).args(["--context", &context]).args(args.split(' ')).timeout(Duration::from_secs(120)).run();
-            kubectl(&format!("delete recpipe {PIPELINE} --ignore-not-found"))?;
-            kubectl(&format!("delete --ignore-not-found -f {}", dir.join("operator.yaml").display()))?;
-            kubectl(&format!("delete --ignore-not-found -f {}", root().join("crds").display()))?;
-            std::fs::remove_dir_all(&dir).context("removing the demo's folder")
-        })?;
-    }
-    steps.run("Local stack stopped", |_| Stack::down(RUN, wipe)).map(|_| ())
+/// What the demo keeps about somebody's own cluster.
+fn current_dir() -> Result<PathBuf> {
+    Ok(Paths::from_env()?.cache().join("current"))
 }

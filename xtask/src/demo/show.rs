@@ -19,9 +19,22 @@ pub fn customers() -> Result<Vec<String>> {
 
 /// Prints one customer's recommendations.
 pub fn recommendations(api: &Api, customer: &str) -> Result<()> {
-    let answer = api.get(&format!("/v1/recommendations/{customer}?limit=5&explain=true"))?.json()?;
-    println!("\nRecommendations for customer {customer} ({}, {})", field(&answer["model"], "algorithm"), field(&answer, "fallback"));
-    print!("{}", table(answer["items"].as_array().context("recommendations without items")?));
+    let answer = api
+        .get(&format!("/v1/recommendations/{customer}?limit=5&explain=true"))?
+        .json()?;
+    println!(
+        "\nRecommendations for customer {customer} ({}, {})",
+        field(&answer["model"], "algorithm"),
+        field(&answer, "fallback")
+    );
+    print!(
+        "{}",
+        table(
+            answer["items"]
+                .as_array()
+                .context("recommendations without items")?
+        )
+    );
     Ok(())
 }
 
@@ -33,9 +46,13 @@ pub fn live_clicks(api: &Api, customer: &str) -> Result<Vec<Click>> {
     let mut measured = Vec::new();
     let mut before = clicks::shown(api, customer)?;
     // Products that the customer is not shown anyway: the change is easier to see.
-    let candidates = trending.iter().filter(|item| !before.iter().any(|(id, _)| item["product_id"] == **id));
-    let picked: Vec<(String, String)> =
-        candidates.take(CLICKS).map(|item| (field(item, "product_id"), field(item, "title"))).collect();
+    let candidates = trending
+        .iter()
+        .filter(|item| !before.iter().any(|(id, _)| item["product_id"] == **id));
+    let picked: Vec<(String, String)> = candidates
+        .take(CLICKS)
+        .map(|item| (field(item, "product_id"), field(item, "title")))
+        .collect();
     for (product, title) in picked {
         let click = clicks::click(api, customer, &product, &before)?;
         let after = clicks::shown(api, customer)?;
@@ -60,8 +77,14 @@ pub fn go_on(place: &Place, api: &Api, customer: &str) {
     println!("\nGo on with\n  {kubectl} get recpipe {PIPELINE} -o wide");
     println!("  {kubectl} get pods,services,configmaps -l app.kubernetes.io/instance={PIPELINE}");
     println!("  curl {}/v1/trending?limit=3", api.base());
-    println!("  TOKEN=$({kubectl} get secret {PIPELINE}-jwt -o go-template='{{{{.data.secret | base64decode}}}}' | {} token --user {customer} --secret-file -)", place.binaries.recommender.display());
-    println!("  curl -H \"Authorization: Bearer $TOKEN\" {}/v1/recommendations/{customer}", api.base());
+    println!(
+        "  TOKEN=$({kubectl} get secret {PIPELINE}-jwt -o go-template='{{{{.data.secret | base64decode}}}}' | {} token --user {customer} --secret-file -)",
+        place.binaries.recommender.display()
+    );
+    println!(
+        "  curl -H \"Authorization: Bearer $TOKEN\" {}/v1/recommendations/{customer}",
+        api.base()
+    );
     println!("  cargo xtask down        # stops everything and puts back what was changed");
 }
 
@@ -74,12 +97,25 @@ fn table(items: &[Value]) -> String {
     let rows: Vec<[String; 4]> = items
         .iter()
         .map(|item| {
-            let score = item["score"].as_f64().map_or(String::new(), |score| format!("{score:.4}"));
-            [field(item, "product_id"), field(item, "title"), score, field(&item["reason"], "text")]
+            let score = item["score"]
+                .as_f64()
+                .map_or(String::new(), |score| format!("{score:.4}"));
+            [
+                field(item, "product_id"),
+                field(item, "title"),
+                score,
+                field(&item["reason"], "text"),
+            ]
         })
         .collect();
     let head = ["product", "title", "score", "reason"].map(str::to_owned);
-    let width = |column: usize| rows.iter().chain([&head]).map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .chain([&head])
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths = [width(0), width(1), width(2)];
     let mut text = String::new();
     for row in [&head].into_iter().chain(&rows) {
@@ -96,8 +132,10 @@ mod tests {
 
     #[test]
     fn the_table_is_aligned_and_shows_title_score_and_reason() {
-        let items = [serde_json::json!({"product_id": "85123A", "title": "HEART HOLDER", "score": 0.5,
-            "reason": {"text": "because you bought LANTERN"}})];
+        let items = [
+            serde_json::json!({"product_id": "85123A", "title": "HEART HOLDER", "score": 0.5,
+            "reason": {"text": "because you bought LANTERN"}}),
+        ];
         assert_eq!(
             table(&items),
             "  product  title          score  reason\n  85123A   HEART HOLDER  0.5000  because you bought LANTERN\n"
