@@ -1,0 +1,225 @@
+//! The configuration file: read at start, then looked at every two seconds. Weights, rules, rate limits and
+//! the log filter are taken up while running; anything else is named in the log as needing a restart.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use recommendation_api::RecommenderConfig;
+use recommendation_api::config::{QualityConfig, RateLimitsConfig};
+use recommender_engine::Tuning;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::auth::Auth;
+use crate::model::{self, ModelError};
+use crate::telemetry::LogFilter;
+
+/// How often the file is looked at. By content, not by modification time: a ConfigMap's update swaps a
+/// symbolic link two levels up, and a poll sees it whatever the volume's plugin does.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The text is not a configuration; the message names the field.
+    #[error("{path}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// The model's part contradicts itself or asks for what this version cannot do.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A value outside its range.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field at fault.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Reads and checks a configuration file.
+pub fn load(path: &Path) -> Result<RecommenderConfig, ConfigError> {
+    let bytes = std::fs::read(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(path, &bytes)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<RecommenderConfig, ConfigError> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let config: RecommenderConfig =
+        serde_path_to_error::deserialize(&mut json).map_err(|e| ConfigError::Parse {
+            path: path.to_owned(),
+            message: e.to_string(),
+        })?;
+    check(&config)?;
+    Ok(config)
+}
+
+/// Checks what the types cannot.
+pub fn check(config: &RecommenderConfig) -> Result<(), ConfigError> {
+    model::engine_config(config)?;
+    let invalid = |field, problem: String| Err(ConfigError::Invalid { field, problem });
+    for origin in &config.http.cors_origins {
+        if origin != "*" && http::HeaderValue::from_str(origin).is_err() {
+            return invalid("http.corsOrigins", format!("{origin:?} is not an origin"));
+        }
+    }
+    for proxy in &config.http.trusted_proxies {
+        if let Err(e) = crate::http::remote::parse_network(proxy) {
+            return invalid("http.trustedProxies", format!("{proxy:?}: {e}"));
+        }
+    }
+    crate::telemetry::LogFilter::detached("info")
+        .set(&config.telemetry.log_filter)
+        .or_else(|e| invalid("telemetry.logFilter", e.to_string()))
+}
+
+/// The part of the configuration that requests look at and that may change under them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Live {
+    /// Rate limits.
+    pub rate_limits: RateLimitsConfig,
+    /// Data quality.
+    pub quality: QualityConfig,
+    /// The algorithm that answers unless a request names another.
+    pub algorithm: String,
+    /// Version id, in every answer.
+    pub version: String,
+}
+
+impl Live {
+    /// From a checked configuration.
+    pub fn new(config: &RecommenderConfig) -> Result<Self, ModelError> {
+        let engine = model::engine_config(config)?;
+        Ok(Self {
+            rate_limits: config.rate_limits.clone(),
+            quality: config.quality.clone(),
+            algorithm: config.model.algorithm.name().to_owned(),
+            version: model::version(&engine),
+        })
+    }
+}
+
+/// Takes changes up while the service runs.
+pub struct Watch {
+    /// The file; absent: only secrets are looked at.
+    pub path: Option<PathBuf>,
+    /// The configuration that the service started with.
+    pub started_with: RecommenderConfig,
+    /// What requests look at.
+    pub live: Arc<ArcSwap<Live>>,
+    /// To the ingest thread, which owns the engine.
+    pub tunings: mpsc::Sender<Tuning>,
+    /// Keys and users are read again too, so that a secret can be rotated without a restart.
+    pub auth: Arc<Auth>,
+    /// The log filter.
+    pub log_filter: LogFilter,
+}
+
+impl Watch {
+    /// Looks until stopped.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut seen = self.read();
+        let mut config = self.started_with.clone();
+        while stop
+            .run_until_cancelled(tokio::time::sleep(LOOK_EVERY))
+            .await
+            .is_some()
+        {
+            self.auth.reload();
+            let now = self.read();
+            // An unreadable moment (the link is being swapped) is no change.
+            let (Some(path), Some(bytes)) = (&self.path, &now) else {
+                continue;
+            };
+            if now == seen {
+                continue;
+            }
+            match parse(path, bytes) {
+                Ok(new) => {
+                    self.take_up(&config, &new);
+                    config = new;
+                }
+                Err(e) => {
+                    tracing::error!(error = %e, "the changed configuration is refused; the old one stays")
+                }
+            }
+            seen = now;
+        }
+    }
+
+    fn read(&self) -> Option<Vec<u8>> {
+        self.path.as_ref().and_then(|path| std::fs::read(path).ok())
+    }
+
+    fn take_up(&self, old: &RecommenderConfig, new: &RecommenderConfig) {
+        if self.started_with.restart_part() != new.restart_part() {
+            tracing::warn!("the configuration has changes that need a restart; the others are taken up now");
+        }
+        // What needs a restart keeps its old value: the engine and `/status` must agree with what runs.
+        let mut running = new.clone();
+        running.model.algorithm = self.started_with.model.algorithm;
+        running.model.neighbors = self.started_with.model.neighbors;
+        running.model.history_length = self.started_with.model.history_length;
+        let (tuning, live) = match (model::tuning(&running), Live::new(&running)) {
+            (Ok(tuning), Ok(live)) => (tuning, live),
+            (Err(e), _) | (_, Err(e)) => {
+                tracing::error!(error = %e, "the changed configuration is refused; the old one stays");
+                return;
+            }
+        };
+        if self.tunings.send(tuning).is_err() {
+            return; // the ingest thread has ended, and with it the service
+        }
+        self.live.store(Arc::new(live));
+        if old.telemetry != new.telemetry
+            && let Err(e) = self.log_filter.set(&new.telemetry.log_filter)
+        {
+            tracing::error!(error = %e, "log filter refused");
+        }
+        tracing::info!("configuration taken up");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_text(text: &str) -> Result<RecommenderConfig, ConfigError> {
+        parse(Path::new("config.json"), text.as_bytes())
+    }
+
+    #[test]
+    fn mistakes_are_refused_and_named() {
+        for (text, name) in [
+            (r#"{"model":{"neighbours":5}}"#, "neighbours"),
+            (r#"{"model":{"neighbors":"five"}}"#, "model.neighbors"),
+            (r#"{"model":{"algorithm":"Onnx"}}"#, "Onnx"),
+            (r#"{"model":{"diversity":2}}"#, "diversity"),
+            (r#"{"http":{"trustedProxies":["10.0.0.0/64"]}}"#, "trustedProxies"),
+            (r#"{"telemetry":{"logFilter":"a=b=c"}}"#, "logFilter"),
+            ("[", "config.json"),
+        ] {
+            let error = parse_text(text).unwrap_err().to_string();
+            assert!(error.contains(name), "{text}: {error}");
+        }
+        assert!(parse_text("{}").is_ok());
+    }
+}

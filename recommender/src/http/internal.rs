@@ -1,0 +1,116 @@
+//! The internal port: health, status, metrics, log level. Never published outside the cluster.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::{StatusCode, header};
+use recommendation_api::report::{DependencyState, ModelReport, Phase, StatusReport};
+
+use super::App;
+use super::problem::Problem;
+
+/// The internal router.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/startupz", get(startupz))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status))
+        .route("/metrics", get(metrics))
+        .route("/loglevel", get(log_level).put(set_log_level))
+        .with_state(app)
+}
+
+/// The process answers. A thread that died has ended the process already.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn startupz(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    if app.is_serving() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "loading\n")
+    }
+}
+
+/// Once ready, a replica stays ready while it can answer from memory: lag and lost dependencies are details
+/// of `/status`, or every replica would be taken out at once by the same lost Kafka.
+async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    match (app.draining.is_cancelled(), app.is_serving()) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        (_, false) => (StatusCode::SERVICE_UNAVAILABLE, "loading\n"),
+        _ => (StatusCode::OK, "ok\n"),
+    }
+}
+
+async fn status(State(app): State<Arc<App>>) -> Json<StatusReport> {
+    Json(report(&app))
+}
+
+fn report(app: &App) -> StatusReport {
+    let progress = app.progress.load();
+    let live = app.live.load();
+    let stats = app.reader.stats();
+    let redis = app.limiter.redis_state();
+    let mut notes = Vec::new();
+    if progress.phase == Phase::Loading {
+        notes.push("reading the log; not ready yet".to_owned());
+    }
+    if let Some(problem) = &progress.problem {
+        notes.push(problem.clone());
+    }
+    if progress.log == DependencyState::Down {
+        notes.push("the event log does not answer; recommendations come from memory".to_owned());
+    }
+    if redis == DependencyState::Down {
+        notes.push("Redis does not answer; rate limits hold per replica".to_owned());
+    }
+    if stats.refused_products > 0 {
+        notes.push("limits.maxProducts is reached; further products are not learned".to_owned());
+    }
+    StatusReport {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        phase: progress.phase,
+        events: progress.events,
+        lag_records: progress.lag.records,
+        lag_seconds: progress.lag.seconds,
+        dead_letters: progress.malformed,
+        model: ModelReport {
+            algorithm: live.algorithm.clone(),
+            version: live.version.clone(),
+            products: stats.products,
+            customers: stats.customers,
+            trained_at: None,
+            hit_rate_at_10: None,
+        },
+        log: progress.log,
+        redis,
+        notes,
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    match app.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(e) => {
+            tracing::error!(error = %e, "metrics cannot be rendered");
+            Problem::internal().into_response()
+        }
+    }
+}
+
+async fn log_level(State(app): State<Arc<App>>) -> String {
+    app.log_filter.current() + "\n"
+}
+
+async fn set_log_level(State(app): State<Arc<App>>, filter: String) -> Result<String, Problem> {
+    app.log_filter
+        .set(filter.trim())
+        .map_err(|e| Problem::bad_request(e.to_string()))?;
+    tracing::info!(filter = filter.trim(), "log filter changed");
+    Ok(app.log_filter.current() + "\n")
+}

@@ -1,0 +1,127 @@
+//! Answers as clients see them.
+
+use std::sync::Arc;
+
+use recommendation_api::model::Algorithm;
+use recommender_engine::{EventKind, Reader, Reason, Scored};
+use serde::Serialize;
+
+use crate::config::Live;
+
+/// What an answer was computed with.
+#[derive(Serialize)]
+pub struct ModelView {
+    /// The algorithm that answered.
+    pub algorithm: String,
+    /// Version id.
+    pub version: String,
+}
+
+impl ModelView {
+    /// `algorithm` is the one that answered, where it is not the configured one.
+    pub fn new(live: &Live, algorithm: Option<recommender_engine::Algorithm>) -> Self {
+        let algorithm = algorithm.map_or_else(|| live.algorithm.clone(), |a| a.name().to_owned());
+        Self {
+            algorithm,
+            version: live.version.clone(),
+        }
+    }
+
+    /// Popularity answers, whatever is configured.
+    pub fn popularity(live: &Live) -> Self {
+        Self {
+            algorithm: Algorithm::Popularity.name().to_owned(),
+            version: live.version.clone(),
+        }
+    }
+}
+
+/// One product of an answer.
+#[derive(Serialize)]
+pub struct ItemView {
+    /// Its id.
+    pub product_id: Arc<str>,
+    /// Its title; the id where the catalogue has none.
+    pub title: Arc<str>,
+    /// Finite; comparable within one answer only.
+    pub score: f32,
+    /// Why it stands there.
+    pub reason: ReasonView,
+}
+
+/// Why a product stands in an answer.
+#[derive(Serialize)]
+pub struct ReasonView {
+    /// For people.
+    pub text: String,
+    /// For programs: bought, added_to_cart, clicked, viewed, popular, popular_in_category, similar, pinned.
+    pub kind: &'static str,
+    /// The products that led to it, strongest first.
+    pub products: Vec<Arc<str>>,
+}
+
+/// Names of what a customer did, as kind and as the text's verb.
+pub fn done(kind: EventKind) -> (&'static str, &'static str) {
+    match kind {
+        EventKind::Purchase => ("bought", "you bought"),
+        EventKind::Cart => ("added_to_cart", "you put into your cart"),
+        EventKind::Click => ("clicked", "you clicked"),
+        EventKind::View => ("viewed", "you looked at"),
+        EventKind::Email => ("mentioned", "you wrote about"),
+        EventKind::Return | EventKind::Other => ("interested", "you were interested in"),
+    }
+}
+
+/// The engine's answer with titles and texts.
+pub fn items(reader: &Reader, scored: Vec<Scored>) -> Vec<ItemView> {
+    let title = |id: &str| {
+        reader
+            .product(id)
+            .and_then(|meta| meta.title)
+            .unwrap_or_else(|| id.to_owned())
+    };
+    scored
+        .into_iter()
+        .map(|item| ItemView {
+            title: item.title.unwrap_or_else(|| Arc::clone(&item.product)),
+            product_id: item.product,
+            score: item.score,
+            reason: reason(item.reason, &title),
+        })
+        .collect()
+}
+
+fn reason(reason: Reason, title: &dyn Fn(&str) -> String) -> ReasonView {
+    match reason {
+        Reason::BecauseOf { products, kind } => {
+            let (kind, verb) = done(kind);
+            let text = match products.as_slice() {
+                [] => "because of what you did before".to_owned(),
+                [one] => format!("because {verb} {}", title(one)),
+                [one, other] => format!("because {verb} {} and {}", title(one), title(other)),
+                [one, others @ ..] => format!("because {verb} {} and {} more", title(one), others.len()),
+            };
+            ReasonView { text, kind, products }
+        }
+        Reason::Popular => ReasonView {
+            text: "popular now".into(),
+            kind: "popular",
+            products: Vec::new(),
+        },
+        Reason::PopularInCategory { category } => ReasonView {
+            text: format!("popular now in {category}"),
+            kind: "popular_in_category",
+            products: Vec::new(),
+        },
+        Reason::SimilarTo { product } => ReasonView {
+            text: format!("goes with {}", title(&product)),
+            kind: "similar",
+            products: vec![product],
+        },
+        Reason::Pinned => ReasonView {
+            text: "chosen by the shop".into(),
+            kind: "pinned",
+            products: Vec::new(),
+        },
+    }
+}

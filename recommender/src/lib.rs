@@ -1,0 +1,21 @@
+//! The `recommender` program as a library: `main` is a thin shell around [`cli`], and tests start the same
+//! [`service`] that runs in a pod.
+//!
+//! One ingest thread owns the model and applies events from a [`source`]; readers answer requests from what
+//! it published and never wait for it; what requests append goes to a [`log`].
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod ingest;
+pub mod log;
+pub mod metrics;
+pub mod model;
+pub mod product;
+pub mod ratelimit;
+pub mod secrets;
+pub mod service;
+pub mod source;
+pub mod telemetry;

@@ -1,0 +1,36 @@
+//! Where what comes in by HTTP, `replay` and `import` is written to: Kafka, or the embedded SQLite log.
+//! An append succeeds once the log has acknowledged it durably, never before.
+
+pub mod dead_letters;
+pub mod embedded;
+pub mod kafka;
+
+use futures::future::BoxFuture;
+use recommendation_api::Event;
+use recommendation_api::records::Product;
+
+/// Why something was not written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The log did not acknowledge in time or is not there; whether it was written is unknown.
+    #[error("the log did not acknowledge: {0}")]
+    Unavailable(String),
+    /// The log refuses this record for good (too large, for example).
+    #[error("the log refuses the record: {0}")]
+    Refused(String),
+}
+
+/// One result per record, in the order given.
+pub type Appended = Vec<Result<(), AppendError>>;
+
+/// A log that can be appended to from any task.
+pub trait Log: Send + Sync {
+    /// Appends events; those of one customer keep their order.
+    fn append<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Appended>;
+
+    /// Writes products to the catalogue; the last of one id wins.
+    fn put_products<'a>(&'a self, products: &'a [Product]) -> BoxFuture<'a, Appended>;
+
+    /// Waits until everything is written, at most some seconds; called once at the end.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

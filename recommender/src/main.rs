@@ -1,0 +1,9 @@
+//! The `recommender` program; everything is in the library.
+#![forbid(unsafe_code)]
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    recommender::cli::main()
+}

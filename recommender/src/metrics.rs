@@ -1,0 +1,181 @@
+//! What Prometheus scrapes. Metrics of events are the same on every replica, because every replica reads
+//! everything (aggregate them with `max`); metrics of requests add up.
+
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
+};
+
+/// Every metric of one service; each service has its own registry, so that two may live in one process.
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by route, method and status: duration in seconds.
+    pub requests: HistogramVec,
+    /// Requests refused because too many were in flight.
+    pub shed: IntCounter,
+    /// Answers by what they rest on: personal, session, popular.
+    pub answers: IntCounterVec,
+    /// Events read by type.
+    pub events: IntCounterVec,
+    /// Events skipped because their id was seen before.
+    pub duplicates: IntCounter,
+    /// Malformed records met while reading.
+    pub malformed: IntCounter,
+    /// Dead letters that this replica wrote.
+    pub dead_letters: IntCounter,
+    /// E-mails of nobody known.
+    pub emails_unmatched: IntCounter,
+    /// Records not yet applied.
+    pub lag_records: IntGauge,
+    /// Age of the oldest record not yet applied, seconds.
+    pub lag_seconds: Gauge,
+    /// Products known.
+    pub products: IntGauge,
+    /// Customers known.
+    pub customers: IntGauge,
+    /// 1 once the log has been caught up with.
+    pub ready: IntGauge,
+    /// Seconds from a record's production to its effect, live records only.
+    pub freshness: Histogram,
+    /// Seconds until the log acknowledged what a request appended.
+    pub append: Histogram,
+    /// Requests refused by a rate limit.
+    pub rate_limited: IntCounterVec,
+    /// Calls of Redis that failed, so that a local count stood in.
+    pub redis_errors: IntCounter,
+}
+
+const REQUEST_BUCKETS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+impl Metrics {
+    /// Registers everything.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        fn add<C: Collector + Clone + 'static>(
+            registry: &Registry,
+            metric: C,
+        ) -> Result<C, prometheus::Error> {
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        }
+        let r = &registry;
+        let counter = |name: &str, help: &str| add(r, IntCounter::new(format!("recommender_{name}"), help)?);
+        let gauge = |name: &str, help: &str| add(r, IntGauge::new(format!("recommender_{name}"), help)?);
+        let counters = |name: &str, help: &str, label: &str| {
+            add(
+                r,
+                IntCounterVec::new(Opts::new(format!("recommender_{name}"), help), &[label])?,
+            )
+        };
+        let seconds = |name: &str, help: &str| {
+            let opts = HistogramOpts::new(format!("recommender_{name}"), help);
+            opts.buckets(REQUEST_BUCKETS.to_vec())
+        };
+        let metrics = Self {
+            requests: add(
+                r,
+                HistogramVec::new(
+                    seconds("http_request_duration_seconds", "Duration of requests in seconds"),
+                    &["route", "method", "status"],
+                )?,
+            )?,
+            shed: counter(
+                "http_requests_shed_total",
+                "Requests refused because too many were in flight",
+            )?,
+            answers: counters(
+                "answers_total",
+                "Recommendations by what they rest on",
+                "fallback",
+            )?,
+            events: counters("events_total", "Events read from the log by type", "type")?,
+            duplicates: counter(
+                "events_duplicate_total",
+                "Events skipped because their id was seen before",
+            )?,
+            malformed: counter("events_malformed_total", "Malformed records read from the log")?,
+            dead_letters: counter("dead_letters_total", "Dead letters written by this replica")?,
+            emails_unmatched: counter("emails_unmatched_total", "E-mails whose address no profile has")?,
+            lag_records: gauge("lag_records", "Records of the log not yet applied")?,
+            lag_seconds: add(
+                r,
+                Gauge::new(
+                    "recommender_lag_seconds",
+                    "Age of the oldest record not yet applied in seconds",
+                )?,
+            )?,
+            products: gauge("products", "Products known")?,
+            customers: gauge("customers", "Customers known")?,
+            ready: gauge("ready", "1 once the log has been caught up with")?,
+            freshness: add(
+                r,
+                Histogram::with_opts(seconds(
+                    "freshness_seconds",
+                    "Seconds from production of a live record to its effect",
+                ))?,
+            )?,
+            append: add(
+                r,
+                Histogram::with_opts(seconds(
+                    "append_seconds",
+                    "Seconds until the log acknowledged an append",
+                ))?,
+            )?,
+            rate_limited: counters("rate_limited_total", "Requests refused by a rate limit", "limit")?,
+            redis_errors: counter("redis_errors_total", "Calls of Redis that failed")?,
+            registry: registry.clone(),
+        };
+        let info = IntGauge::with_opts(
+            Opts::new("recommender_build_info", "Always 1; the label tells the version")
+                .const_label("version", env!("CARGO_PKG_VERSION")),
+        )?;
+        info.set(1);
+        registry.register(Box::new(info))?;
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+        Ok(metrics)
+    }
+
+    /// One request is done.
+    pub fn request(&self, route: &str, method: &str, status: u16, took: Duration) {
+        let status = status.to_string();
+        self.requests
+            .with_label_values(&[route, method, &status])
+            .observe(took.as_secs_f64());
+    }
+
+    /// Prometheus's text format.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut out = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_services_in_one_process_do_not_share_metrics() {
+        let (a, b) = (Metrics::new().unwrap(), Metrics::new().unwrap());
+        a.events.with_label_values(&["click"]).inc();
+        assert!(
+            String::from_utf8(a.render().unwrap())
+                .unwrap()
+                .contains("recommender_events_total{type=\"click\"} 1")
+        );
+        assert!(
+            !String::from_utf8(b.render().unwrap())
+                .unwrap()
+                .contains("type=\"click\"")
+        );
+    }
+}

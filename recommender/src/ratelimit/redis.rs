@@ -1,0 +1,89 @@
+//! Sliding windows in Redis, shared by all replicas: one script, one round trip.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{AsyncCommands as _, IntoConnectionInfo as _, Script};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{Decision, WINDOW};
+
+/// Longest a request waits for Redis before a local count stands in.
+const TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Why Redis could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisError {
+    /// The URL cannot be used. It is not repeated: it may carry a password.
+    #[error("redis.url is not a Redis URL: {0}")]
+    Url(redis::RedisError),
+    /// Redis refused or is not there.
+    #[error("Redis: {0}")]
+    Call(redis::RedisError),
+    /// No answer in time.
+    #[error("Redis did not answer within {TIMEOUT:?}")]
+    Timeout,
+}
+
+/// Sliding windows by caller, in Redis.
+#[derive(Clone)]
+pub struct RedisWindows {
+    connection: ConnectionManager,
+    script: std::sync::Arc<Script>,
+}
+
+impl RedisWindows {
+    /// Connects lazily: Redis need not be there yet, and one that went away is connected to again.
+    pub fn new(url: &str, password: Option<&SecretString>) -> Result<Self, RedisError> {
+        let mut info = url.into_connection_info().map_err(RedisError::Url)?;
+        if let Some(password) = password {
+            let settings = info
+                .redis_settings()
+                .clone()
+                .set_password(password.expose_secret());
+            info = info.set_redis_settings(settings);
+        }
+        let client = redis::Client::open(info).map_err(RedisError::Url)?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(2)))
+            .set_response_timeout(Some(TIMEOUT))
+            .set_number_of_retries(3)
+            .set_exponent_base(2.0)
+            .set_min_delay(Duration::from_secs(1))
+            .set_max_delay(Duration::from_secs(4));
+        let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(RedisError::Call)?;
+        Ok(Self {
+            connection,
+            script: std::sync::Arc::new(Script::new(include_str!("window.lua"))),
+        })
+    }
+
+    /// Counts one request of `caller`, if it may pass.
+    pub async fn check(&self, caller: &str, limit: u32) -> Result<Decision, RedisError> {
+        let mut connection = self.connection.clone();
+        let mut call = self.script.key(format!("recommender:rate:{caller}"));
+        call.arg(limit)
+            .arg(u64::try_from(WINDOW.as_millis()).unwrap_or(u64::MAX))
+            .arg(uuid::Uuid::new_v4().to_string());
+        let answer =
+            tokio::time::timeout(TIMEOUT, call.invoke_async::<(u8, u32, i64)>(&mut connection)).await;
+        let (allowed, remaining, reset) = answer
+            .map_err(|_| RedisError::Timeout)?
+            .map_err(RedisError::Call)?;
+        Ok(Decision {
+            allowed: allowed == 1,
+            limit,
+            remaining,
+            reset_ms: u64::try_from(reset).unwrap_or(0),
+        })
+    }
+
+    /// Whether Redis answers.
+    pub async fn ping(&self) -> bool {
+        let mut connection = self.connection.clone();
+        matches!(
+            tokio::time::timeout(Duration::from_secs(2), connection.ping::<String>()).await,
+            Ok(Ok(_))
+        )
+    }
+}

@@ -1,0 +1,384 @@
+//! One running service: what `recommender serve` starts, and tests start in their own process.
+//!
+//! Every thread and task is waited for. If one ends before it was told to, the service ends with its name: a
+//! half-dead replica that still counts as ready is worse than a restart.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use recommendation_api::config::RecommenderConfig;
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ConfigError, Live, Watch};
+use crate::http::auth::{Auth, AuthError};
+use crate::http::limiter::Limiter;
+use crate::http::remote::Trusted;
+use crate::http::{App, internal_router, public_router, server};
+use crate::ingest::Ingest;
+use crate::log::Log;
+use crate::log::embedded::{EmbeddedLog, OpenError};
+use crate::log::kafka::{KafkaLog, client};
+use crate::metrics::Metrics;
+use crate::model::{self, ModelError};
+use crate::ratelimit::{RedisError, RedisWindows};
+use crate::secrets::{self, SecretError};
+use crate::source::embedded::EmbeddedSource;
+use crate::source::kafka::{KafkaSource, events_topic};
+use crate::source::{Source, SourceError};
+use crate::telemetry::LogFilter;
+
+/// Where events come from and go to.
+#[derive(Clone, Debug)]
+pub enum Mode {
+    /// The cluster that the configuration names.
+    Kafka,
+    /// The embedded log in this file.
+    Embedded(PathBuf),
+}
+
+/// What a service is started with.
+#[derive(Clone)]
+pub struct Options {
+    /// The configuration.
+    pub config: RecommenderConfig,
+    /// Its file, watched for changes.
+    pub config_file: Option<PathBuf>,
+    /// Where the files named in the configuration lie.
+    pub secrets_dir: PathBuf,
+    /// Kafka or embedded.
+    pub mode: Mode,
+    /// Public address; port 0 picks one.
+    pub listen: SocketAddr,
+    /// Internal address; port 0 picks one.
+    pub internal_listen: SocketAddr,
+    /// How long to serve on after the end was announced, so that load balancers notice.
+    pub drain: Duration,
+    /// Longest life of a connection.
+    pub max_connection_age: Duration,
+    /// The log filter.
+    pub log_filter: LogFilter,
+}
+
+/// Why a service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is refused.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The model's configuration is refused.
+    #[error("configuration: {0}")]
+    Model(#[from] ModelError),
+    /// Kafka mode without Kafka.
+    #[error("configuration: kafka.bootstrapServers is required unless --embedded is given")]
+    NoKafka,
+    /// Kafka mode without a key to check tokens with.
+    #[error("configuration: auth.jwtSecretFile is required unless --embedded is given")]
+    NoKey,
+    /// Keys cannot be used.
+    #[error("authentication: {0}")]
+    Auth(#[from] AuthError),
+    /// A secret cannot be used.
+    #[error("{0}")]
+    Secret(#[from] SecretError),
+    /// The Kafka client refuses its settings.
+    #[error("Kafka client: {0}")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+    /// The source cannot be started.
+    #[error("{0}")]
+    Source(#[from] SourceError),
+    /// The embedded log cannot be opened.
+    #[error("embedded log: {0}")]
+    Embedded(#[from] OpenError),
+    /// Redis cannot be used.
+    #[error("{0}")]
+    Redis(#[from] RedisError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Metrics contradict each other.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The engine refuses its configuration.
+    #[error("engine: {0}")]
+    Engine(#[from] recommender_engine::ConfigError),
+    /// The ingest thread cannot be started.
+    #[error("cannot start the ingest thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Why a running service ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// A part ended that should not.
+    #[error("{0} ended unexpectedly")]
+    Ended(&'static str),
+    /// A part failed.
+    #[error("{0} failed: {1}")]
+    Failed(&'static str, SourceError),
+    /// A task panicked.
+    #[error("a task panicked: {0}")]
+    Panicked(#[from] JoinError),
+}
+
+type Part = (&'static str, Result<(), SourceError>);
+
+/// A running service.
+pub struct Service {
+    public: SocketAddr,
+    internal: SocketAddr,
+    app: Arc<App>,
+    parts: JoinSet<Part>,
+    drain: Duration,
+    stop_serving: CancellationToken,
+    stop: CancellationToken,
+}
+
+type Ends = (Arc<dyn Log>, Box<dyn Source>);
+
+/// The log and the source of a mode.
+fn open(options: &Options, metrics: &Arc<Metrics>) -> Result<Ends, StartError> {
+    let config = &options.config;
+    match &options.mode {
+        Mode::Embedded(path) => {
+            let log = EmbeddedLog::open(path)?;
+            let source = EmbeddedSource::open(path, log.committed())?;
+            Ok((Arc::new(log), Box::new(source)))
+        }
+        Mode::Kafka => {
+            let servers = config
+                .kafka
+                .as_ref()
+                .map(|k| k.bootstrap_servers.as_slice())
+                .unwrap_or_default();
+            if servers.is_empty() {
+                return Err(StartError::NoKafka);
+            }
+            let client = client(servers, "recommender");
+            let topics = &config.topics;
+            let log = KafkaLog::new(&client, &topics.events, &topics.catalog, &topics.dead_letter)?;
+            let source = KafkaSource::start(&client, config, &log, metrics)?;
+            Ok((Arc::new(log), Box::new(source)))
+        }
+    }
+}
+
+/// The key that signs tokens: the configured one, or in embedded mode one made beside the database.
+fn key_file(options: &Options) -> Result<PathBuf, StartError> {
+    if let Some(name) = &options.config.auth.jwt_secret_file {
+        return Ok(secrets::below(&options.secrets_dir, name)?);
+    }
+    let Mode::Embedded(path) = &options.mode else {
+        return Err(StartError::NoKey);
+    };
+    let key = embedded_key_file(path);
+    if secrets::read_or_make(&key)?.1 {
+        tracing::info!(file = %key.display(), "made a key that signs tokens; `recommender token` uses it");
+    }
+    Ok(key)
+}
+
+/// Where embedded mode keeps its key: beside the database.
+pub fn embedded_key_file(database: &std::path::Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".key");
+    PathBuf::from(name)
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+impl Service {
+    /// Starts everything. Kafka and Redis need not be there: the service waits for the first and goes on
+    /// without the second.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        crate::config::check(&options.config)?;
+        let config = &options.config;
+        let metrics = Arc::new(Metrics::new()?);
+        let engine_config = model::engine_config(config)?;
+        let live = Arc::new(ArcSwap::from_pointee(Live::new(config)?));
+        let auth = Arc::new(Auth::new(
+            &config.auth,
+            key_file(&options)?,
+            &options.secrets_dir,
+        )?);
+        let secret = |name: &Option<String>| -> Result<Option<SecretString>, SecretError> {
+            let path = name
+                .as_ref()
+                .map(|name| secrets::below(&options.secrets_dir, name))
+                .transpose()?;
+            path.map(|path| secrets::read(&path)).transpose()
+        };
+        let redis = match &config.redis {
+            Some(redis) => Some(RedisWindows::new(
+                &redis.url,
+                secret(&redis.password_file)?.as_ref(),
+            )?),
+            None => None,
+        };
+        let webhook_key = secret(&config.webhooks.hmac_secret_file)?;
+        // Addresses before threads: a port that is taken must not leave threads behind.
+        let (public_listener, public) = listen(options.listen).await?;
+        let (internal_listener, internal) = listen(options.internal_listen).await?;
+
+        let (writer, reader) = recommender_engine::engine(engine_config)?;
+        let (log, source) = open(&options, &metrics)?;
+        let (tunings, commands) = mpsc::channel();
+        let default_type = events_topic(config).1;
+        let max_lag = config.quality.max_lag_seconds;
+        let ingest = Ingest::new(
+            source,
+            writer,
+            default_type,
+            Arc::clone(&metrics),
+            commands,
+            max_lag,
+        );
+        let (stop_serving, stop) = (CancellationToken::new(), CancellationToken::new());
+        let app = Arc::new(App {
+            reader,
+            log,
+            auth: Arc::clone(&auth),
+            limiter: Limiter::new(redis, Arc::clone(&metrics)),
+            metrics,
+            progress: ingest.progress(),
+            live: Arc::clone(&live),
+            trusted: Trusted::new(&config.http.trusted_proxies),
+            webhook_key,
+            log_filter: options.log_filter.clone(),
+            draining: CancellationToken::new(),
+        });
+
+        let mut parts: JoinSet<Part> = JoinSet::new();
+        let ingest_stop = stop.clone();
+        let (done, ended) = tokio::sync::oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("ingest".into())
+            .spawn(move || {
+                // The service may be gone already, which is all that this failing would mean.
+                let _ = done.send(ingest.run(&ingest_stop));
+            })
+            .map_err(StartError::Thread)?;
+        parts.spawn(async move {
+            let result = ended.await;
+            // It has sent its result, or panicked: either way it ends now.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+            (
+                "ingest thread",
+                result.unwrap_or(Err(SourceError::Thread("ingest"))),
+            )
+        });
+        let router = public_router(Arc::clone(&app), config);
+        let serving = server::serve(
+            public_listener,
+            router,
+            options.max_connection_age,
+            stop_serving.clone(),
+        );
+        parts.spawn(async move {
+            serving.await;
+            ("public server", Ok(()))
+        });
+        let router = internal_router(Arc::clone(&app));
+        let serving = server::serve(
+            internal_listener,
+            router,
+            options.max_connection_age,
+            stop.clone(),
+        );
+        parts.spawn(async move {
+            serving.await;
+            ("internal server", Ok(()))
+        });
+        let (watched, watch_stop) = (Arc::clone(&app), stop.clone());
+        parts.spawn(async move {
+            watched.limiter.watch(watch_stop).await;
+            ("Redis watch", Ok(()))
+        });
+        let watch = Watch {
+            path: options.config_file.clone(),
+            started_with: config.clone(),
+            live,
+            tunings,
+            auth,
+            log_filter: options.log_filter.clone(),
+        };
+        let watch_stop = stop.clone();
+        parts.spawn(async move {
+            watch.run(watch_stop).await;
+            ("configuration watch", Ok(()))
+        });
+        tracing::info!(%public, %internal, version = env!("CARGO_PKG_VERSION"), "listening");
+        Ok(Self {
+            public,
+            internal,
+            app,
+            parts,
+            drain: options.drain,
+            stop_serving,
+            stop,
+        })
+    }
+
+    /// The public address that is listened on.
+    pub fn public(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// The internal address that is listened on.
+    pub fn internal(&self) -> SocketAddr {
+        self.internal
+    }
+
+    /// Runs until `end` is cancelled, then ends in good order: not ready at once, serving on for the drain
+    /// time, then the requests in flight, then the threads, then what is on its way to the log.
+    pub async fn run(mut self, end: CancellationToken) -> Result<(), ServiceError> {
+        let premature = tokio::select! {
+            () = end.cancelled() => None,
+            part = self.parts.join_next() => part,
+        };
+        self.app.draining.cancel();
+        if premature.is_none() {
+            tracing::info!(drain = ?self.drain, "ending: not ready, still serving");
+            tokio::time::sleep(self.drain).await;
+        }
+        self.stop_serving.cancel();
+        let mut result = match premature {
+            None => Ok(()),
+            Some(Ok((name, Ok(())))) => Err(ServiceError::Ended(name)),
+            Some(Ok((name, Err(e)))) => Err(ServiceError::Failed(name, e)),
+            Some(Err(e)) => Err(ServiceError::Panicked(e)),
+        };
+        // The public server first: its requests still append, and the internal port still tells about them.
+        let mut public_ended = result.is_err();
+        while !public_ended && let Some(part) = self.parts.join_next().await {
+            public_ended = matches!(part, Ok(("public server", _)));
+        }
+        self.stop.cancel();
+        while let Some(part) = self.parts.join_next().await {
+            let failed = match part {
+                Ok((name, Err(e))) => Err(ServiceError::Failed(name, e)),
+                Ok((_, Ok(()))) => Ok(()),
+                Err(e) => Err(ServiceError::Panicked(e)),
+            };
+            result = result.and(failed);
+        }
+        self.app.log.close().await;
+        tracing::info!("ended");
+        result
+    }
+}

@@ -1,0 +1,132 @@
+//! The Kafka source: the catalogue first, to its end, then the events, then both as they come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use recommendation_api::EventType;
+use recommendation_api::config::RecommenderConfig;
+use recommendation_api::model::ModelSource;
+use recommendation_api::report::DependencyState;
+use tokio_util::sync::CancellationToken;
+
+use super::topic::TopicReader;
+use super::{Item, Lag, Source, SourceError, Take};
+use crate::log::dead_letters;
+use crate::log::kafka::KafkaLog;
+use crate::metrics::Metrics;
+
+/// Reads the events topic and the catalogue; writes dead letters for the partitions that it owns.
+pub struct KafkaSource {
+    catalog: TopicReader,
+    events: TopicReader,
+    catalog_was_read: bool,
+    stop: CancellationToken,
+    dead_letters_ended: Arc<AtomicBool>,
+    dead_letters: Option<JoinHandle<()>>,
+}
+
+/// What the events of this configuration are read from, and the type of records that carry none.
+pub fn events_topic(config: &RecommenderConfig) -> (&str, Option<EventType>) {
+    match config.model.source {
+        ModelSource::Events => (&config.topics.events, None),
+        ModelSource::Purchases => (&config.topics.purchases, Some(EventType::Purchase)),
+    }
+}
+
+/// The consumer group's name: the pipeline's, in characters that every tool takes.
+pub fn group(config: &RecommenderConfig) -> String {
+    match config.pipeline.as_str() {
+        "" => "recommender".to_owned(),
+        name => name.replace('/', "."),
+    }
+}
+
+impl KafkaSource {
+    /// Starts reading. Kafka need not be there yet. To be called within a tokio runtime.
+    pub fn start(
+        client: &ClientConfig,
+        config: &RecommenderConfig,
+        log: &KafkaLog,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, SourceError> {
+        let group = group(config);
+        let (topic, default_type) = events_topic(config);
+        let catalog = TopicReader::start(client, &config.topics.catalog, &format!("{group}-catalog"), false)?;
+        let events = TopicReader::start(client, topic, &group, true)?;
+        let stop = CancellationToken::new();
+        let dead_letters_ended = Arc::new(AtomicBool::new(false));
+        let work = dead_letters::Validator::new(
+            client,
+            topic,
+            default_type,
+            &group,
+            log.clone(),
+            Arc::clone(metrics),
+        )?;
+        let thread = {
+            let (stop, ended) = (stop.clone(), Arc::clone(&dead_letters_ended));
+            std::thread::Builder::new()
+                .name("dead-letters".into())
+                .spawn(move || {
+                    work.run(&stop);
+                    ended.store(true, Ordering::Release);
+                })
+                .map_err(|_| SourceError::Thread("dead-letters"))?
+        };
+        Ok(Self {
+            catalog,
+            events,
+            catalog_was_read: false,
+            stop,
+            dead_letters_ended,
+            dead_letters: Some(thread),
+        })
+    }
+}
+
+impl Source for KafkaSource {
+    fn poll(&mut self, wait: Duration, take: &mut Take<'_>) -> Result<usize, SourceError> {
+        if self.dead_letters_ended.load(Ordering::Acquire) && !self.stop.is_cancelled() {
+            return Err(SourceError::Thread("dead-letters"));
+        }
+        // The verdict on a record is not used here: the validator owns dead letters.
+        let catalog_wait = if self.catalog_was_read {
+            Duration::ZERO
+        } else {
+            wait
+        };
+        let mut taken = self.catalog.poll(catalog_wait, &mut |record| {
+            let _ = take(Item::Product(record));
+        })?;
+        if !self.catalog_was_read {
+            self.catalog_was_read = self.catalog.caught_up() || self.catalog.is_absent();
+            return Ok(taken);
+        }
+        taken += self.events.poll(wait, &mut |record| {
+            let _ = take(Item::Event(record));
+        })?;
+        Ok(taken)
+    }
+
+    fn lag(&self, now_ms: i64) -> Lag {
+        let mut lag = self.events.lag(now_ms);
+        lag.caught_up &= self.catalog_was_read;
+        lag
+    }
+
+    fn state(&self) -> DependencyState {
+        self.events.state()
+    }
+
+    fn close(&mut self) {
+        self.stop.cancel();
+        self.events.close();
+        self.catalog.close();
+        if let Some(thread) = self.dead_letters.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Where events and the catalogue come from: one trait, two implementations. A source is read by one thread
+//! (the ingest thread) and never waits for a server there: what blocks happens on threads of its own.
+
+pub mod dedup;
+pub mod embedded;
+pub mod kafka;
+mod topic;
+
+use std::time::Duration;
+
+use recommendation_api::EventError;
+use recommendation_api::report::DependencyState;
+
+/// One record of the log, borrowed from the source's buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Partition; the embedded log has one, 0.
+    pub partition: i32,
+    /// Position in its partition; grows, with gaps.
+    pub offset: i64,
+    /// When it was appended, milliseconds since 1970.
+    pub time_ms: i64,
+    /// Key, if any; for products their id.
+    pub key: Option<&'a [u8]>,
+    /// Value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+}
+
+/// What a source hands over.
+#[derive(Clone, Copy, Debug)]
+pub enum Item<'a> {
+    /// A record of the events topic.
+    Event(Record<'a>),
+    /// A record of the catalogue.
+    Product(Record<'a>),
+}
+
+/// Takes what a source hands over. An error says that the record is malformed: the source then sees to it
+/// that it is kept as a dead letter, and goes on.
+pub type Take<'t> = dyn FnMut(Item<'_>) -> Result<(), EventError> + 't;
+
+/// How far a source is behind its log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lag {
+    /// Records not yet handed over, over all partitions.
+    pub records: u64,
+    /// Upper bound of the age of the oldest of them, seconds; 0 without lag.
+    pub seconds: f64,
+    /// Whether everything that stood in the log at the start has been handed over.
+    pub caught_up: bool,
+}
+
+/// Why a source could not be read this time; it may be polled again.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Kafka's client reports an error.
+    #[error("reading Kafka: {0}")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+    /// The embedded log cannot be read.
+    #[error("reading the embedded log: {0}")]
+    Embedded(#[from] rusqlite::Error),
+    /// A thread that belongs to the source has ended.
+    #[error("thread {0} has ended")]
+    Thread(&'static str),
+}
+
+/// A log that is read from its start and then followed.
+pub trait Source: Send {
+    /// Hands over what has arrived, in order within each partition, waiting at most `wait` for the first.
+    /// Returns how many records were handed over.
+    fn poll(&mut self, wait: Duration, take: &mut Take<'_>) -> Result<usize, SourceError>;
+
+    /// How far behind it is, at `now_ms`.
+    fn lag(&self, now_ms: i64) -> Lag;
+
+    /// Whether the log answers.
+    fn state(&self) -> DependencyState;
+
+    /// Ends and joins the threads that belong to it.
+    fn close(&mut self);
+}
