@@ -317,7 +317,7 @@ fn images(args: &ImageArgs, steps: &mut Steps) -> Result<Vec<ImageInfo>> {
         Consent::from_flag(args.yes),
         steps,
     )?;
-    let binaries = steps.run("Build the release binaries", |_| release::build())?;
+    let binaries = steps.run("Build the release binaries", release::build)?;
     let out = match &args.out {
         Some(dir) => dir.clone(),
         None => release::target_dir()?.join("images"),

@@ -19,6 +19,7 @@ pub struct Cmd {
     command: Command,
     shown: String,
     timeout: Duration,
+    stderr_inherited: bool,
 }
 
 /// What a program printed, and how it ended.
@@ -43,6 +44,7 @@ impl Cmd {
             command,
             shown,
             timeout: Duration::from_secs(30),
+            stderr_inherited: false,
         }
     }
 
@@ -95,7 +97,7 @@ impl Cmd {
     /// Lets the program write to this process's standard error (cargo's and apt's own progress).
     #[must_use]
     pub fn stderr_inherited(mut self) -> Self {
-        self.command.stderr(Stdio::inherit());
+        self.stderr_inherited = true;
         self
     }
 
@@ -104,7 +106,6 @@ impl Cmd {
     /// # Errors
     /// When the program cannot be started or takes too long.
     pub fn output(mut self) -> Result<Output> {
-        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.spawn()?;
         let stdout = drain(child.stdout.take());
         let stderr = drain(child.stderr.take());
@@ -147,46 +148,25 @@ impl Cmd {
         self.output().is_ok_and(|output| output.status.success())
     }
 
-    /// Runs to the end, handing every line of its output to `each` as it comes. Standard error is read too,
-    /// unless it is inherited.
+    /// Runs to the end, handing every line of its output to `each` as it comes: those of standard error too, unless
+    /// it is inherited.
     ///
     /// # Errors
     /// As [`Cmd::run`].
-    pub fn lines(self, each: impl FnMut(&str)) -> Result<()> {
-        self.stream(true, each)
-    }
-
-    /// As [`Cmd::lines`], but standard error goes straight to the terminal.
-    ///
-    /// # Errors
-    /// As [`Cmd::run`].
-    pub fn stdout_lines(self, each: impl FnMut(&str)) -> Result<()> {
-        self.stderr_inherited().stream(false, each)
-    }
-
-    fn stream(mut self, with_stderr: bool, mut each: impl FnMut(&str)) -> Result<()> {
-        self.command.stdout(Stdio::piped());
-        if with_stderr {
-            self.command.stderr(Stdio::piped());
-        }
+    pub fn lines(mut self, mut each: impl FnMut(&str)) -> Result<()> {
         let mut child = self.spawn()?;
         let (sender, lines) = mpsc::channel();
-        let mut readers = vec![send_lines(child.stdout.take(), sender.clone())];
-        if with_stderr {
-            readers.push(send_lines(child.stderr.take(), sender));
-        } else {
-            drop(sender);
-        }
+        let readers = [
+            send_lines(child.stdout.take(), false, sender.clone()),
+            send_lines(child.stderr.take(), true, sender),
+        ];
         let deadline = Instant::now() + self.timeout;
-        let mut last = VecDeque::with_capacity(TAIL_LINES);
+        let (mut said, mut complained) = (Tail::default(), Tail::default());
         loop {
             match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
+                Ok((is_stderr, line)) => {
                     each(&line);
-                    if last.len() == TAIL_LINES {
-                        last.pop_front();
-                    }
-                    last.push_back(line);
+                    if is_stderr { &mut complained } else { &mut said }.push(line);
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
@@ -201,17 +181,33 @@ impl Cmd {
             reader.join().ok();
         }
         if !status.success() {
+            let last = if complained.0.is_empty() { said } else { complained };
             bail!(
                 "`{}` failed ({status}):\n{}",
                 self.shown,
-                Vec::from(last).join("\n")
+                Vec::from(last.0).join("\n")
             );
         }
         Ok(())
     }
 
+    /// As [`Cmd::lines`], but standard error goes straight to the terminal.
+    ///
+    /// # Errors
+    /// As [`Cmd::run`].
+    pub fn stdout_lines(self, each: impl FnMut(&str)) -> Result<()> {
+        self.stderr_inherited().lines(each)
+    }
+
     fn spawn(&mut self) -> Result<Child> {
+        let stderr = if self.stderr_inherited {
+            Stdio::inherit()
+        } else {
+            Stdio::piped()
+        };
         self.command
+            .stdout(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .with_context(|| format!("cannot run `{}`", self.program.to_string_lossy()))
     }
@@ -254,15 +250,29 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Ve
     })
 }
 
+/// The last lines of an output.
+#[derive(Default)]
+struct Tail(VecDeque<String>);
+
+impl Tail {
+    fn push(&mut self, line: String) {
+        if self.0.len() == TAIL_LINES {
+            self.0.pop_front();
+        }
+        self.0.push_back(line);
+    }
+}
+
 fn send_lines(
     pipe: Option<impl Read + Send + 'static>,
-    sender: mpsc::Sender<String>,
+    is_stderr: bool,
+    sender: mpsc::Sender<(bool, String)>,
 ) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let Some(pipe) = pipe else { return };
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
             if sender
-                .send(String::from_utf8_lossy(&line).trim_end().to_owned())
+                .send((is_stderr, String::from_utf8_lossy(&line).trim_end().to_owned()))
                 .is_err()
             {
                 return;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::command::{Cmd, find};
+use crate::progress::Progress;
 
 /// A cold release build is about 8 minutes of two cores.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -39,11 +40,11 @@ pub fn c_compiler() -> Option<&'static str> {
     }
 }
 
-/// Builds both binaries; cargo shows its own progress.
+/// Builds both binaries, showing which crate is at work; cargo's warnings and errors are printed as they come.
 ///
 /// # Errors
 /// When the C compiler or the Rust target is missing, or the build fails.
-pub fn build() -> Result<Binaries> {
+pub fn build(progress: &Progress) -> Result<Binaries> {
     let mut cargo = Cmd::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .dir(workspace())
         .args([
@@ -71,10 +72,20 @@ pub fn build() -> Result<Binaries> {
             .env(&variable(&target.replace("musl", "gnu")), "gcc");
     }
     let (mut operator, mut recommender) = (None, None);
-    cargo.stdout_lines(|line| match executable(line) {
-        Some((name, path)) if name == "recommendation-operator" => operator = Some(path),
-        Some((name, path)) if name == "recommender" => recommender = Some(path),
-        _ => {}
+    let mut crates = 0;
+    cargo.lines(|line| {
+        if let Some(name) = line.trim_start().strip_prefix("Compiling ") {
+            crates += 1;
+            let name = name.split(' ').next().unwrap_or(name);
+            progress.message(format!("{crates} crates, now {name}"));
+        } else if is_diagnostic(line) {
+            progress.line(line);
+        }
+        match executable(line) {
+            Some((name, path)) if name == "recommendation-operator" => operator = Some(path),
+            Some((name, path)) if name == "recommender" => recommender = Some(path),
+            _ => {}
+        }
     })?;
     let built =
         |name: &str, path: Option<PathBuf>| path.with_context(|| format!("cargo built no binary `{name}`"));
@@ -82,6 +93,24 @@ pub fn build() -> Result<Binaries> {
         operator: built("recommendation-operator", operator)?,
         recommender: built("recommender", recommender)?,
     })
+}
+
+/// Whether a line is for the user's eyes: not a message for machines, nor cargo's account of what it does.
+fn is_diagnostic(line: &str) -> bool {
+    let accounts = [
+        "Blocking",
+        "Downloading",
+        "Downloaded",
+        "Finished",
+        "Fresh",
+        "Locking",
+        "Updating",
+    ];
+    !line.is_empty()
+        && !line.starts_with('{')
+        && !accounts
+            .iter()
+            .any(|account| line.trim_start().starts_with(account))
 }
 
 /// The binary that one of cargo's messages speaks of.
@@ -130,5 +159,16 @@ mod tests {
         let library = r#"{"reason":"compiler-artifact","target":{"name":"serde"},"executable":null}"#;
         assert_eq!(executable(library), None);
         assert_eq!(executable("   Compiling"), None);
+    }
+
+    #[test]
+    fn warnings_are_shown_and_machine_messages_are_not() {
+        assert!(is_diagnostic("warning: unused variable: `x`"));
+        assert!(is_diagnostic("  --> src/main.rs:1:2"));
+        assert!(!is_diagnostic(r#"{"reason":"build-finished","success":true}"#));
+        assert!(!is_diagnostic(
+            "    Finished `release` profile [optimized] target(s) in 1s"
+        ));
+        assert!(!is_diagnostic(""));
     }
 }

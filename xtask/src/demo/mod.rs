@@ -75,7 +75,7 @@ pub fn run(options: &DemoOptions, steps: &mut Steps) -> Result<Outcome> {
     if options.cluster == Cluster::Local {
         machine::prepare(!options.no_node, options.yes, steps)?;
     }
-    let binaries = steps.run("Both programs built", |_| release::build())?;
+    let binaries = steps.run("Both programs built", release::build)?;
     let mut place = Place::open(options, &binaries, steps)?;
     place.install_operator(steps)?;
     let started = std::time::Instant::now();
