@@ -12,7 +12,7 @@ use crate::{
     config::{Algorithm, PurchasedPolicy},
     event::EventKind,
     history::{Entry, INTEREST_STEPS},
-    models::{Basis, ItemKnn, Model, Popularity},
+    models::{Basis, ItemKnn, Model, Popularity, Rp3Beta},
     query::{Fallback, Query, Reason, Recommendations, Scored},
     scratch::{Candidate, NO_SOURCE, Scratch},
     shared::{Compiled, CustomerSlot, NONE, Shared},
@@ -82,11 +82,12 @@ pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
         };
         match algorithm {
             Algorithm::ItemKnn => run(&ItemKnn, query.limit, &mut ranked),
+            Algorithm::Rp3Beta => run(&Rp3Beta, query.limit, &mut ranked),
             Algorithm::Popularity => run(&Popularity, query.limit, &mut ranked),
             _ => {
                 let wanted = blend::candidates(query.limit);
                 let (mut near, mut popular) = (Vec::new(), Vec::new());
-                run(&ItemKnn, wanted, &mut near);
+                run(&Rp3Beta, wanted, &mut near);
                 run(&Popularity, wanted, &mut popular);
                 // Popularity alone is not a personal answer: without neighbours it is the fallback.
                 ranked = if near.is_empty() {

@@ -6,7 +6,7 @@ use ahash::AHashMap;
 use arc_swap::ArcSwap;
 
 use crate::{
-    counts::square,
+    counts::{share, square},
     event::{Applied, Interaction},
     history::{Entry, History, Recorded},
     rows::Row,
@@ -87,9 +87,10 @@ impl Writer {
         self.count_pairs(&histories);
         for (_, history) in &histories {
             for entry in &history.entries {
-                self.counts
-                    .shift_popularity(None, Some(entry), self.config.half_life_ms);
-                self.counts.norms[entry.product as usize] += square(entry.interest);
+                self.counts.shift_popularity(None, Some(entry));
+                let share = share(history.degree, self.config.damping);
+                self.counts.norms[entry.product as usize] += square(entry.interest) * share;
+                self.counts.degrees[entry.product as usize] += i64::from(entry.interest);
             }
         }
         for (name, history) in histories {
@@ -131,12 +132,14 @@ impl Writer {
         let mut counts: Vec<(u32, i64)> = Vec::new();
         for product in 0..products {
             for &(customer, interest) in &postings[starts[product]..starts[product + 1]] {
-                for other in histories[customer as usize].1.entries.iter().filter(interesting) {
+                let history = &histories[customer as usize].1;
+                let interest = i64::from(interest) * share(history.degree, self.config.damping);
+                for other in history.entries.iter().filter(interesting) {
                     let sum = &mut sums[other.product as usize];
                     if *sum == 0 {
                         touched.push(other.product);
                     }
-                    *sum += i64::from(interest) * i64::from(other.interest);
+                    *sum += interest * i64::from(other.interest);
                 }
             }
             counts.clear();

@@ -76,7 +76,7 @@ impl Algorithm {
     pub fn is_served(self) -> bool {
         matches!(
             self,
-            Algorithm::Hybrid | Algorithm::ItemKnn | Algorithm::Popularity
+            Algorithm::Hybrid | Algorithm::ItemKnn | Algorithm::Rp3Beta | Algorithm::Popularity
         )
     }
 }
@@ -228,10 +228,19 @@ pub struct EngineConfig {
     pub neighbors: usize,
     /// Time after which an event counts half, in milliseconds.
     pub half_life_ms: i64,
+    /// Time after which popularity counts half, in milliseconds.
+    pub trend_half_life_ms: i64,
     /// How repeated events add up.
     pub repeats: Repeats,
-    /// Added to the cosine's denominator, in units of squared interest: damps pairs seen together rarely.
+    /// Whether customers with many products count less per pair (as in a random walk, by powers of two).
+    /// On for `Rp3Beta` and `Hybrid`; off makes `ItemKnn` the classic cosine.
+    pub damping: bool,
+    /// Added to the cosine's denominator, in customers: damps pairs seen together rarely.
     pub shrinkage: f32,
+    /// `Rp3Beta`: how much a frequent product of the history is held back.
+    pub walk_alpha: f32,
+    /// `Rp3Beta`: how much frequent candidates are held back.
+    pub walk_beta: f32,
     /// Events of one customer within one minute beyond this many are not learned; 0 turns it off.
     pub max_events_per_minute: u32,
     /// Ids that are not products (postage, manual lines): neither learned nor recommended, but counted.
@@ -246,8 +255,12 @@ impl Default for EngineConfig {
             tuning: Tuning::default(),
             neighbors: 100,
             half_life_ms: 30 * 24 * 3_600_000,
+            trend_half_life_ms: 7 * 24 * 3_600_000,
             repeats: Repeats::Log,
-            shrinkage: 10.0,
+            damping: true,
+            shrinkage: 1.0,
+            walk_alpha: 0.8,
+            walk_beta: 0.2,
             max_events_per_minute: 0,
             non_products: Vec::new(),
             limits: Limits::default(),
@@ -267,7 +280,7 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// The algorithm exists by name but this engine cannot answer with it.
-    #[error("algorithm {0} is not served by this engine; choose Hybrid, ItemKnn or Popularity")]
+    #[error("algorithm {0} is not served by this engine; choose Hybrid, ItemKnn, Rp3Beta or Popularity")]
     UnsupportedAlgorithm(&'static str),
 }
 
@@ -313,6 +326,12 @@ impl EngineConfig {
         }
         if self.half_life_ms < 60_000 {
             return out("halfLife", "at least one minute");
+        }
+        if self.trend_half_life_ms < 60_000 {
+            return out("trendHalfLife", "at least one minute");
+        }
+        if !(0.0..=2.0).contains(&self.walk_alpha) || !(0.0..=2.0).contains(&self.walk_beta) {
+            return out("walkAlpha and walkBeta", "between 0 and 2");
         }
         if !(self.shrinkage.is_finite() && self.shrinkage >= 0.0) {
             return out("shrinkage", "a finite number, 0 or more");

@@ -1,18 +1,48 @@
 //! The writer's exact counts: which products interest the same customers, and how many each interests.
 
+use std::sync::Arc;
+
 use crate::{
-    history::{Change, Entry, History},
+    history::{Change, Entry, History, INTEREST_STEPS},
     popularity::{Buckets, bucket},
     rows::Row,
     shared::Neighbor,
 };
 
+/// Weight of a pair of an undamped customer, in fixed point; a damped one counts a power of two less.
+const FULL: u32 = 14;
+
+/// What a pair of a customer with this many products counts: a share that halves with every doubling. In
+/// powers of two, because then a customer's pairs must be counted anew only when the power changes.
+pub(crate) fn share(degree: u32, damping: bool) -> i64 {
+    if !damping || degree == 0 {
+        return 1 << FULL;
+    }
+    // The nearest power: 3 in the middle of 2 and 4 is taken up.
+    let power = (f64::from(degree).log2() + 0.5).floor() as u32;
+    1 << FULL.saturating_sub(power)
+}
+
+/// The part of the configuration that counting needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counting {
+    pub trend_half_life_ms: i64,
+    pub row_capacity: usize,
+    pub damping: bool,
+    pub shrinkage: f64,
+    pub alpha: f64,
+    pub beta: f64,
+}
+
 /// Counts that are sums over customers of products of integers: any order of events gives the same.
 #[derive(Default)]
 pub(crate) struct Counts {
+    pub counting: Counting,
     pub rows: Vec<Row>,
-    /// Summed squared interest.
+    /// Summed squared interest, each customer by their share.
     pub norms: Vec<i64>,
+    /// Summed interest.
+    pub degrees: Vec<i64>,
     pub popularity: Vec<Buckets>,
     /// Newest popularity bucket.
     pub newest_bucket: i64,
@@ -23,80 +53,101 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    pub fn new(counting: Counting) -> Self {
+        Counts {
+            counting,
+            ..Counts::default()
+        }
+    }
+
     /// Makes room for products up to this many.
     pub fn grow(&mut self, products: usize) {
         self.rows.resize_with(products, Row::default);
         self.norms.resize(products, 0);
+        self.degrees.resize(products, 0);
         self.popularity.resize_with(products, Buckets::default);
         self.dirty.resize(products, false);
     }
 
     /// Applies a change of `history`, which already shows it.
-    pub fn change(&mut self, history: &History, change: &Change, half_life_ms: i64, row_capacity: usize) {
-        if let Some(evicted) = change.evicted {
-            self.shift_popularity(Some(&evicted), None, half_life_ms);
-            let without = |entry: &&Entry| entry.product != change.after.product;
-            let partners = history.entries.iter().filter(without);
-            self.shift_pairs(&evicted, -i64::from(evicted.interest), partners, usize::MAX);
-            self.norms[evicted.product as usize] -= square(evicted.interest);
+    pub fn change(&mut self, history: &History, change: &Change) {
+        let old_share = share(change.degree, self.counting.damping);
+        let new_share = share(history.degree, self.counting.damping);
+        let product = change.after.product;
+        let others = || {
+            history
+                .entries
+                .iter()
+                .filter(move |entry| entry.product != product)
+        };
+        if let Some(evicted) = &change.evicted {
+            self.shift_popularity(Some(evicted), None);
+            self.shift_pairs(
+                evicted.product,
+                -i64::from(evicted.interest) * old_share,
+                others(),
+            );
+            self.norms[evicted.product as usize] -= square(evicted.interest) * old_share;
+            self.degrees[evicted.product as usize] -= i64::from(evicted.interest);
         }
         let (before, after) = (
             change.before.map_or(0, |entry| entry.interest),
             change.after.interest,
         );
-        self.shift_popularity(change.before.as_ref(), Some(&change.after), half_life_ms);
-        let delta = i64::from(after) - i64::from(before);
-        if delta != 0 {
-            let others = history
-                .entries
-                .iter()
-                .filter(|entry| entry.product != change.after.product);
-            self.shift_pairs(&change.after, delta, others, row_capacity);
-            self.norms[change.after.product as usize] += square(after) - square(before);
+        self.shift_popularity(change.before.as_ref(), Some(&change.after));
+        let delta = i64::from(after) * new_share - i64::from(before) * old_share;
+        self.shift_pairs(product, delta, others());
+        self.norms[product as usize] += square(after) * new_share - square(before) * old_share;
+        self.degrees[product as usize] += i64::from(after) - i64::from(before);
+        let shift = new_share - old_share;
+        if shift != 0 {
+            let others: Vec<&Entry> = others().collect();
+            for (at, entry) in others.iter().enumerate() {
+                let rest = others[at + 1..].iter().copied();
+                self.shift_pairs(entry.product, i64::from(entry.interest) * shift, rest);
+                self.norms[entry.product as usize] += square(entry.interest) * shift;
+            }
         }
     }
 
     /// Takes a whole history back out.
-    pub fn erase(&mut self, history: &History, half_life_ms: i64) {
+    pub fn erase(&mut self, history: &History) {
+        let share = share(history.degree, self.counting.damping);
         for (at, entry) in history.entries.iter().enumerate() {
-            self.shift_popularity(Some(entry), None, half_life_ms);
+            self.shift_popularity(Some(entry), None);
             let interest = -i64::from(entry.interest);
-            self.shift_pairs(entry, interest, history.entries[at + 1..].iter(), usize::MAX);
-            self.norms[entry.product as usize] -= square(entry.interest);
+            self.shift_pairs(entry.product, interest * share, history.entries[at + 1..].iter());
+            self.norms[entry.product as usize] -= square(entry.interest) * share;
+            self.degrees[entry.product as usize] += interest;
         }
     }
 
-    fn shift_pairs<'a>(
-        &mut self,
-        entry: &Entry,
-        delta: i64,
-        others: impl Iterator<Item = &'a Entry>,
-        row_capacity: usize,
-    ) {
-        let product = entry.product;
+    fn shift_pairs<'a>(&mut self, product: u32, delta: i64, others: impl Iterator<Item = &'a Entry>) {
         if delta == 0 {
             return;
         }
+        let capacity = self.counting.row_capacity;
         let mut row = std::mem::take(&mut self.rows[product as usize]);
         for other in others.filter(|other| other.interest > 0) {
             let amount = delta * i64::from(other.interest);
             self.pairs += row.add(other.product, amount);
             let mirror = &mut self.rows[other.product as usize];
             self.pairs += mirror.add(product, amount);
-            if mirror.len() > row_capacity {
-                self.pairs -= mirror.prune(row_capacity / 2) as i64;
+            if mirror.len() > capacity {
+                self.pairs -= mirror.prune(capacity / 2) as i64;
             }
             self.mark(other.product);
         }
-        if row.len() > row_capacity {
-            self.pairs -= row.prune(row_capacity / 2) as i64;
+        if row.len() > capacity {
+            self.pairs -= row.prune(capacity / 2) as i64;
         }
         self.rows[product as usize] = row;
         self.mark(product);
     }
 
     /// Moves a customer's vote for a product.
-    pub fn shift_popularity(&mut self, before: Option<&Entry>, after: Option<&Entry>, half_life_ms: i64) {
+    pub fn shift_popularity(&mut self, before: Option<&Entry>, after: Option<&Entry>) {
+        let half_life_ms = self.counting.trend_half_life_ms;
         if let Some(after) = after {
             self.newest_bucket = self.newest_bucket.max(bucket(after.last_ms, half_life_ms));
         }
@@ -128,39 +179,49 @@ impl Counts {
         self.queue.len()
     }
 
-    /// The nearest products by cosine, nearest first; `names` breaks ties.
-    pub fn nearest(
-        &self,
-        product: u32,
-        keep: usize,
-        shrinkage: f64,
-        names: &impl Fn(u32) -> std::sync::Arc<str>,
-    ) -> Vec<Neighbor> {
-        let own = (self.norms[product as usize] as f64).sqrt();
-        let mut near: Vec<Neighbor> = self.rows[product as usize]
-            .iter()
-            .filter_map(|(other, dot)| {
-                let denominator = own * (self.norms[other as usize] as f64).sqrt() + shrinkage;
-                let similarity = (dot as f64 / denominator) as f32;
-                // A pruned row may be owed more than it holds: such a pair says nothing any more.
-                (similarity.is_finite() && similarity > 0.0).then_some(Neighbor {
-                    product: other,
-                    similarity,
-                })
-            })
-            .collect();
-        let order = |a: &Neighbor, b: &Neighbor| {
-            b.similarity
-                .total_cmp(&a.similarity)
-                .then_with(|| names(a.product).cmp(&names(b.product)))
-        };
-        if near.len() > keep {
-            near.select_nth_unstable_by(keep, order);
-            near.truncate(keep);
+    /// The nearest products by cosine and by random walk, nearest first; `names` breaks ties.
+    pub fn nearest(&self, product: u32, keep: usize, names: &[Arc<str>]) -> (Vec<Neighbor>, Vec<Neighbor>) {
+        let counting = &self.counting;
+        let norm = (self.norms[product as usize] as f64).sqrt();
+        let degree = (self.degrees[product as usize] as f64).powf(counting.alpha);
+        let shrinkage = counting.shrinkage * INTEREST_STEPS.powi(2) * f64::from(1u32 << FULL);
+        let row = &self.rows[product as usize];
+        let (mut near, mut walks) = (Vec::with_capacity(row.len()), Vec::with_capacity(row.len()));
+        for (other, dot) in row.iter() {
+            // A pruned row may be owed more than it holds: such a pair says nothing any more.
+            if dot > 0 {
+                let dot = dot as f64;
+                let cosine = dot / (norm * (self.norms[other as usize] as f64).sqrt() + shrinkage);
+                push_finite(&mut near, other, cosine);
+                let walk = dot / (degree * (self.degrees[other as usize] as f64).powf(counting.beta));
+                push_finite(&mut walks, other, walk / f64::from(1u32 << FULL));
+            }
         }
-        near.sort_unstable_by(order);
-        near
+        (strongest(near, keep, names), strongest(walks, keep, names))
     }
+}
+
+fn push_finite(list: &mut Vec<Neighbor>, product: u32, similarity: f64) {
+    let similarity = similarity as f32;
+    if similarity.is_finite() && similarity > 0.0 {
+        list.push(Neighbor { product, similarity });
+    }
+}
+
+fn strongest(mut list: Vec<Neighbor>, keep: usize, names: &[Arc<str>]) -> Vec<Neighbor> {
+    let name = |neighbor: &Neighbor| &names[neighbor.product as usize];
+    let order = |a: &Neighbor, b: &Neighbor| {
+        b.similarity
+            .total_cmp(&a.similarity)
+            .then_with(|| name(a).cmp(name(b)))
+    };
+    if list.len() > keep {
+        list.select_nth_unstable_by(keep, order);
+        list.truncate(keep);
+    }
+    list.sort_unstable_by(order);
+    list.shrink_to_fit();
+    list
 }
 
 pub(crate) fn square(interest: u16) -> i64 {

@@ -117,6 +117,8 @@ pub(crate) struct Change {
     pub before: Option<Entry>,
     pub after: Entry,
     pub evicted: Option<Entry>,
+    /// [`History::degree`] before.
+    pub degree: u32,
 }
 
 /// What became of an event.
@@ -133,6 +135,8 @@ pub(crate) struct History {
     pub entries: Vec<Entry>,
     /// Newest event of any kind.
     pub newest_ms: i64,
+    /// How many entries interest the customer.
+    pub degree: u32,
     minute: i64,
     in_minute: u32,
 }
@@ -179,6 +183,9 @@ impl History {
                 _ => evicted = self.entries.pop(),
             }
         }
+        let degree = self.degree;
+        let counted = |entry: Option<Entry>| u32::from(entry.is_some_and(|entry| entry.interest > 0));
+        self.degree = degree + counted(Some(after)) - counted(before) - counted(evicted);
         let position = self.entries.partition_point(|entry| entry.key() > after.key());
         self.entries.insert(position, after);
         self.newest_ms = self.newest_ms.max(event.time_ms);
@@ -186,6 +193,7 @@ impl History {
             before,
             after,
             evicted,
+            degree,
         })
     }
 }

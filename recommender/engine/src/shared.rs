@@ -34,8 +34,12 @@ pub(crate) struct ProductSlot {
     pub category: AtomicU32,
     /// False for what the catalogue withdrew; a product known by events alone counts as available.
     pub available: AtomicBool,
-    /// Nearest first.
+    /// By cosine, nearest first.
     pub neighbors: ArcSwapOption<Vec<Neighbor>>,
+    /// By random walk, likeliest first.
+    pub walks: ArcSwapOption<Vec<Neighbor>>,
+    /// Recent popularity in customers, the bits of an `f32`.
+    pub popularity: AtomicU32,
 }
 
 /// Catalogue data with the title ready to be shared with answers.
@@ -52,6 +56,8 @@ impl ProductSlot {
             category: AtomicU32::new(NONE),
             available: AtomicBool::new(true),
             neighbors: ArcSwapOption::empty(),
+            walks: ArcSwapOption::empty(),
+            popularity: AtomicU32::new(0),
         }
     }
 

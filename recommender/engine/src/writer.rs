@@ -6,13 +6,13 @@ use std::{
 };
 
 use ahash::{AHashMap, AHashSet};
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 
 use crate::{
     config::{ConfigError, EngineConfig, Tuning},
-    counts::Counts,
+    counts::{Counting, Counts},
     event::{Applied, Interaction, ProductMeta},
-    history::{History, HistoryRules, Recorded, Weighted, units},
+    history::{History, HistoryRules, INTEREST_STEPS, Recorded, Weighted, units},
     popularity::Buckets,
     reader::Reader,
     shared::{Compiled, Counters, CustomerSlot, NONE, ProductSlot, Shared, StoredMeta, Trending, bump},
@@ -79,10 +79,18 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         non_products: config.non_products.iter().map(|id| id.as_str().into()).collect(),
     });
     let reader = Reader::new(Arc::clone(&shared));
+    let counting = Counting {
+        trend_half_life_ms: config.trend_half_life_ms,
+        row_capacity: config.limits.row_capacity,
+        damping: config.damping,
+        shrinkage: f64::from(config.shrinkage),
+        alpha: f64::from(config.walk_alpha),
+        beta: f64::from(config.walk_beta),
+    };
     let writer = Writer {
         config,
         shared,
-        counts: Counts::default(),
+        counts: Counts::new(counting),
         names: Vec::new(),
         seen: AHashSet::new(),
         seen_order: VecDeque::new(),
@@ -123,8 +131,7 @@ impl Writer {
             }
             Recorded::TooOld => return Applied::TooOld,
         };
-        let (half_life_ms, capacity) = (self.config.half_life_ms, self.config.limits.row_capacity);
-        self.counts.change(&history, &change, half_life_ms, capacity);
+        self.counts.change(&history, &change);
         slot.history.store(Arc::new(history));
         Applied::Learned
     }
@@ -271,7 +278,7 @@ impl Writer {
         let customers = &self.shared.counters.customers;
         customers.store(customers.load(Relaxed).saturating_sub(1), Relaxed);
         let history = slot.history.swap(Arc::new(History::default()));
-        self.counts.erase(&history, self.config.half_life_ms);
+        self.counts.erase(&history);
         true
     }
 
@@ -366,14 +373,10 @@ impl Writer {
     }
 
     fn refresh(&mut self, product: u32) {
-        let name = |id: u32| Arc::clone(&self.names[id as usize]);
-        // The shrinkage is given in units of interest 1.0, counts are in steps.
-        let shrinkage = f64::from(self.config.shrinkage) * crate::history::INTEREST_STEPS.powi(2);
-        let near = self
-            .counts
-            .nearest(product, self.config.neighbors, shrinkage, &name);
-        let slot: &ArcSwapOption<_> = &self.shared.product(product).neighbors;
-        slot.store((!near.is_empty()).then(|| Arc::new(near)));
+        let (near, walks) = self.counts.nearest(product, self.config.neighbors, &self.names);
+        let slot = self.shared.product(product);
+        slot.neighbors.store((!near.is_empty()).then(|| Arc::new(near)));
+        slot.walks.store((!walks.is_empty()).then(|| Arc::new(walks)));
     }
 
     fn refresh_trending(&mut self, now_ms: i64) {
@@ -387,7 +390,18 @@ impl Writer {
             .unwrap_or_default();
         let mut all: Vec<(u32, f32)> = (0..self.names.len() as u32)
             .filter(|id| self.shared.product(*id).available.load(Relaxed))
-            .map(|id| (id, self.counts.popularity[id as usize].score(newest)))
+            .map(|id| {
+                (
+                    id,
+                    self.counts.popularity[id as usize].score(newest) / INTEREST_STEPS as f32,
+                )
+            })
+            .inspect(|(id, score)| {
+                self.shared
+                    .product(*id)
+                    .popularity
+                    .store(score.to_bits(), Relaxed)
+            })
             .filter(|(_, score)| *score > 0.0)
             .collect();
         let order = |a: &(u32, f32), b: &(u32, f32)| {

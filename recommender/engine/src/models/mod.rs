@@ -1,9 +1,12 @@
 //! The models. Each is one file and one implementation of [`Model`].
 
+pub mod als;
+pub mod ease;
 mod item_knn;
 mod popularity;
+pub mod session_knn;
 
-pub(crate) use item_knn::ItemKnn;
+pub(crate) use item_knn::{ItemKnn, Rp3Beta};
 pub(crate) use popularity::Popularity;
 
 use crate::{scratch::Scratch, shared::Shared};
