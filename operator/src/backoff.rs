@@ -28,13 +28,18 @@ impl Backoff {
 
     /// Forgets the failures of an object that is well, or gone.
     pub fn reset(&self, object: &str) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
+        self.failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(object);
     }
 }
 
 /// `FIRST` doubled for each failure before this one, at most `LONGEST`.
 fn delay(failures: u32) -> Duration {
-    FIRST.saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX)).min(LONGEST)
+    FIRST
+        .saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX))
+        .min(LONGEST)
 }
 
 #[cfg(test)]

@@ -46,7 +46,17 @@ impl Caches {
         let (service_accounts, e) = watched(client, namespace);
         let (pdbs, f) = watched(client, namespace);
         let touched = futures::stream::select_all([a, b, c, d, e, f]).boxed();
-        (Self { deployments, services, config_maps, secrets, service_accounts, pdbs }, touched)
+        (
+            Self {
+                deployments,
+                services,
+                config_maps,
+                secrets,
+                service_accounts,
+                pdbs,
+            },
+            touched,
+        )
     }
 
     /// Waits until each store has been filled once: before that, every child would look missing.
@@ -68,7 +78,10 @@ pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
-    namespace.map_or_else(|| Api::all(client.clone()), |name| Api::namespaced(client.clone(), name))
+    namespace.map_or_else(
+        || Api::all(client.clone()),
+        |name| Api::namespaced(client.clone(), name),
+    )
 }
 
 fn watched<K>(client: &Client, namespace: Option<&str>) -> (Store<K>, Touched)

@@ -55,14 +55,20 @@ pub struct Context {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
 impl Context {
     /// Every pipeline that can be read.
     pub fn pipelines(&self) -> Vec<RecommendationPipeline> {
-        self.store.state().iter().filter_map(|guarded| guarded.0.as_ref().ok().cloned()).collect()
+        self.store
+            .state()
+            .iter()
+            .filter_map(|guarded| guarded.0.as_ref().ok().cloned())
+            .collect()
     }
 }
 

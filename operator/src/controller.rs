@@ -45,7 +45,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { namespace: None, resync: Duration::from_secs(30), instance: None, settings: Settings::default() }
+        Self {
+            namespace: None,
+            resync: Duration::from_secs(30),
+            instance: None,
+            settings: Settings::default(),
+        }
     }
 }
 
@@ -60,7 +65,9 @@ pub struct Prepared {
 
 impl std::fmt::Debug for Prepared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Prepared").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Prepared")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,7 +108,12 @@ pub fn prepare(client: Client, options: Options) -> Result<Prepared, PrepareErro
         figures: Figures::default(),
         service_monitors: Discovered::default(),
     };
-    Ok(Prepared { context: Arc::new(context), writer, touched, options })
+    Ok(Prepared {
+        context: Arc::new(context),
+        writer,
+        touched,
+        options,
+    })
 }
 
 impl Prepared {
@@ -115,7 +127,10 @@ impl Prepared {
             .modify(|pipeline| pipeline.managed_fields_mut().clear())
             .reflect(self.writer)
             .applied_objects()
-            .predicate_filter(generation.combine(annotations).combine(labels), PredicateConfig::default());
+            .predicate_filter(
+                generation.combine(annotations).combine(labels),
+                PredicateConfig::default(),
+            );
         Controller::for_stream(stream, store)
             .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
             .reconcile_on(self.touched)
@@ -142,6 +157,10 @@ fn scoped_guarded(client: &Client, namespace: Option<&str>) -> kube::Api<Guarded
 #[expect(clippy::needless_pass_by_value, reason = "the runtime's signature")]
 fn on_error(pipeline: Arc<Guarded>, error: &ReconcileError, ctx: Arc<Context>) -> Action {
     ctx.metrics.errors.with_label_values(&[error.label()]).inc();
-    let key = format!("{}/{}", pipeline.namespace().unwrap_or_default(), pipeline.name_any());
+    let key = format!(
+        "{}/{}",
+        pipeline.namespace().unwrap_or_default(),
+        pipeline.name_any()
+    );
     Action::requeue(ctx.backoff.failed(&key))
 }

@@ -24,5 +24,7 @@ pub struct Elapsed(pub Duration);
 /// # Errors
 /// [`Elapsed`] when the time is over; the call is dropped.
 pub async fn within<F: Future>(limit: Duration, call: F) -> Result<F::Output, Elapsed> {
-    tokio::time::timeout(limit, call).await.map_err(|_| Elapsed(limit))
+    tokio::time::timeout(limit, call)
+        .await
+        .map_err(|_| Elapsed(limit))
 }

@@ -22,3 +22,6 @@ pub mod recorder;
 pub mod report;
 pub mod server;
 pub mod validate;
+
+#[cfg(test)]
+mod fixtures;

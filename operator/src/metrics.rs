@@ -1,8 +1,8 @@
 //! The operator's own metrics. No label names an object: a pipeline more is no time series more.
 
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// Counters, gauges and durations of the controller.
@@ -34,34 +34,52 @@ impl Metrics {
         let metrics = Self {
             reconciles: IntCounter::new(name("reconciles_total"), "Reconciles that ended")?,
             errors: IntCounterVec::new(
-                Opts::new(name("reconcile_errors_total"), "Reconciles that failed, by what failed"),
+                Opts::new(
+                    name("reconcile_errors_total"),
+                    "Reconciles that failed, by what failed",
+                ),
                 &["reason"],
             )?,
             steps: HistogramVec::new(
-                HistogramOpts::new(name("step_duration_seconds"), "Time by step of a reconcile").buckets(vec![
-                    0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-                ]),
+                HistogramOpts::new(name("step_duration_seconds"), "Time by step of a reconcile").buckets(
+                    vec![
+                        0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+                    ],
+                ),
                 &["step"],
             )?,
             status_writes: IntCounterVec::new(
-                Opts::new(name("status_writes_total"), "Writes of a pipeline's status, by outcome"),
+                Opts::new(
+                    name("status_writes_total"),
+                    "Writes of a pipeline's status, by outcome",
+                ),
                 &["outcome"],
             )?,
             pipelines: IntGaugeVec::new(
-                Opts::new(name("pipelines"), "Pipelines by the status of their Ready condition"),
+                Opts::new(
+                    name("pipelines"),
+                    "Pipelines by the status of their Ready condition",
+                ),
                 &["ready"],
             )?,
-            malformed: IntGauge::new(name("malformed_pipelines"), "Objects that cannot be read as a pipeline")?,
+            malformed: IntGauge::new(
+                name("malformed_pipelines"),
+                "Objects that cannot be read as a pipeline",
+            )?,
             registry,
         };
         metrics.registry.register(Box::new(metrics.reconciles.clone()))?;
         metrics.registry.register(Box::new(metrics.errors.clone()))?;
         metrics.registry.register(Box::new(metrics.steps.clone()))?;
-        metrics.registry.register(Box::new(metrics.status_writes.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.status_writes.clone()))?;
         metrics.registry.register(Box::new(metrics.pipelines.clone()))?;
         metrics.registry.register(Box::new(metrics.malformed.clone()))?;
         #[cfg(target_os = "linux")]
-        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        metrics.registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
         Ok(metrics)
     }
 

@@ -11,11 +11,11 @@ use recommendation_api::conditions::reasons;
 use recommendation_api::pipeline::monitoring::InstallPolicy;
 use recommendation_api::pipeline::{RecommendationPipeline, RecommendationPipelineStatus};
 
+use crate::apply::ApplyError;
 use crate::apply::children::Applier;
 use crate::apply::record::AppliedRecord;
 use crate::apply::statements::{self, StatementsOutcome};
 use crate::apply::topics::{self, TopicsOutcome};
-use crate::apply::ApplyError;
 use crate::build::{self, statement_plan, topic_plan};
 use crate::context::Context;
 use crate::controller::Guarded;
@@ -67,7 +67,11 @@ pub async fn reconcile(guarded: Arc<Guarded>, ctx: Arc<Context>) -> Result<Actio
             return Ok(Action::await_change());
         }
     };
-    let key = format!("{}/{}", pipeline.namespace().unwrap_or_default(), pipeline.name_any());
+    let key = format!(
+        "{}/{}",
+        pipeline.namespace().unwrap_or_default(),
+        pipeline.name_any()
+    );
     if pipeline.metadata.deletion_timestamp.is_some() {
         // Children go by their owner references; nothing outside Kubernetes is deleted.
         ctx.backoff.reset(&key);
@@ -103,7 +107,11 @@ enum Verdict {
 }
 
 async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdict, ReconcileError> {
-    let before = pipeline.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
+    let before = pipeline
+        .status
+        .as_ref()
+        .map(|s| s.conditions.clone())
+        .unwrap_or_default();
     if pipeline.spec.suspend == Some(true) {
         let status = with_conditions(pipeline, &conditions::suspended(&before));
         finish(ctx, pipeline, status, std::iter::empty()).await?;
@@ -112,11 +120,22 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
     // An empty status reads as "done" to kstatus, and dereference may take its time.
     let seen = match pipeline.status {
         Some(_) => None,
-        None => report::write(&ctx.client, pipeline, with_conditions(pipeline, &conditions::first_sight())).await?,
+        None => {
+            report::write(
+                &ctx.client,
+                pipeline,
+                with_conditions(pipeline, &conditions::first_sight()),
+            )
+            .await?
+        }
     };
     let pipeline = seen.as_ref().unwrap_or(pipeline);
 
-    let timer = ctx.metrics.steps.with_label_values(&["dereference"]).start_timer();
+    let timer = ctx
+        .metrics
+        .steps
+        .with_label_values(&["dereference"])
+        .start_timer();
     let found = dereference::dereference(ctx, pipeline).await?;
     timer.observe_duration();
     let valid = match validate::validate(pipeline, &found.references, &ctx.settings) {
@@ -137,7 +156,9 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
     let now = Time(Timestamp::now());
     let mut status = report::status(pipeline.status.as_ref(), &outcome, &now);
     let fresh = report::figures(&outcome.replicas);
-    status.model = ctx.figures.settle(&pipeline.uid().unwrap_or_default(), status.model.as_ref(), fresh);
+    status.model = ctx
+        .figures
+        .settle(&pipeline.uid().unwrap_or_default(), status.model.as_ref(), fresh);
     let waiting = !report::is_ready(Some(&status));
     let topics_done = outcome.topics.topics.iter().flat_map(|topic| &topic.done);
     finish(ctx, pipeline, status, topics_done.chain(&outcome.statements.done)).await?;
@@ -152,8 +173,15 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
 async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: Found) -> Outcome<'a> {
     let children = build::children(valid);
     let monitor = children.service_monitor.clone();
-    let applier = Applier { client: &ctx.client, caches: &ctx.caches, id: &valid.id };
-    let deployment = applier.all(valid, children).await.map_err(|error| failed(ctx, &error));
+    let applier = Applier {
+        client: &ctx.client,
+        caches: &ctx.caches,
+        id: &valid.id,
+    };
+    let deployment = applier
+        .all(valid, children)
+        .await
+        .map_err(|error| failed(ctx, &error));
     let monitoring = monitoring(ctx, valid, &applier, monitor).await;
     let mut record = found.record;
     let topics = match found.kafka {
@@ -169,7 +197,12 @@ async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: Found) -> O
             TopicsOutcome::unreachable(error.to_string())
         }
     };
-    record.topics.extend(topics.topics.iter().map(|topic| (topic.name.clone(), topic.origin)));
+    record.topics.extend(
+        topics
+            .topics
+            .iter()
+            .map(|topic| (topic.name.clone(), topic.origin)),
+    );
     let statements = match (&valid.ksqldb, found.ksqldb) {
         (Some(wanted), Some(Ok((client, listing)))) => {
             ksqldb(valid, wanted, &topics, &applier, &client, &listing, &mut record).await
@@ -187,7 +220,14 @@ async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: Found) -> O
             failed(ctx, &error);
         }
     }
-    Outcome { pipeline: valid, topics, statements, deployment, replicas: found.replicas, monitoring }
+    Outcome {
+        pipeline: valid,
+        topics,
+        statements,
+        deployment,
+        replicas: found.replicas,
+        monitoring,
+    }
 }
 
 fn failed(ctx: &Context, error: &ApplyError) -> String {
@@ -205,7 +245,9 @@ async fn monitoring(
     let Some(resource) = ctx.service_monitors.get(&ctx.client).await else {
         return match valid.service_monitor.policy {
             InstallPolicy::Disabled => Monitoring::Disabled,
-            policy => Monitoring::Absent { required: policy == InstallPolicy::Required },
+            policy => Monitoring::Absent {
+                required: policy == InstallPolicy::Required,
+            },
         };
     };
     match applier.uncached(&resource, wanted.as_ref()).await {
@@ -226,7 +268,10 @@ async fn ksqldb(
     record: &mut AppliedRecord,
 ) -> StatementsOutcome {
     let live = topics.view.as_ref().map(|view| &view.topics);
-    let missing = valid.topics.iter().find(|topic| !live.is_some_and(|live| live.contains_key(&topic.name)));
+    let missing = valid
+        .topics
+        .iter()
+        .find(|topic| !live.is_some_and(|live| live.contains_key(&topic.name)));
     let (Some(live), None) = (live, missing) else {
         let name = missing.map_or("Kafka", |topic| topic.name.as_str());
         let message = format!("statements wait for topic {name}");
@@ -234,8 +279,9 @@ async fn ksqldb(
     };
     let plan = statement_plan::plan(wanted, &valid.topics, live, record, listing);
     // Announced before it is sent: should the operator die in between, what it finds then is its own.
-    let announced: Vec<_> =
-        statements::creates(&plan).map(|step| (step.source.clone(), statement_plan::pending(step))).collect();
+    let announced: Vec<_> = statements::creates(&plan)
+        .map(|step| (step.source.clone(), statement_plan::pending(step)))
+        .collect();
     if !announced.is_empty() {
         record.statements.extend(announced);
         let config_map = build::configmap::applied(&valid.id, record);
@@ -251,7 +297,10 @@ async fn ksqldb(
     outcome
 }
 
-fn with_conditions(pipeline: &RecommendationPipeline, findings: &[conditions::Typed]) -> RecommendationPipelineStatus {
+fn with_conditions(
+    pipeline: &RecommendationPipeline,
+    findings: &[conditions::Typed],
+) -> RecommendationPipelineStatus {
     let before = pipeline.status.clone().unwrap_or_default();
     let generation = pipeline.metadata.generation.unwrap_or_default();
     RecommendationPipelineStatus {
@@ -269,7 +318,11 @@ async fn finish(
     done: impl Iterator<Item = &String>,
 ) -> Result<(), StatusError> {
     let timer = ctx.metrics.steps.with_label_values(&["report"]).start_timer();
-    let before = pipeline.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    let before = pipeline
+        .status
+        .as_ref()
+        .map(|s| s.conditions.as_slice())
+        .unwrap_or_default();
     let notes = report::notes(done, before, &status.conditions);
     let written = report::write(&ctx.client, pipeline, status).await;
     let outcome = match &written {

@@ -34,7 +34,13 @@ pub struct Note {
 impl Recorder {
     /// A recorder that speaks as the operator. `instance`: the pod's name.
     pub fn new(client: Client, instance: Option<String>) -> Self {
-        Self(KubeRecorder::new(client, Reporter { controller: FIELD_MANAGER.to_owned(), instance }))
+        Self(KubeRecorder::new(
+            client,
+            Reporter {
+                controller: FIELD_MANAGER.to_owned(),
+                instance,
+            },
+        ))
     }
 
     /// Publishes notes about a pipeline. A failure is logged only: in a terminating namespace there are no events.
@@ -42,7 +48,11 @@ impl Recorder {
         let reference = pipeline.object_ref(&());
         for note in notes {
             let event = Event {
-                type_: if note.warning { EventType::Warning } else { EventType::Normal },
+                type_: if note.warning {
+                    EventType::Warning
+                } else {
+                    EventType::Normal
+                },
                 reason: note.reason.clone(),
                 note: Some(note.message.chars().take(LONGEST_NOTE).collect()),
                 action: "Reconcile".to_owned(),

@@ -33,24 +33,44 @@ pub enum ServerError {
 ///
 /// # Errors
 /// [`ServerError`] when the address is taken.
-pub async fn serve(address: SocketAddr, context: Arc<Context>, stop: CancellationToken) -> Result<(), ServerError> {
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })?;
+pub async fn serve(
+    address: SocketAddr,
+    context: Arc<Context>,
+    stop: CancellationToken,
+) -> Result<(), ServerError> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ServerError::Listen { address, source })?;
     tracing::info!(%address, "health and metrics");
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(context);
-    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await.map_err(ServerError::Serve)
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+        .map_err(ServerError::Serve)
 }
 
 /// Ready once every cache has been filled: before that nothing is reconciled.
 async fn ready(State(context): State<Arc<Context>>) -> impl IntoResponse {
     use futures::FutureExt as _;
-    let filled = context.caches.ready().now_or_never().is_some_and(|ready| ready.is_ok())
-        && context.store.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok());
-    if filled { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "the caches are being filled") }
+    let filled = context
+        .caches
+        .ready()
+        .now_or_never()
+        .is_some_and(|ready| ready.is_ok())
+        && context
+            .store
+            .wait_until_ready()
+            .now_or_never()
+            .is_some_and(|ready| ready.is_ok());
+    if filled {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the caches are being filled")
+    }
 }
 
 async fn metrics(State(context): State<Arc<Context>>) -> impl IntoResponse {
@@ -63,7 +83,14 @@ async fn metrics(State(context): State<Arc<Context>>) -> impl IntoResponse {
         }
     }
     context.metrics.pipelines.with_label_values(&["true"]).set(ready);
-    context.metrics.pipelines.with_label_values(&["false"]).set(unready);
+    context
+        .metrics
+        .pipelines
+        .with_label_values(&["false"])
+        .set(unready);
     context.metrics.malformed.set(malformed);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], context.metrics.render())
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        context.metrics.render(),
+    )
 }

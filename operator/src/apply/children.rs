@@ -30,7 +30,9 @@ pub struct Applier<'a> {
 
 impl std::fmt::Debug for Applier<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Applier").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Applier")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,7 +76,11 @@ impl Applier<'_> {
     {
         let name = wanted.name_any();
         let kind = K::kind(&()).into_owned();
-        let encode = |source| ApplyError::Encode { kind: kind.clone(), name: name.clone(), source };
+        let encode = |source| ApplyError::Encode {
+            kind: kind.clone(),
+            name: name.clone(),
+            source,
+        };
         let wanted_json = serde_json::to_value(wanted).map_err(encode)?;
         if let Some(live) = cache.get(&ObjectRef::new(&name).within(&self.id.namespace)) {
             let live_json = serde_json::to_value(&*live).map_err(encode)?;
@@ -86,12 +92,22 @@ impl Applier<'_> {
         tracing::info!(%kind, %name, "applying");
         // Forced: a field that someone else set by hand is set back, which is what the manifest says.
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        self.written(&kind, &name, api.patch(&name, &params, &Patch::Apply(&wanted_json))).await
+        self.written(
+            &kind,
+            &name,
+            api.patch(&name, &params, &Patch::Apply(&wanted_json)),
+        )
+        .await
     }
 
     /// Makes a Secret with fresh random bytes, once.
     async fn secret(&self, pipeline: &ValidatedPipeline, name: String) -> Result<(), ApplyError> {
-        if self.caches.secrets.get(&ObjectRef::new(&name).within(&self.id.namespace)).is_some() {
+        if self
+            .caches
+            .secrets
+            .get(&ObjectRef::new(&name).within(&self.id.namespace))
+            .is_some()
+        {
             return Ok(());
         }
         let api: Api<k8s_openapi::api::core::v1::Secret> =
@@ -104,10 +120,16 @@ impl Applier<'_> {
                 tracing::info!(%name, "made a Secret");
                 Ok(())
             }
-            Ok(Err(source)) => {
-                Err(ApplyError::Apply { kind: "Secret".to_owned(), name, source: Box::new(source) })
-            }
-            Err(source) => Err(ApplyError::Timeout { kind: "Secret".to_owned(), name, source }),
+            Ok(Err(source)) => Err(ApplyError::Apply {
+                kind: "Secret".to_owned(),
+                name,
+                source: Box::new(source),
+            }),
+            Err(source) => Err(ApplyError::Timeout {
+                kind: "Secret".to_owned(),
+                name,
+                source,
+            }),
         }
     }
 
@@ -122,10 +144,13 @@ impl Applier<'_> {
     ) -> Result<(), ApplyError> {
         let name = Children(&self.id.name).workload();
         let kind = resource.kind.clone();
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &self.id.namespace, resource);
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.id.namespace, resource);
         let live = self.written(&kind, &name, api.get_opt(&name)).await?;
-        let encode = |source| ApplyError::Encode { kind: kind.clone(), name: name.clone(), source };
+        let encode = |source| ApplyError::Encode {
+            kind: kind.clone(),
+            name: name.clone(),
+            source,
+        };
         match (live, wanted) {
             (None, None) => Ok(()),
             (Some(live), None) => {
@@ -143,7 +168,8 @@ impl Applier<'_> {
                 }
                 tracing::info!(%kind, %name, "applying");
                 let params = PatchParams::apply(FIELD_MANAGER).force();
-                self.written(&kind, &name, api.patch(&name, &params, &Patch::Apply(&wanted))).await?;
+                self.written(&kind, &name, api.patch(&name, &params, &Patch::Apply(&wanted)))
+                    .await?;
                 Ok(())
             }
         }
@@ -154,17 +180,23 @@ impl Applier<'_> {
     async fn orphans(&self, wanted: &ChildObjects) -> Result<(), ApplyError> {
         let names = Children(&self.id.name);
         let config_maps = [names.config(), names.applied()];
-        for orphan in self.strangers(&self.caches.config_maps, |name: &str| config_maps.iter().any(|n| n == name)) {
+        for orphan in self.strangers(&self.caches.config_maps, |name: &str| {
+            config_maps.iter().any(|n| n == name)
+        }) {
             let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.id.namespace);
             self.delete(&api, "ConfigMap", &*orphan).await?;
         }
         let account = wanted.service_account.as_ref().map(kube::ResourceExt::name_any);
-        for orphan in self.strangers(&self.caches.service_accounts, |name: &str| account.as_deref() == Some(name)) {
+        for orphan in self.strangers(&self.caches.service_accounts, |name: &str| {
+            account.as_deref() == Some(name)
+        }) {
             let api = Api::namespaced(self.client.clone(), &self.id.namespace);
             self.delete(&api, "ServiceAccount", &*orphan).await?;
         }
         let services = [names.workload(), names.internal_service()];
-        for orphan in self.strangers(&self.caches.services, |name: &str| services.iter().any(|n| n == name)) {
+        for orphan in self.strangers(&self.caches.services, |name: &str| {
+            services.iter().any(|n| n == name)
+        }) {
             let api = Api::namespaced(self.client.clone(), &self.id.namespace);
             self.delete(&api, "Service", &*orphan).await?;
         }
@@ -186,16 +218,25 @@ impl Applier<'_> {
         tracing::info!(kind, %name, "deleting: no longer wanted");
         // Only this very object: one of that name that was made since is not ours to judge.
         let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: object.uid(), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: object.uid(),
+                resource_version: None,
+            }),
             ..DeleteParams::default()
         };
         match deadline::within(deadline::KUBERNETES, api.delete(&name, &params)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 || status.code == 409 => Ok(()),
-            Ok(Err(source)) => {
-                Err(ApplyError::Delete { kind: kind.to_owned(), name, source: Box::new(source) })
-            }
-            Err(source) => Err(ApplyError::Timeout { kind: kind.to_owned(), name, source }),
+            Ok(Err(source)) => Err(ApplyError::Delete {
+                kind: kind.to_owned(),
+                name,
+                source: Box::new(source),
+            }),
+            Err(source) => Err(ApplyError::Timeout {
+                kind: kind.to_owned(),
+                name,
+                source,
+            }),
         }
     }
 
@@ -208,12 +249,21 @@ impl Applier<'_> {
         let (kind, name) = (kind.to_owned(), name.to_owned());
         match deadline::within(deadline::KUBERNETES, call).await {
             Ok(Ok(object)) => Ok(object),
-            Ok(Err(source)) => Err(ApplyError::Apply { kind, name, source: Box::new(source) }),
+            Ok(Err(source)) => Err(ApplyError::Apply {
+                kind,
+                name,
+                source: Box::new(source),
+            }),
             Err(source) => Err(ApplyError::Timeout { kind, name, source }),
         }
     }
 }
 
 fn owned<K: Resource>(object: &K, id: &Identity) -> bool {
-    object.meta().owner_references.iter().flatten().any(|owner| owner.uid == id.owner.uid)
+    object
+        .meta()
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|owner| owner.uid == id.owner.uid)
 }

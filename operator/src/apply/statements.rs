@@ -31,18 +31,27 @@ pub struct StatementsOutcome {
 impl StatementsOutcome {
     /// Nothing is done, for this reason.
     pub fn refused(reason: &'static str, message: String) -> Self {
-        Self { configured: true, refusal: Some(Refusal::new(reason, message)), ..Self::default() }
+        Self {
+            configured: true,
+            refusal: Some(Refusal::new(reason, message)),
+            ..Self::default()
+        }
     }
 
     /// ksqlDB cannot be used now.
     pub fn unreachable(message: String) -> Self {
-        Self { configured: true, unreachable: Some(message), ..Self::default() }
+        Self {
+            configured: true,
+            unreachable: Some(message),
+            ..Self::default()
+        }
     }
 }
 
 /// Whether the plan sends anything that makes a new stream or table: that is recorded before it is sent.
 pub fn creates(plan: &[StatementStep]) -> impl Iterator<Item = &StatementStep> {
-    plan.iter().filter(|step| matches!(step.action, StatementAction::Create(_)))
+    plan.iter()
+        .filter(|step| matches!(step.action, StatementAction::Create(_)))
 }
 
 /// Carries out the plan. `known`: what was recorded before.
@@ -52,13 +61,21 @@ pub async fn apply(
     earliest: bool,
     known: &AppliedRecord,
 ) -> StatementsOutcome {
-    let mut outcome = StatementsOutcome { configured: true, ..StatementsOutcome::default() };
+    let mut outcome = StatementsOutcome {
+        configured: true,
+        ..StatementsOutcome::default()
+    };
     for step in plan {
         let stopped = outcome.refusal.is_some() || outcome.unreachable.is_some();
         let (state, query_id, sequence) = match &step.action {
             StatementAction::Leave(query) => {
-                let sequence = known.statements.get(&step.source).and_then(|record| record.sequence);
-                outcome.records.push((step.source.clone(), record(step, sequence)));
+                let sequence = known
+                    .statements
+                    .get(&step.source)
+                    .and_then(|record| record.sequence);
+                outcome
+                    .records
+                    .push((step.source.clone(), record(step, sequence)));
                 match query {
                     Some((id, state)) => (state.clone(), Some(id.clone()), sequence),
                     None => ("Applied".to_owned(), None, sequence),
@@ -72,7 +89,7 @@ pub async fn apply(
             _ if stopped => ("Waiting".to_owned(), None, None),
             StatementAction::Create(sql) | StatementAction::Replace(sql) => {
                 let replaces = matches!(step.action, StatementAction::Replace(_));
-                match client.execute(sql, earliest).await {
+                match client.execute(sql, earliest && step.query).await {
                     Ok(applied) => sent(step, replaces, applied, &mut outcome),
                     Err(error) => failed(step, replaces, &error, &mut outcome),
                 }
@@ -94,7 +111,10 @@ type Line = (String, Option<String>, Option<i64>);
 fn sent(step: &StatementStep, replaces: bool, applied: Applied, outcome: &mut StatementsOutcome) -> Line {
     if applied.already_existed && !replaces {
         // Listed as absent a moment ago: someone else made it in between, perhaps with another definition.
-        let message = format!("{} was made by someone else just now: set namePrefix, or drop it", step.source);
+        let message = format!(
+            "{} was made by someone else just now: set namePrefix, or drop it",
+            step.source
+        );
         outcome.refusal = Some(Refusal::new(reasons::STATEMENT_CONFLICT, message));
         outcome.withdrawn.push(step.source.clone());
         return ("Refused".to_owned(), None, None);
@@ -102,8 +122,14 @@ fn sent(step: &StatementStep, replaces: bool, applied: Applied, outcome: &mut St
     let verb = if replaces { "Replaced" } else { "Applied" };
     outcome.done.push(format!("{verb} statement {}", step.name));
     tracing::info!(statement = %step.name, source = %step.source, "{verb} a statement");
-    outcome.records.push((step.source.clone(), record(step, applied.sequence)));
-    let state = if applied.query_id.is_some() { "RUNNING" } else { "Applied" };
+    outcome
+        .records
+        .push((step.source.clone(), record(step, applied.sequence)));
+    let state = if applied.query_id.is_some() {
+        "RUNNING"
+    } else {
+        "Applied"
+    };
     (state.to_owned(), applied.query_id, applied.sequence)
 }
 
@@ -130,5 +156,10 @@ fn failed(step: &StatementStep, replaces: bool, error: &KsqlError, outcome: &mut
 }
 
 fn record(step: &StatementStep, sequence: Option<i64>) -> StatementRecord {
-    StatementRecord { statement: step.name.clone(), hash: step.hash.clone(), applied: true, sequence }
+    StatementRecord {
+        statement: step.name.clone(),
+        hash: step.hash.clone(),
+        applied: true,
+        sequence,
+    }
 }

@@ -13,15 +13,23 @@ pub fn contains(live: &Value, wanted: &Value) -> bool {
 fn within(live: &Value, wanted: &Value, amounts: bool) -> bool {
     match (live, wanted) {
         (_, Value::Null) => true,
-        (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(key, value)| match live.get(key) {
-            Some(found) => within(found, value, amounts || matches!(key.as_str(), "requests" | "limits")),
-            None => is_empty(value),
-        }),
+        (Value::Object(live), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, value)| match live.get(key) {
+                Some(found) => within(
+                    found,
+                    value,
+                    amounts || matches!(key.as_str(), "requests" | "limits"),
+                ),
+                None => is_empty(value),
+            })
+        }
         // Lists are compared by position: the API server keeps their order.
         (Value::Array(live), Value::Array(wanted)) => {
             live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| within(l, w, false))
         }
-        (Value::String(live), Value::String(wanted)) => live == wanted || (amounts && same_amount(live, wanted)),
+        (Value::String(live), Value::String(wanted)) => {
+            live == wanted || (amounts && same_amount(live, wanted))
+        }
         (live, wanted) => live == wanted,
     }
 }
@@ -47,7 +55,9 @@ fn same_amount(a: &str, b: &str) -> bool {
 fn amount(quantity: &Quantity) -> Option<i128> {
     const BILLION: i128 = 1_000_000_000;
     let text = quantity.0.trim();
-    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-' || c == '+')).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-' || c == '+'))
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let scale: i128 = match suffix {
         "n" => 1,
@@ -79,7 +89,10 @@ mod tests {
     fn defaults_and_other_writers_fields_do_not_count() {
         let live = json!({"spec": {"a": 1, "b": [{"x": 1, "default": true}], "status": "y"}});
         assert!(contains(&live, &json!({"spec": {"a": 1, "b": [{"x": 1}]}})));
-        assert!(contains(&live, &json!({"spec": {"a": 1, "none": null, "empty": {}, "list": []}})));
+        assert!(contains(
+            &live,
+            &json!({"spec": {"a": 1, "none": null, "empty": {}, "list": []}})
+        ));
     }
 
     #[test]
@@ -95,9 +108,15 @@ mod tests {
     #[test]
     fn quantities_are_compared_by_amount_and_other_strings_are_not() {
         let live = json!({"resources": {"limits": {"cpu": "1", "memory": "2Gi"}}, "name": "1000m"});
-        assert!(contains(&live, &json!({"resources": {"limits": {"cpu": "1000m", "memory": "2048Mi"}}})));
+        assert!(contains(
+            &live,
+            &json!({"resources": {"limits": {"cpu": "1000m", "memory": "2048Mi"}}})
+        ));
         assert!(contains(&live, &json!({"resources": {"limits": {"cpu": "1.0"}}})));
-        assert!(!contains(&live, &json!({"resources": {"limits": {"cpu": "1001m"}}})));
+        assert!(!contains(
+            &live,
+            &json!({"resources": {"limits": {"cpu": "1001m"}}})
+        ));
         assert!(!contains(&live, &json!({"name": "1"})));
     }
 

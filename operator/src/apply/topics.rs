@@ -43,13 +43,19 @@ pub struct TopicOutcome {
 impl TopicsOutcome {
     /// Kafka cannot be used now.
     pub fn unreachable(message: String) -> Self {
-        Self { unreachable: Some(message), ..Self::default() }
+        Self {
+            unreachable: Some(message),
+            ..Self::default()
+        }
     }
 }
 
 /// Carries out the plan. Topics do not hide each other: one that Kafka refuses does not stop the next.
 pub async fn apply(admin: &Admin, plan: TopicPlan, view: ClusterView) -> TopicsOutcome {
-    let mut outcome = TopicsOutcome { refused: plan.refused, ..TopicsOutcome::default() };
+    let mut outcome = TopicsOutcome {
+        refused: plan.refused,
+        ..TopicsOutcome::default()
+    };
     let mut changed = BTreeSet::new();
     for step in plan.steps {
         let (topic, unreachable) = carry_out(admin, &step).await;
@@ -62,7 +68,11 @@ pub async fn apply(admin: &Admin, plan: TopicPlan, view: ClusterView) -> TopicsO
             break;
         }
     }
-    outcome.view = Some(if changed.is_empty() { view } else { refreshed(admin, &changed, &outcome, view).await });
+    outcome.view = Some(if changed.is_empty() {
+        view
+    } else {
+        refreshed(admin, &changed, &outcome, view).await
+    });
     outcome
 }
 
@@ -77,7 +87,10 @@ async fn carry_out(admin: &Admin, step: &TopicStep) -> (TopicOutcome, Option<Str
     for action in &step.actions {
         let done = match action {
             TopicAction::Create(spec) => match admin.create(spec).await {
-                Ok(true) => Ok(format!("Created topic {} with {} partitions", spec.name, spec.partitions)),
+                Ok(true) => Ok(format!(
+                    "Created topic {} with {} partitions",
+                    spec.name, spec.partitions
+                )),
                 // Someone was faster: then it is not this pipeline's own.
                 Ok(false) => {
                     outcome.origin = TopicOrigin::Adopted;

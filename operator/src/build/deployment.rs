@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, KeyToPath,
-    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource,
-    SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction,
+    KeyToPath, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+    SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -66,7 +66,9 @@ fn template(pipeline: &ValidatedPipeline) -> PodTemplateSpec {
             containers: vec![container(pipeline)],
             volumes: Some(volumes),
             service_account_name: Some(
-                user.service_account_name.clone().unwrap_or_else(|| Children(&id.name).workload()),
+                user.service_account_name
+                    .clone()
+                    .unwrap_or_else(|| Children(&id.name).workload()),
             ),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
@@ -76,14 +78,19 @@ fn template(pipeline: &ValidatedPipeline) -> PodTemplateSpec {
                 run_as_user: Some(RUN_AS),
                 run_as_group: Some(RUN_AS),
                 fs_group: Some(RUN_AS),
-                seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".to_owned(),
+                    ..SeccompProfile::default()
+                }),
                 ..PodSecurityContext::default()
             }),
             node_selector: user.node_selector.clone(),
             tolerations: user.tolerations.clone(),
             affinity: user.affinity.clone(),
             topology_spread_constraints: Some(
-                user.topology_spread_constraints.clone().unwrap_or_else(|| vec![spread(&id.name)]),
+                user.topology_spread_constraints
+                    .clone()
+                    .unwrap_or_else(|| vec![spread(&id.name)]),
             ),
             ..PodSpec::default()
         }),
@@ -127,13 +134,19 @@ fn container(pipeline: &ValidatedPipeline) -> Container {
         ]),
         ports: Some(vec![port("http", PUBLIC_PORT), port("internal", INTERNAL_PORT)]),
         resources: Some(pipeline.workload.resources.clone().unwrap_or_else(resources)),
-        startup_probe: Some(Probe { failure_threshold: Some(STARTUP_SECONDS / 2), ..probe("/startupz", 2) }),
+        startup_probe: Some(Probe {
+            failure_threshold: Some(STARTUP_SECONDS / 2),
+            ..probe("/startupz", 2)
+        }),
         readiness_probe: Some(probe("/readyz", 2)),
         liveness_probe: Some(probe("/healthz", 10)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                ..Capabilities::default()
+            }),
             ..SecurityContext::default()
         }),
         volume_mounts: Some(mounts),
@@ -168,7 +181,10 @@ fn probe(path: &str, period: i32) -> Probe {
 /// Enough for a catalogue of some ten thousand products; no CPU limit, because throttling is what makes tail latency.
 fn resources() -> ResourceRequirements {
     let quantities = |pairs: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
-        pairs.iter().map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned()))).collect()
+        pairs
+            .iter()
+            .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
+            .collect()
     };
     ResourceRequirements {
         requests: Some(quantities(&[("cpu", "100m"), ("memory", "256Mi")])),
@@ -198,7 +214,11 @@ fn volumes(pipeline: &ValidatedPipeline) -> (Vec<Volume>, Vec<VolumeMount>) {
     for secret in &pipeline.mounts {
         let name = format!("secret-{}", secret.folder);
         mounts.push(mount(&name, &format!("{SECRETS_DIR}/{}", secret.folder), true));
-        volumes.push(Volume { name, secret: Some(secret_source(secret)), ..Volume::default() });
+        volumes.push(Volume {
+            name,
+            secret: Some(secret_source(secret)),
+            ..Volume::default()
+        });
     }
     (volumes, mounts)
 }
@@ -217,7 +237,11 @@ fn secret_source(secret: &SecretMount) -> SecretVolumeSource {
         secret_name: Some(secret.secret.clone()),
         default_mode: Some(0o440),
         items: secret.item.as_ref().map(|(key, file)| {
-            vec![KeyToPath { key: key.clone(), path: file.clone(), ..KeyToPath::default() }]
+            vec![KeyToPath {
+                key: key.clone(),
+                path: file.clone(),
+                ..KeyToPath::default()
+            }]
         }),
         ..SecretVolumeSource::default()
     }

@@ -65,25 +65,37 @@ pub fn children(pipeline: &ValidatedPipeline) -> ChildObjects {
 pub fn labels(id: &Identity) -> BTreeMap<String, String> {
     let mut labels = selector_labels(&id.name);
     labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
-    labels.insert("app.kubernetes.io/part-of".to_owned(), "recommendation".to_owned());
+    labels.insert(
+        "app.kubernetes.io/part-of".to_owned(),
+        "recommendation".to_owned(),
+    );
     labels
 }
 
 /// Labels that select a pipeline's pods; they never change, because a Deployment's selector cannot.
 pub fn selector_labels(name: &str) -> BTreeMap<String, String> {
-    [("app.kubernetes.io/name", "recommender"), ("app.kubernetes.io/instance", name)]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
+    [
+        ("app.kubernetes.io/name", "recommender"),
+        ("app.kubernetes.io/instance", name),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
 }
 
 /// The same as the text that the scale subresource wants.
 pub fn selector_text(name: &str) -> String {
-    let pairs: Vec<String> = selector_labels(name).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let pairs: Vec<String> = selector_labels(name)
+        .into_iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     pairs.join(",")
 }
 
 fn selector(name: &str) -> LabelSelector {
-    LabelSelector { match_labels: Some(selector_labels(name)), ..LabelSelector::default() }
+    LabelSelector {
+        match_labels: Some(selector_labels(name)),
+        ..LabelSelector::default()
+    }
 }
 
 /// Metadata of a child.

@@ -37,7 +37,11 @@ fn public(pipeline: &ValidatedPipeline) -> Service {
 }
 
 fn internal(pipeline: &ValidatedPipeline) -> Service {
-    let mut service = service(pipeline, Children(&pipeline.id.name).internal_service(), "internal");
+    let mut service = service(
+        pipeline,
+        Children(&pipeline.id.name).internal_service(),
+        "internal",
+    );
     service.spec = Some(ServiceSpec {
         type_: Some("ClusterIP".to_owned()),
         cluster_ip: Some("None".to_owned()),
@@ -51,17 +55,28 @@ fn internal(pipeline: &ValidatedPipeline) -> Service {
 
 fn service(pipeline: &ValidatedPipeline, name: String, component: &str) -> Service {
     let mut metadata = metadata(&pipeline.id, name);
-    metadata.labels.get_or_insert_default().insert(COMPONENT.to_owned(), component.to_owned());
-    let spec =
-        ServiceSpec { selector: Some(selector_labels(&pipeline.id.name)), ..ServiceSpec::default() };
-    Service { metadata, spec: Some(spec), status: None }
+    metadata
+        .labels
+        .get_or_insert_default()
+        .insert(COMPONENT.to_owned(), component.to_owned());
+    let spec = ServiceSpec {
+        selector: Some(selector_labels(&pipeline.id.name)),
+        ..ServiceSpec::default()
+    };
+    Service {
+        metadata,
+        spec: Some(spec),
+        status: None,
+    }
 }
 
 fn port(name: &str, port: i32, target: u16) -> ServicePort {
     ServicePort {
         name: Some(name.to_owned()),
         port,
-        target_port: Some(IntOrString::String(if target == PUBLIC_PORT { "http" } else { "internal" }.to_owned())),
+        target_port: Some(IntOrString::String(
+            if target == PUBLIC_PORT { "http" } else { "internal" }.to_owned(),
+        )),
         protocol: Some("TCP".to_owned()),
         ..ServicePort::default()
     }

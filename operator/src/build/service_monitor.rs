@@ -20,7 +20,11 @@ pub(super) fn build(pipeline: &ValidatedPipeline) -> DynamicObject {
     labels.insert(COMPONENT.to_owned(), "internal".to_owned());
     let mut object = DynamicObject::new(&id.name, &ApiResource::from_gvk(&gvk()));
     object.metadata = metadata(id, Children(&id.name).workload());
-    object.metadata.labels.get_or_insert_default().extend(settings.labels.clone());
+    object
+        .metadata
+        .labels
+        .get_or_insert_default()
+        .extend(settings.labels.clone());
     object.data = json!({"spec": {
         "selector": {"matchLabels": labels},
         "endpoints": [{"port": "internal", "path": "/metrics", "interval": settings.interval}],

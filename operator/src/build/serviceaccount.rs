@@ -8,9 +8,14 @@ use crate::validate::ValidatedPipeline;
 
 pub(super) fn build(pipeline: &ValidatedPipeline) -> Option<ServiceAccount> {
     let id = &pipeline.id;
-    pipeline.workload.template.service_account_name.is_none().then(|| ServiceAccount {
-        metadata: metadata(id, Children(&id.name).workload()),
-        automount_service_account_token: Some(false),
-        ..ServiceAccount::default()
-    })
+    pipeline
+        .workload
+        .template
+        .service_account_name
+        .is_none()
+        .then(|| ServiceAccount {
+            metadata: metadata(id, Children(&id.name).workload()),
+            automount_service_account_token: Some(false),
+            ..ServiceAccount::default()
+        })
 }

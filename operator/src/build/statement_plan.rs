@@ -22,6 +22,8 @@ pub struct StatementStep {
     pub source: String,
     /// Hash of its text, names filled in; the shapes of topics do not count.
     pub hash: String,
+    /// It runs a query, which starts to read somewhere.
+    pub query: bool,
     /// What to do.
     pub action: StatementAction,
 }
@@ -49,7 +51,11 @@ pub fn plan(
 ) -> Vec<StatementStep> {
     let names = names(ksqldb, topics);
     let shapes = shapes(topics, live);
-    ksqldb.statements.iter().map(|statement| step(statement, &names, &shapes, record, listing)).collect()
+    ksqldb
+        .statements
+        .iter()
+        .map(|statement| step(statement, &names, &shapes, record, listing))
+        .collect()
 }
 
 fn step(
@@ -63,6 +69,7 @@ fn step(
         name: statement.name.clone(),
         source,
         hash,
+        query: false,
         action: StatementAction::Refuse(Refusal { reason, message }),
     };
     let reject = |message: String| {
@@ -80,7 +87,12 @@ fn step(
         Err(error) => return reject(error.to_string()),
     };
     // Shapes are left in place for the hash: a topic that grows must not replace a stream, which ksqlDB refuses.
-    let named = all.keys().map(|key| (key.clone(), names.get(key).cloned().unwrap_or_else(|| format!("${{{key}}}"))));
+    let named = all.keys().map(|key| {
+        (
+            key.clone(),
+            names.get(key).cloned().unwrap_or_else(|| format!("${{{key}}}")),
+        )
+    });
     let hashed = variables::substitute(&statement.template, &named.collect()).unwrap_or_else(|_| sql.clone());
     let hash = short_hash(hashed.as_bytes());
     let known = record.statements.get(&parsed.source);
@@ -96,7 +108,13 @@ fn step(
         (Some(_), Some(known)) if known.hash == hash => leave(statement, &parsed, listing),
         (Some(_), Some(_)) => StatementAction::Replace(parsed.replacing),
     };
-    StatementStep { name: statement.name.clone(), source: parsed.source, hash, action }
+    StatementStep {
+        name: statement.name.clone(),
+        source: parsed.source,
+        hash,
+        query: parsed.query,
+        action,
+    }
 }
 
 fn leave(statement: &DesiredStatement, parsed: &Parsed, listing: &Listing) -> StatementAction {
@@ -114,7 +132,10 @@ fn leave(statement: &DesiredStatement, parsed: &Parsed, listing: &Listing) -> St
     };
     let state = query.effective_state();
     if state == "ERROR" {
-        let message = format!("statement {}: query {} is in state ERROR; see ksqlDB's log", statement.name, query.id);
+        let message = format!(
+            "statement {}: query {} is in state ERROR; see ksqlDB's log",
+            statement.name, query.id
+        );
         return StatementAction::Refuse(Refusal::new(reasons::QUERY_FAILED, message));
     }
     StatementAction::Leave(Some((query.id.clone(), state.to_owned())))
@@ -122,7 +143,9 @@ fn leave(statement: &DesiredStatement, parsed: &Parsed, listing: &Listing) -> St
 
 /// Variables that name things: topics, the default streams and tables, and the user's own.
 fn names(ksqldb: &DesiredKsqldb, topics: &[DesiredTopic]) -> BTreeMap<String, String> {
-    let topics = topics.iter().map(|topic| (format!("{}_topic", topic.key), topic.name.clone()));
+    let topics = topics
+        .iter()
+        .map(|topic| (format!("{}_topic", topic.key), topic.name.clone()));
     topics.chain(ksqldb.variables.clone()).collect()
 }
 
@@ -130,10 +153,19 @@ fn names(ksqldb: &DesiredKsqldb, topics: &[DesiredTopic]) -> BTreeMap<String, St
 fn shapes(topics: &[DesiredTopic], live: &BTreeMap<String, LiveTopic>) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
     for topic in topics {
-        let Some(found) = live.get(&topic.name) else { continue };
+        let Some(found) = live.get(&topic.name) else {
+            continue;
+        };
         values.insert(format!("{}_partitions", topic.key), found.partitions.to_string());
-        values.insert(format!("{}_replicas", topic.key), found.replication_factor.to_string());
-        let retention = found.config.get("retention.ms").cloned().unwrap_or_else(|| "-1".to_owned());
+        values.insert(
+            format!("{}_replicas", topic.key),
+            found.replication_factor.to_string(),
+        );
+        let retention = found
+            .config
+            .get("retention.ms")
+            .cloned()
+            .unwrap_or_else(|| "-1".to_owned());
         values.insert(format!("{}_retention_ms", topic.key), retention);
     }
     values
@@ -141,5 +173,13 @@ fn shapes(topics: &[DesiredTopic], live: &BTreeMap<String, LiveTopic>) -> BTreeM
 
 /// A record of a statement that is about to be sent: should the operator die in between, what it finds is its own.
 pub fn pending(step: &StatementStep) -> StatementRecord {
-    StatementRecord { statement: step.name.clone(), hash: step.hash.clone(), applied: false, ..StatementRecord::default() }
+    StatementRecord {
+        statement: step.name.clone(),
+        hash: step.hash.clone(),
+        applied: false,
+        ..StatementRecord::default()
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,7 +86,13 @@ pub fn plan(
         .iter()
         .map(|topic| {
             let origin = origins.get(&topic.name).copied();
-            step(topic, view.topics.get(&topic.name), origin, claims.get(&topic.name), pipeline.retention_ms)
+            step(
+                topic,
+                view.topics.get(&topic.name),
+                origin,
+                claims.get(&topic.name),
+                pipeline.retention_ms,
+            )
         })
         .collect();
     TopicPlan { refused: None, steps }
@@ -110,7 +116,10 @@ fn step(
     if topic.observe {
         step.origin = TopicOrigin::Observed;
         if live.is_none() {
-            let message = format!("topic {} does not exist, and managementPolicy Observe makes none", topic.name);
+            let message = format!(
+                "topic {} does not exist, and managementPolicy Observe makes none",
+                topic.name
+            );
             step.refusal = Some(Refusal::new(reasons::TOPIC_REJECTED, message));
         }
         return step;
@@ -179,9 +188,16 @@ fn refusal(topic: &DesiredTopic, live: &LiveTopic) -> Option<Refusal> {
 /// The topic's own configuration as it should be, if it is not: the defaults count only where the operator made the
 /// topic, and keys that nobody asked for stay as they are.
 fn drift(topic: &DesiredTopic, live: &LiveTopic, created: bool) -> Option<BTreeMap<String, String>> {
-    let mut wanted = if created { topic.default_config.clone() } else { BTreeMap::new() };
+    let mut wanted = if created {
+        topic.default_config.clone()
+    } else {
+        BTreeMap::new()
+    };
     wanted.extend(topic.config.clone());
-    if wanted.iter().all(|(key, value)| live.config.get(key) == Some(value)) {
+    if wanted
+        .iter()
+        .all(|(key, value)| live.config.get(key) == Some(value))
+    {
         return None;
     }
     let mut config: BTreeMap<String, String> = live
@@ -196,11 +212,22 @@ fn drift(topic: &DesiredTopic, live: &LiveTopic, created: bool) -> Option<BTreeM
 /// `privacy.retention` is an upper bound; a topic that keeps records longer is reported, not changed.
 fn kept_too_long(topic: &DesiredTopic, live: &LiveTopic, created: bool, retention_ms: i64) -> Option<String> {
     let ours = created && !topic.config.contains_key("retention.ms");
-    let personal =
-        matches!(topic.role, TopicRole::Events | TopicRole::Purchases | TopicRole::DeadLetter | TopicRole::Impressions);
-    let value = topic.config.get("retention.ms").or_else(|| live.config.get("retention.ms"))?;
+    let personal = matches!(
+        topic.role,
+        TopicRole::Events | TopicRole::Purchases | TopicRole::DeadLetter | TopicRole::Impressions
+    );
+    let value = topic
+        .config
+        .get("retention.ms")
+        .or_else(|| live.config.get("retention.ms"))?;
     let kept: i64 = value.parse().ok()?;
     (personal && !ours && (kept < 0 || kept > retention_ms)).then(|| {
-        format!("topic {} keeps records longer than privacy.retention (retention.ms={value})", topic.name)
+        format!(
+            "topic {} keeps records longer than privacy.retention (retention.ms={value})",
+            topic.name
+        )
     })
 }
+
+#[cfg(test)]
+mod tests;

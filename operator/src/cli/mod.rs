@@ -72,7 +72,12 @@ pub async fn main() -> anyhow::Result<()> {
         }
         Some(Command::Validate { file }) => validate::run(&file),
         Some(Command::Completions { shell }) => {
-            clap_complete::generate(shell, &mut Cli::command(), "recommendation-operator", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "recommendation-operator",
+                &mut std::io::stdout(),
+            );
             Ok(())
         }
     }

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -40,40 +41,62 @@ pub struct RunArgs {
 
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
     logging(args.log_format);
-    let config = Config::infer().await.context("no way to reach a Kubernetes API server")?;
+    let config = Config::infer()
+        .await
+        .context("no way to reach a Kubernetes API server")?;
     let client = Client::try_from(config).context("cannot make a Kubernetes client")?;
-    let version = client.apiserver_version().await.context("the API server does not answer")?;
+    let version = client
+        .apiserver_version()
+        .await
+        .context("the API server does not answer")?;
     tracing::info!(kubernetes = %version.git_version, operator = env!("CARGO_PKG_VERSION"), "starting");
 
     let options = Options {
         namespace: args.namespace,
         resync: Duration::from_secs(args.resync),
         instance: args.instance,
-        settings: Settings { recommender_image: args.recommender_image },
+        settings: Settings {
+            recommender_image: args.recommender_image,
+        },
     };
     let prepared = controller::prepare(client, options)?;
     let stop = CancellationToken::new();
-    let health = tokio::spawn(server::serve(args.metrics_listen, prepared.context.clone(), stop.clone()));
-    let controller = tokio::spawn(prepared.run(stop.clone()));
-    let signals = tokio::spawn(stop_on_signal(stop.clone()));
-
-    let (mut health, mut controller) = (health, controller);
-    // A task that ends before it was told to takes the process with it: a dead part must not look alive.
-    let early = tokio::select! {
-        () = stop.cancelled() => None,
-        ended = &mut health => Some(format!("the health server ended: {ended:?}")),
-        ended = &mut controller => Some(format!("the controller ended: {ended:?}")),
-    };
-    stop.cancel();
-    if let Some(what) = early {
-        signals.abort();
-        bail!(what);
-    }
-    controller.await.context("the controller panicked")?;
-    health.await.context("the health server panicked")??;
-    signals.await.context("the signal handler panicked")??;
+    let mut tasks = JoinSet::new();
+    let health = server::serve(args.metrics_listen, prepared.context.clone(), stop.clone());
+    tasks.spawn(async { ("health server", health.await.map_err(anyhow::Error::from)) });
+    let controller = prepared.run(stop.clone());
+    tasks.spawn(async {
+        controller.await;
+        ("controller", Ok(()))
+    });
+    let signals = stop_on_signal(stop.clone());
+    tasks.spawn(async { ("signal handler", signals.await) });
+    let outcome = join(tasks, &stop).await;
     tracing::info!("stopped");
-    Ok(())
+    outcome
+}
+
+/// Waits for every task. One that ends before it was told to takes the others with it: a dead part must not look
+/// alive.
+async fn join(
+    mut tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        let told = stop.is_cancelled();
+        stop.cancel();
+        let failure = match ended {
+            Ok((name, Err(error))) => Some(error.context(format!("the {name} failed"))),
+            Ok((name, Ok(()))) if !told => Some(anyhow!("the {name} ended by itself")),
+            Ok(_) => None,
+            Err(panic) => Some(anyhow!(panic)),
+        };
+        if let Some(error) = failure {
+            outcome = outcome.and(Err(error));
+        }
+    }
+    outcome
 }
 
 async fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
@@ -89,8 +112,11 @@ async fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
 }
 
 fn logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rdkafka=off,librdkafka=off"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,rdkafka=off,librdkafka=off"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Json => builder.json().flatten_event(true).init(),
         LogFormat::Text => builder.init(),

@@ -12,13 +12,15 @@ use crate::validate::{self, References, Settings};
 pub(super) fn run(file: &Path) -> anyhow::Result<()> {
     let text = if file == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("cannot read standard input")?;
         text
     } else {
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
     };
-    let mut pipeline: RecommendationPipeline =
-        serde_saphyr::from_str(&text).with_context(|| format!("{} is no RecommendationPipeline", file.display()))?;
+    let mut pipeline: RecommendationPipeline = serde_saphyr::from_str(&text)
+        .with_context(|| format!("{} is no RecommendationPipeline", file.display()))?;
     // Only an API server gives these.
     pipeline.metadata.uid.get_or_insert_with(String::new);
     let (secrets, config_maps) = validate::referenced(&pipeline);
@@ -31,12 +33,23 @@ pub(super) fn run(file: &Path) -> anyhow::Result<()> {
     }
     let valid = validate::validate(&pipeline, &References::default(), &Settings::default())?;
     let name = pipeline.name_any();
-    println!("{name}: valid, {} topics, image {}", valid.topics.len(), valid.workload.image);
+    println!(
+        "{name}: valid, {} topics, image {}",
+        valid.topics.len(),
+        valid.workload.image
+    );
     if !secrets.is_empty() {
         println!("{name}: needs the Secrets {secrets:?}");
     }
-    if pipeline.spec.recommender.as_ref().is_none_or(|r| r.replicas.is_none()) {
-        println!("{name}: an autoscaler of your own needs spec.recommender.replicas set once (the scale subresource)");
+    if pipeline
+        .spec
+        .recommender
+        .as_ref()
+        .is_none_or(|r| r.replicas.is_none())
+    {
+        println!(
+            "{name}: an autoscaler of your own needs spec.recommender.replicas set once (the scale subresource)"
+        );
     }
     if !valid.unsupported.is_empty() {
         bail!("this version does not act on {}", valid.unsupported.join(", "));

@@ -77,23 +77,37 @@ impl DereferenceError {
 ///
 /// # Errors
 /// Only when the API server fails: nothing can be done without it.
-pub async fn dereference(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Found, DereferenceError> {
+pub async fn dereference(
+    ctx: &Context,
+    pipeline: &RecommendationPipeline,
+) -> Result<Found, DereferenceError> {
     let namespace = pipeline.namespace().unwrap_or_default();
     let (secret_names, config_map_names) = validate::referenced(pipeline);
     let mut references = References::default();
     let mut credentials = None;
     for name in secret_names {
         let secret: Option<Secret> = get(ctx, &namespace, "Secret", &name).await?;
-        let wanted = pipeline.spec.ksqldb.as_ref().and_then(|k| k.authentication.as_ref());
+        let wanted = pipeline
+            .spec
+            .ksqldb
+            .as_ref()
+            .and_then(|k| k.authentication.as_ref());
         if wanted.is_some_and(|a| a.secret_ref.name == name) {
             credentials = secret.as_ref().and_then(basic);
         }
-        let keys = secret.map(|s| s.data.unwrap_or_default().into_keys().collect::<BTreeSet<String>>());
+        let keys = secret.map(|s| {
+            s.data
+                .unwrap_or_default()
+                .into_keys()
+                .collect::<BTreeSet<String>>()
+        });
         references.secrets.insert(name, keys);
     }
     for name in config_map_names {
         let found: Option<ConfigMap> = get(ctx, &namespace, "ConfigMap", &name).await?;
-        references.config_maps.insert(name, found.map(|c| c.data.unwrap_or_default()));
+        references
+            .config_maps
+            .insert(name, found.map(|c| c.data.unwrap_or_default()));
     }
     let record = record(ctx, pipeline, &namespace).await?;
     let name = pipeline.name_any();
@@ -103,10 +117,22 @@ pub async fn dereference(ctx: &Context, pipeline: &RecommendationPipeline) -> Re
         replicas::ask(ctx, &namespace, &name),
     );
     let claims = claims(ctx, pipeline, kafka.as_ref().ok());
-    Ok(Found { references, record, kafka, ksqldb, replicas, claims })
+    Ok(Found {
+        references,
+        record,
+        kafka,
+        ksqldb,
+        replicas,
+        claims,
+    })
 }
 
-async fn get<K>(ctx: &Context, namespace: &str, kind: &'static str, name: &str) -> Result<Option<K>, DereferenceError>
+async fn get<K>(
+    ctx: &Context,
+    namespace: &str,
+    kind: &'static str,
+    name: &str,
+) -> Result<Option<K>, DereferenceError>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
@@ -116,15 +142,26 @@ where
     let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
     match deadline::within(deadline::KUBERNETES, api.get_opt(name)).await {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(source)) => Err(DereferenceError::Read { kind, name: name.to_owned(), source: Box::new(source) }),
-        Err(source) => Err(DereferenceError::Timeout { kind, name: name.to_owned(), source }),
+        Ok(Err(source)) => Err(DereferenceError::Read {
+            kind,
+            name: name.to_owned(),
+            source: Box::new(source),
+        }),
+        Err(source) => Err(DereferenceError::Timeout {
+            kind,
+            name: name.to_owned(),
+            source,
+        }),
     }
 }
 
 fn basic(secret: &Secret) -> Option<Credentials> {
     let data = secret.data.as_ref()?;
     let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
-    Some(Credentials { username: text("username")?, password: text("password")? })
+    Some(Credentials {
+        username: text("username")?,
+        password: text("password")?,
+    })
 }
 
 /// From the API server, not from the cache: a cache that is behind would make the pipeline's own streams look like
@@ -138,7 +175,11 @@ async fn record(
     let stored: Option<ConfigMap> = get(ctx, namespace, "ConfigMap", &name).await?;
     let mut record: AppliedRecord = stored
         .and_then(|c| c.data?.remove(APPLIED_KEY))
-        .and_then(|text| serde_json::from_str(&text).inspect_err(|e| tracing::warn!(%name, "unreadable: {e}")).ok())
+        .and_then(|text| {
+            serde_json::from_str(&text)
+                .inspect_err(|e| tracing::warn!(%name, "unreadable: {e}"))
+                .ok()
+        })
         .unwrap_or_default();
     for topic in pipeline.status.iter().flat_map(|s| s.topics.iter().flatten()) {
         if topic.origin == TopicOrigin::Created {
@@ -152,7 +193,10 @@ async fn kafka(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Clust
     // A spec whose topics contradict each other is refused by validate; nothing is asked for here then.
     let topics = validate::topics::desired(&pipeline.spec).unwrap_or_default();
     let names = topics.into_iter().map(|topic| topic.name).collect();
-    ctx.kafka.get(&pipeline.spec.kafka.bootstrap_servers)?.observe(&names).await
+    ctx.kafka
+        .get(&pipeline.spec.kafka.bootstrap_servers)?
+        .observe(&names)
+        .await
 }
 
 async fn ksqldb(
@@ -172,7 +216,14 @@ fn claims(
     view: Option<&ClusterView>,
 ) -> BTreeMap<String, String> {
     let age = |p: &RecommendationPipeline| (p.metadata.creation_timestamp.as_ref().map(|t| t.0), p.uid());
-    let servers = |p: &RecommendationPipeline| p.spec.kafka.bootstrap_servers.iter().cloned().collect::<BTreeSet<_>>();
+    let servers = |p: &RecommendationPipeline| {
+        p.spec
+            .kafka
+            .bootstrap_servers
+            .iter()
+            .cloned()
+            .collect::<BTreeSet<_>>()
+    };
     let cluster = view.and_then(|v| v.cluster_id.clone());
     let same_cluster = |other: &RecommendationPipeline| {
         let theirs = other.status.as_ref().and_then(|s| s.kafka_cluster_id.clone());
@@ -184,7 +235,12 @@ fn claims(
         if older && other.metadata.deletion_timestamp.is_none() && same_cluster(&other) {
             let owner = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
             let topics = validate::topics::desired(&other.spec).unwrap_or_default();
-            claims.extend(topics.into_iter().filter(|t| !t.observe).map(|t| (t.name, owner.clone())));
+            claims.extend(
+                topics
+                    .into_iter()
+                    .filter(|t| !t.observe)
+                    .map(|t| (t.name, owner.clone())),
+            );
         }
     }
     claims

@@ -44,8 +44,12 @@ pub(super) async fn ask(ctx: &Context, namespace: &str, name: &str) -> Replicas 
             return Replicas::default();
         }
     };
-    let running = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    Replicas { pods: join_all(running.filter_map(|pod| Some(one(ctx, address(&pod)?, pod)))).await }
+    let running = pods
+        .into_iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    Replicas {
+        pods: join_all(running.filter_map(|pod| Some(one(ctx, address(&pod)?, pod)))).await,
+    }
 }
 
 fn address(pod: &Pod) -> Option<String> {
@@ -58,10 +62,23 @@ async fn one(ctx: &Context, address: String, pod: Pod) -> ReplicaStatus {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
     let ready = conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
     let url = format!("http://{address}:{INTERNAL_PORT}/status");
-    let answer = async { ctx.http.get(&url).timeout(deadline::STATUS).send().await?.error_for_status()?.json().await };
+    let answer = async {
+        ctx.http
+            .get(&url)
+            .timeout(deadline::STATUS)
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await
+    };
     let report = answer
         .await
         .inspect_err(|error: &reqwest::Error| tracing::debug!(%url, %error, "a replica gave no status"))
         .ok();
-    ReplicaStatus { pod: pod.name_any(), ready, report }
+    ReplicaStatus {
+        pod: pod.name_any(),
+        ready,
+        report,
+    }
 }

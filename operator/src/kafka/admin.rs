@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -26,7 +27,9 @@ pub struct Admin {
 
 impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Admin").field("servers", &self.servers).finish_non_exhaustive()
+        f.debug_struct("Admin")
+            .field("servers", &self.servers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,7 +47,10 @@ impl Admin {
             .set_log_level(RDKafkaLogLevel::Critical)
             .create()
             .map_err(|error: RdError| KafkaError::Client(error.to_string()))?;
-        Ok(Self { servers: servers.to_owned(), client: Arc::new(client) })
+        Ok(Self {
+            servers: servers.to_owned(),
+            client: Arc::new(client),
+        })
     }
 
     /// Everything about the cluster in one metadata fetch, and the configuration of those of `interesting` that
@@ -79,7 +85,10 @@ impl Admin {
                 (topic.name().to_owned(), live)
             })
             .collect();
-        let known: Vec<&String> = interesting.iter().filter(|name| topics.contains_key(*name)).collect();
+        let known: Vec<&String> = interesting
+            .iter()
+            .filter(|name| topics.contains_key(*name))
+            .collect();
         for (name, entries) in self.describe(&known).await? {
             if let Some(topic) = topics.get_mut(&name) {
                 (topic.config, topic.overridden) = entries;
@@ -98,10 +107,13 @@ impl Admin {
         }
         let specifiers: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         let options = options();
-        let answer = deadline::within(deadline::KAFKA, self.client.describe_configs(&specifiers, &options))
-            .await
-            .map_err(|error| self.unreachable(step, &error))?
-            .map_err(|error| self.classify(step, &error))?;
+        let answer = deadline::within(
+            deadline::KAFKA,
+            self.client.describe_configs(&specifiers, &options),
+        )
+        .await
+        .map_err(|error| self.unreachable(step, &error))?
+        .map_err(|error| self.classify(step, &error))?;
         let mut found = BTreeMap::new();
         // The answers come in the order of the question.
         for (name, resource) in names.iter().zip(answer) {
@@ -117,8 +129,11 @@ impl Admin {
                 .filter(|entry| entry.source == ConfigSource::DynamicTopic)
                 .map(|entry| entry.name.clone())
                 .collect();
-            let config =
-                resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect();
+            let config = resource
+                .entries
+                .into_iter()
+                .filter_map(|entry| Some((entry.name, entry.value?)))
+                .collect();
             found.insert((*name).clone(), (config, overridden));
         }
         Ok(found)
@@ -130,7 +145,9 @@ impl Admin {
     /// Any [`KafkaError`].
     pub async fn create(&self, topic: &TopicSpec) -> Result<bool, KafkaError> {
         let step = "creating a topic";
-        let replicas = topic.replication_factor.map_or(-1, |n| i32::try_from(n).unwrap_or(i32::MAX));
+        let replicas = topic
+            .replication_factor
+            .map_or(-1, |n| i32::try_from(n).unwrap_or(i32::MAX));
         let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
         let mut new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(replicas));
         for (key, value) in &topic.config {
@@ -156,10 +173,13 @@ impl Admin {
         let step = "adding partitions";
         let partitions = NewPartitions::new(name, usize::try_from(total).unwrap_or(usize::MAX));
         let options = options();
-        let outcome = deadline::within(deadline::KAFKA * 2, self.client.create_partitions([&partitions], &options))
-            .await
-            .map_err(|error| self.unreachable(step, &error))?
-            .map_err(|error| self.classify(step, &error))?;
+        let outcome = deadline::within(
+            deadline::KAFKA * 2,
+            self.client.create_partitions([&partitions], &options),
+        )
+        .await
+        .map_err(|error| self.unreachable(step, &error))?
+        .map_err(|error| self.classify(step, &error))?;
         match outcome.into_iter().next() {
             Some(Err((name, code))) => Err(self.classify_code(step, code, &format!("{name}: {code}"))),
             Some(Ok(_)) | None => Ok(()),
@@ -173,9 +193,10 @@ impl Admin {
     /// Any [`KafkaError`].
     pub async fn set_config(&self, name: &str, config: &BTreeMap<String, String>) -> Result<(), KafkaError> {
         let step = "changing a topic's configuration";
-        let alter = config
-            .iter()
-            .fold(AlterConfig::new(ResourceSpecifier::Topic(name)), |alter, (key, value)| alter.set(key, value));
+        let alter = config.iter().fold(
+            AlterConfig::new(ResourceSpecifier::Topic(name)),
+            |alter, (key, value)| alter.set(key, value),
+        );
         let options = options();
         let outcome = deadline::within(deadline::KAFKA, self.client.alter_configs([&alter], &options))
             .await
@@ -188,7 +209,11 @@ impl Admin {
     }
 
     fn unreachable(&self, step: &'static str, error: &dyn std::fmt::Display) -> KafkaError {
-        KafkaError::Unreachable { servers: self.servers.clone(), step, message: error.to_string() }
+        KafkaError::Unreachable {
+            servers: self.servers.clone(),
+            step,
+            message: error.to_string(),
+        }
     }
 
     fn classify(&self, step: &'static str, error: &RdError) -> KafkaError {
@@ -213,13 +238,19 @@ impl Admin {
             | Code::PolicyViolation
             | Code::InvalidRequest => KafkaError::Rejected { step, message },
             // Whatever else may pass: elections, time-outs, a broker that starts.
-            _ => KafkaError::Unreachable { servers: self.servers.clone(), step, message },
+            _ => KafkaError::Unreachable {
+                servers: self.servers.clone(),
+                step,
+                message,
+            },
         }
     }
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(CALL)).operation_timeout(Some(CALL))
+    AdminOptions::new()
+        .request_timeout(Some(CALL))
+        .operation_timeout(Some(CALL))
 }
 
 fn count(n: usize) -> u32 {

@@ -6,9 +6,18 @@ use recommendation_api::pipeline::defaults as api;
 
 /// Name and text, in the order in which they are applied.
 pub const FILES: [(&str, &str); 4] = [
-    ("customer-behavior", include_str!("../../../ksql/01-customer-behavior.sql")),
-    ("customer-purchases", include_str!("../../../ksql/02-customer-purchases.sql")),
-    ("product-popularity-hourly", include_str!("../../../ksql/03-product-popularity-hourly.sql")),
+    (
+        "customer-behavior",
+        include_str!("../../../ksql/01-customer-behavior.sql"),
+    ),
+    (
+        "customer-purchases",
+        include_str!("../../../ksql/02-customer-purchases.sql"),
+    ),
+    (
+        "product-popularity-hourly",
+        include_str!("../../../ksql/03-product-popularity-hourly.sql"),
+    ),
     ("event-funnel", include_str!("../../../ksql/04-event-funnel.sql")),
 ];
 
@@ -25,8 +34,16 @@ pub struct Sink {
 
 /// Sinks of the default tables; `customer_purchases` is a role of its own.
 pub const SINKS: [Sink; 2] = [
-    Sink { name: "product_popularity_hourly", partitions: api::CONTROL_PARTITIONS, cleanup: "compact,delete" },
-    Sink { name: "event_funnel", partitions: api::CONTROL_PARTITIONS, cleanup: "compact" },
+    Sink {
+        name: "product_popularity_hourly",
+        partitions: api::CONTROL_PARTITIONS,
+        cleanup: "compact,delete",
+    },
+    Sink {
+        name: "event_funnel",
+        partitions: api::CONTROL_PARTITIONS,
+        cleanup: "compact",
+    },
 ];
 
 /// Streams and tables of the default statements.
@@ -40,12 +57,17 @@ const SOURCES: [(&str, &str); 4] = [
 /// Variables that name the default streams and tables, with the pipeline's prefix. A prefix may hold characters that
 /// an unquoted ksqlDB name may not: they become underscores.
 pub fn source_names(prefix: &str) -> BTreeMap<String, String> {
-    let mut prefix: String =
-        prefix.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let mut prefix: String = prefix
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
     if prefix.starts_with(|c: char| c.is_ascii_digit()) {
         prefix.insert(0, '_');
     }
-    SOURCES.iter().map(|(variable, name)| ((*variable).to_owned(), format!("{prefix}{name}"))).collect()
+    SOURCES
+        .iter()
+        .map(|(variable, name)| ((*variable).to_owned(), format!("{prefix}{name}")))
+        .collect()
 }
 
 #[cfg(test)]
@@ -69,8 +91,14 @@ mod tests {
 
     #[test]
     fn a_prefix_becomes_part_of_an_unquoted_name() {
-        assert_eq!(source_names("shop-a.")["event_funnel_table"], "shop_a_event_funnel");
-        assert_eq!(source_names("1a_")["customer_behavior_stream"], "_1a_customer_behavior");
+        assert_eq!(
+            source_names("shop-a.")["event_funnel_table"],
+            "shop_a_event_funnel"
+        );
+        assert_eq!(
+            source_names("1a_")["customer_behavior_stream"],
+            "_1a_customer_behavior"
+        );
         assert_eq!(source_names("")["customer_behavior_stream"], "customer_behavior");
     }
 }

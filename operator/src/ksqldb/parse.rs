@@ -68,7 +68,12 @@ pub fn split(text: &str) -> Result<Vec<String>, ParseError> {
 /// Any [`ParseError`].
 pub fn parse(statement: &str) -> Result<Parsed, ParseError> {
     let tokens = tokens(statement)?;
-    let word = |i: usize| tokens.get(i).map(|t| &statement[t.start..t.end]).unwrap_or_default();
+    let word = |i: usize| {
+        tokens
+            .get(i)
+            .map(|t| &statement[t.start..t.end])
+            .unwrap_or_default()
+    };
     let is = |i: usize, keyword: &str| word(i).eq_ignore_ascii_case(keyword);
     let unsupported = || ParseError::Unsupported(format!("{} {}", word(0), word(1)).trim().to_owned());
     if !is(0, "CREATE") {
@@ -110,7 +115,12 @@ pub fn parse(statement: &str) -> Result<Parsed, ParseError> {
         &statement[after_create..kind_end],
         &statement[tokens[at].start..]
     );
-    Ok(Parsed { kind, source, query, replacing })
+    Ok(Parsed {
+        kind,
+        source,
+        query,
+        replacing,
+    })
 }
 
 /// Words, quoted names, strings and single symbols; comments and white space are left out.
@@ -134,7 +144,9 @@ fn tokens(text: &str) -> Result<Vec<Token>, ParseError> {
             let length = tail[1..].find(c).ok_or(ParseError::Unterminated)? + 2;
             start + length
         } else if c.is_alphanumeric() || c == '_' {
-            let length = tail.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(tail.len());
+            let length = tail
+                .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+                .unwrap_or(tail.len());
             start + length
         } else {
             start + c.len_utf8()
@@ -163,9 +175,15 @@ mod tests {
         let statements = split(&format!("{BEHAVIOR}\n{PURCHASES}\n")).unwrap();
         assert_eq!(statements, [BEHAVIOR, PURCHASES]);
         let behavior = parse(BEHAVIOR).unwrap();
-        assert_eq!((behavior.kind, behavior.source.as_str(), behavior.query), (SourceKind::Stream, "CUSTOMER_BEHAVIOR", false));
+        assert_eq!(
+            (behavior.kind, behavior.source.as_str(), behavior.query),
+            (SourceKind::Stream, "CUSTOMER_BEHAVIOR", false)
+        );
         let purchases = parse(PURCHASES).unwrap();
-        assert_eq!((purchases.source.as_str(), purchases.query), ("CUSTOMER_PURCHASES", true));
+        assert_eq!(
+            (purchases.source.as_str(), purchases.query),
+            ("CUSTOMER_PURCHASES", true)
+        );
     }
 
     #[test]
@@ -180,31 +198,67 @@ mod tests {
 
     #[test]
     fn quoted_names_keep_their_case_and_others_become_upper_case() {
-        assert_eq!(parse("create table `lower` AS SELECT 1;").unwrap().source, "lower");
-        assert_eq!(parse("create source stream Mixed_1 (a INT) WITH ();").unwrap().source, "MIXED_1");
-        assert_eq!(parse("CREATE STREAM IF NOT EXISTS x (a INT);").unwrap().source, "X");
+        assert_eq!(
+            parse("create table `lower` AS SELECT 1;").unwrap().source,
+            "lower"
+        );
+        assert_eq!(
+            parse("create source stream Mixed_1 (a INT) WITH ();")
+                .unwrap()
+                .source,
+            "MIXED_1"
+        );
+        assert_eq!(
+            parse("CREATE STREAM IF NOT EXISTS x (a INT);").unwrap().source,
+            "X"
+        );
     }
 
     #[test]
     fn a_replacement_drops_if_not_exists_and_keeps_the_rest() {
         assert_eq!(
-            parse("CREATE STREAM IF NOT EXISTS x (a INT) WITH (k='v');").unwrap().replacing,
+            parse("CREATE STREAM IF NOT EXISTS x (a INT) WITH (k='v');")
+                .unwrap()
+                .replacing,
             "CREATE OR REPLACE STREAM x (a INT) WITH (k='v');"
         );
-        assert_eq!(parse("CREATE OR REPLACE TABLE x AS SELECT 1;").unwrap().replacing, "CREATE OR REPLACE TABLE x AS SELECT 1;");
+        assert_eq!(
+            parse("CREATE OR REPLACE TABLE x AS SELECT 1;").unwrap().replacing,
+            "CREATE OR REPLACE TABLE x AS SELECT 1;"
+        );
     }
 
     #[test]
     fn what_is_not_declarative_is_refused_by_its_first_words() {
-        assert_eq!(parse("DROP STREAM x;"), Err(ParseError::Unsupported("DROP STREAM".into())));
-        assert_eq!(parse("INSERT INTO x SELECT 1;"), Err(ParseError::Unsupported("INSERT INTO".into())));
-        assert_eq!(parse("CREATE STREAM (a INT);"), Err(ParseError::NoName("STREAM".into())));
+        assert_eq!(
+            parse("DROP STREAM x;"),
+            Err(ParseError::Unsupported("DROP STREAM".into()))
+        );
+        assert_eq!(
+            parse("INSERT INTO x SELECT 1;"),
+            Err(ParseError::Unsupported("INSERT INTO".into()))
+        );
+        assert_eq!(
+            parse("CREATE STREAM (a INT);"),
+            Err(ParseError::NoName("STREAM".into()))
+        );
         assert_eq!(split("CREATE STREAM 'x"), Err(ParseError::Unterminated));
     }
 
     #[test]
     fn hostile_texts_never_panic() {
-        for text in ["", "`", "ü;'ß'", "CREATE", "CREATE OR", "CREATE STREAM `", "/*", "--", "CREATE STREAM ``;", "💥;💥"] {
+        for text in [
+            "",
+            "`",
+            "ü;'ß'",
+            "CREATE",
+            "CREATE OR",
+            "CREATE STREAM `",
+            "/*",
+            "--",
+            "CREATE STREAM ``;",
+            "💥;💥",
+        ] {
             for statement in split(text).unwrap_or_default() {
                 let _ = parse(&statement);
             }

@@ -16,7 +16,9 @@ pub struct Listing {
 impl Listing {
     /// The persistent query that writes `source`, if there is one.
     pub fn writer(&self, source: &str) -> Option<&Query> {
-        self.queries.iter().find(|query| query.sinks.iter().any(|sink| sink == source))
+        self.queries
+            .iter()
+            .find(|query| query.sinks.iter().any(|sink| sink == source))
     }
 }
 
@@ -89,7 +91,11 @@ pub struct Applied {
 #[serde(tag = "@type")]
 pub(super) enum Entity {
     #[serde(rename = "currentStatus", rename_all = "camelCase")]
-    CurrentStatus { command_id: String, command_status: CommandStatus, command_sequence_number: i64 },
+    CurrentStatus {
+        command_id: String,
+        command_status: CommandStatus,
+        command_sequence_number: i64,
+    },
     #[serde(rename = "warning_entity")]
     Warning {},
     #[serde(rename = "streams")]

@@ -47,8 +47,14 @@ mod tests {
 
     #[test]
     fn variables_are_replaced_and_an_unknown_one_is_named() {
-        let values = BTreeMap::from([("topic".to_owned(), "shop".to_owned()), ("n".to_owned(), "3".to_owned())]);
-        assert_eq!(substitute("a='${topic}', p=${n};", &values).unwrap(), "a='shop', p=3;");
+        let values = BTreeMap::from([
+            ("topic".to_owned(), "shop".to_owned()),
+            ("n".to_owned(), "3".to_owned()),
+        ]);
+        assert_eq!(
+            substitute("a='${topic}', p=${n};", &values).unwrap(),
+            "a='shop', p=3;"
+        );
         assert_eq!(substitute("no ${", &values).unwrap(), "no ${");
         let error = substitute("${topic} ${nope}", &values).unwrap_err();
         assert_eq!(error.to_string(), "variable ${nope} is not defined");

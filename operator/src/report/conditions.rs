@@ -22,17 +22,29 @@ pub struct Finding {
 impl Finding {
     /// It is so.
     pub fn yes(reason: &str, message: impl Into<String>) -> Self {
-        Self { status: "True", reason: reason.to_owned(), message: message.into() }
+        Self {
+            status: "True",
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
     }
 
     /// It is not so.
     pub fn no(reason: &str, message: impl Into<String>) -> Self {
-        Self { status: "False", reason: reason.to_owned(), message: message.into() }
+        Self {
+            status: "False",
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
     }
 
     /// It cannot be told.
     pub fn unknown(reason: &str, message: impl Into<String>) -> Self {
-        Self { status: "Unknown", reason: reason.to_owned(), message: message.into() }
+        Self {
+            status: "Unknown",
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
     }
 }
 
@@ -45,8 +57,14 @@ pub fn all(outcome: &Outcome<'_>) -> Vec<Typed> {
         (types::SPEC_ACCEPTED, spec_accepted(outcome.pipeline)),
         (types::TOPICS_READY, topics_ready(&outcome.topics)),
         (types::STATEMENTS_READY, statements_ready(&outcome.statements)),
-        (types::RECOMMENDER_AVAILABLE, workload::available(&outcome.deployment)),
-        (types::MODEL_READY, model::ready(&outcome.replicas, outcome.pipeline.config.quality.max_lag_seconds)),
+        (
+            types::RECOMMENDER_AVAILABLE,
+            workload::available(&outcome.deployment),
+        ),
+        (
+            types::MODEL_READY,
+            model::ready(&outcome.replicas, outcome.pipeline.config.quality.max_lag_seconds),
+        ),
         (types::MONITORING_READY, monitoring_ready(&outcome.monitoring)),
     ];
     summarised(parts)
@@ -54,12 +72,19 @@ pub fn all(outcome: &Outcome<'_>) -> Vec<Typed> {
 
 /// The conditions of a pipeline whose spec cannot be acted on: the others keep what they say.
 pub fn invalid(before: &[Condition], error: &InvalidSpec) -> Vec<Typed> {
-    let mut parts = vec![(types::SPEC_ACCEPTED, Finding::no(reasons::INVALID_SPEC, error.to_string()))];
+    let mut parts = vec![(
+        types::SPEC_ACCEPTED,
+        Finding::no(reasons::INVALID_SPEC, error.to_string()),
+    )];
     for type_ in PARTS.into_iter().skip(1) {
         let standing = before.iter().find(|condition| condition.type_ == type_);
         let finding = standing.map_or_else(
             || Finding::unknown(reasons::BLOCKED, "not looked at: the spec is not valid"),
-            |condition| Finding { status: status(&condition.status), reason: condition.reason.clone(), message: condition.message.clone() },
+            |condition| Finding {
+                status: status(&condition.status),
+                reason: condition.reason.clone(),
+                message: condition.message.clone(),
+            },
         );
         parts.push((type_, finding));
     }
@@ -69,13 +94,17 @@ pub fn invalid(before: &[Condition], error: &InvalidSpec) -> Vec<Typed> {
 /// The conditions of a suspended pipeline: everything keeps what it says, Ready with the reason Suspended.
 pub fn suspended(before: &[Condition]) -> Vec<Typed> {
     let mut kept: Vec<Typed> = Vec::new();
-    let ready = before.iter().find(|c| c.type_ == types::READY).map_or("Unknown", |c| status(&c.status));
+    let ready = before
+        .iter()
+        .find(|c| c.type_ == types::READY)
+        .map_or("Unknown", |c| status(&c.status));
     kept.push((
         types::READY,
         Finding {
             status: ready,
             reason: reasons::SUSPENDED.to_owned(),
-            message: "spec.suspend is true: the operator does not act; the children stay as they are".to_owned(),
+            message: "spec.suspend is true: the operator does not act; the children stay as they are"
+                .to_owned(),
         },
     ));
     for type_ in PARTS {
@@ -88,7 +117,10 @@ pub fn suspended(before: &[Condition]) -> Vec<Typed> {
             kept.push((type_, finding));
         }
     }
-    kept.push((types::SUSPENDED, Finding::yes(reasons::SUSPENDED, "spec.suspend is true")));
+    kept.push((
+        types::SUSPENDED,
+        Finding::yes(reasons::SUSPENDED, "spec.suspend is true"),
+    ));
     kept
 }
 
@@ -140,20 +172,41 @@ fn summarised(parts: Vec<Typed>) -> Vec<Typed> {
         .or_else(|| parts.iter().find(|(_, finding)| finding.status == "Unknown"));
     let ready = worst.map_or_else(
         || Finding::yes(reasons::READY, "the pipeline is as declared and serves"),
-        |(type_, finding)| Finding { message: format!("{type_}: {}", finding.message), ..finding.clone() },
+        |(type_, finding)| Finding {
+            message: format!("{type_}: {}", finding.message),
+            ..finding.clone()
+        },
     );
     let stalled = parts
         .iter()
         .find(|(_, finding)| finding.status == "False" && STALLED.contains(&finding.reason.as_str()))
         .map(|(type_, finding)| {
             let message = format!("{type_}: {}", finding.message);
-            (types::STALLED, Finding { status: "True", reason: finding.reason.clone(), message })
+            (
+                types::STALLED,
+                Finding {
+                    status: "True",
+                    reason: finding.reason.clone(),
+                    message,
+                },
+            )
         });
     // kstatus: one or the other; what a person must mend first is not in progress.
     let reconciling = (ready.status != "True" && stalled.is_none()).then(|| {
-        (types::RECONCILING, Finding { status: "True", reason: ready.reason.clone(), message: ready.message.clone() })
+        (
+            types::RECONCILING,
+            Finding {
+                status: "True",
+                reason: ready.reason.clone(),
+                message: ready.message.clone(),
+            },
+        )
     });
-    std::iter::once((types::READY, ready)).chain(parts).chain(reconciling).chain(stalled).collect()
+    std::iter::once((types::READY, ready))
+        .chain(parts)
+        .chain(reconciling)
+        .chain(stalled)
+        .collect()
 }
 
 fn spec_accepted(pipeline: &ValidatedPipeline) -> Finding {
@@ -162,14 +215,18 @@ fn spec_accepted(pipeline: &ValidatedPipeline) -> Finding {
     }
     if !pipeline.unsupported.is_empty() {
         let fields = pipeline.unsupported.join(", ");
-        let message = format!("this version does not act on {fields}: remove it; everything else is acted on");
+        let message =
+            format!("this version does not act on {fields}: remove it; everything else is acted on");
         return Finding::no(reasons::UNSUPPORTED_FIELD, message);
     }
     Finding::yes(reasons::ACCEPTED, "every field is valid and acted on")
 }
 
 fn topics_ready(outcome: &TopicsOutcome) -> Finding {
-    let refused = outcome.refused.iter().chain(outcome.topics.iter().filter_map(|topic| topic.refusal.as_ref()));
+    let refused = outcome
+        .refused
+        .iter()
+        .chain(outcome.topics.iter().filter_map(|topic| topic.refusal.as_ref()));
     let refused: Vec<_> = refused.collect();
     if let Some(first) = refused.first() {
         let messages: Vec<&str> = refused.iter().map(|refusal| refusal.message.as_str()).collect();
@@ -181,15 +238,28 @@ fn topics_ready(outcome: &TopicsOutcome) -> Finding {
     let missing: Vec<&str> = outcome
         .topics
         .iter()
-        .filter(|topic| !outcome.view.as_ref().is_some_and(|view| view.topics.contains_key(&topic.name)))
+        .filter(|topic| {
+            !outcome
+                .view
+                .as_ref()
+                .is_some_and(|view| view.topics.contains_key(&topic.name))
+        })
         .map(|topic| topic.name.as_str())
         .collect();
     if !missing.is_empty() {
         let message = format!("the brokers do not list {} yet", missing.join(", "));
         return Finding::unknown(reasons::KAFKA_UNREACHABLE, message);
     }
-    let notes: Vec<&str> = outcome.topics.iter().filter_map(|topic| topic.note.as_deref()).collect();
-    let message = if notes.is_empty() { "every topic is as declared".to_owned() } else { notes.join("; ") };
+    let notes: Vec<&str> = outcome
+        .topics
+        .iter()
+        .filter_map(|topic| topic.note.as_deref())
+        .collect();
+    let message = if notes.is_empty() {
+        "every topic is as declared".to_owned()
+    } else {
+        notes.join("; ")
+    };
     Finding::yes(reasons::TOPICS_AS_DECLARED, message)
 }
 
@@ -203,16 +273,20 @@ fn statements_ready(outcome: &StatementsOutcome) -> Finding {
     if let Some(message) = &outcome.unreachable {
         return Finding::unknown(reasons::KSQLDB_UNREACHABLE, message.clone());
     }
-    Finding::yes(reasons::STATEMENTS_APPLIED, "every statement is applied and its query runs")
+    Finding::yes(
+        reasons::STATEMENTS_APPLIED,
+        "every statement is applied and its query runs",
+    )
 }
 
 fn monitoring_ready(outcome: &Monitoring) -> Finding {
     match outcome {
         Monitoring::Applied => Finding::yes(reasons::MONITORING_APPLIED, "the ServiceMonitor is applied"),
         Monitoring::Disabled => Finding::yes(reasons::NOT_CONFIGURED, "monitoring is disabled"),
-        Monitoring::Absent { required: false } => {
-            Finding::yes(reasons::NOT_INSTALLED, "the ServiceMonitor CRD is not installed; nothing was applied")
-        }
+        Monitoring::Absent { required: false } => Finding::yes(
+            reasons::NOT_INSTALLED,
+            "the ServiceMonitor CRD is not installed; nothing was applied",
+        ),
         Monitoring::Absent { required: true } => Finding::no(
             reasons::CRD_NOT_INSTALLED,
             "install the Prometheus operator's CRDs, or set spec.monitoring.serviceMonitor.policy to IfAvailable",
@@ -226,7 +300,9 @@ pub fn merge(before: &[Condition], findings: &[Typed], generation: i64, now: &Ti
     findings
         .iter()
         .map(|(type_, finding)| {
-            let old = before.iter().find(|c| c.type_ == *type_ && c.status == finding.status);
+            let old = before
+                .iter()
+                .find(|c| c.type_ == *type_ && c.status == finding.status);
             Condition {
                 type_: (*type_).to_owned(),
                 status: finding.status.to_owned(),

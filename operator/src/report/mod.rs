@@ -77,27 +77,40 @@ pub fn status(
         found.collect::<Vec<_>>()
     });
     let known = outcome.topics.unreachable.is_none() && outcome.topics.refused.is_none();
-    let ready = outcome.topics.topics.iter().filter(|topic| topic.refusal.is_none());
+    let ready = outcome
+        .topics
+        .topics
+        .iter()
+        .filter(|topic| topic.refusal.is_none());
     let exists = |name: &str| view.is_some_and(|view| view.topics.contains_key(name));
     let ready = ready.filter(|topic| exists(&topic.name)).count();
     let statements = Some(outcome.statements.statements.clone()).filter(|s| !s.is_empty());
     RecommendationPipelineStatus {
         observed_generation: Some(id.generation),
         conditions,
-        kafka_cluster_id: view.and_then(|v| v.cluster_id.clone()).or(before.kafka_cluster_id),
+        kafka_cluster_id: view
+            .and_then(|v| v.cluster_id.clone())
+            .or(before.kafka_cluster_id),
         // What Kafka cannot be asked about now stays as it was last seen.
         topics_summary: if known {
             Some(format!("{ready}/{}", outcome.pipeline.topics.len()))
         } else {
-            before.topics_summary.or_else(|| Some(format!("0/{}", outcome.pipeline.topics.len())))
+            before
+                .topics_summary
+                .or_else(|| Some(format!("0/{}", outcome.pipeline.topics.len())))
         },
         topics: if known { topics } else { before.topics },
-        statements: statements
-            .or_else(|| before.statements.filter(|_| outcome.statements.unreachable.is_some())),
+        statements: statements.or_else(|| {
+            before
+                .statements
+                .filter(|_| outcome.statements.unreachable.is_some())
+        }),
         recommender: outcome
             .deployment
             .as_ref()
-            .map_or(before.recommender, |deployment| Some(workload::status(&id.name, deployment))),
+            .map_or(before.recommender, |deployment| {
+                Some(workload::status(&id.name, deployment))
+            }),
         model: before.model,
         endpoint: Some(endpoint(outcome.pipeline)),
     }
@@ -110,7 +123,11 @@ pub fn figures(replicas: &Replicas) -> Option<ModelStatus> {
 
 /// Whether this status says Ready.
 pub fn is_ready(status: Option<&RecommendationPipelineStatus>) -> bool {
-    status.is_some_and(|s| s.conditions.iter().any(|c| c.type_ == types::READY && c.status == "True"))
+    status.is_some_and(|s| {
+        s.conditions
+            .iter()
+            .any(|c| c.type_ == types::READY && c.status == "True")
+    })
 }
 
 fn endpoint(pipeline: &ValidatedPipeline) -> String {

@@ -12,7 +12,10 @@ pub(super) fn ready(replicas: &Replicas, max_lag_seconds: u32) -> Finding {
     let serving = replicas.pods.iter().any(|pod| pod.ready);
     let counted = || replicas.pods.iter().filter(|pod| pod.ready || !serving);
     if counted().next().is_none() {
-        return Finding::unknown(reasons::STATUS_UNREACHABLE, "there is no running pod to ask for its status");
+        return Finding::unknown(
+            reasons::STATUS_UNREACHABLE,
+            "there is no running pod to ask for its status",
+        );
     }
     let reports: Vec<&StatusReport> = counted().filter_map(|pod| pod.report.as_ref()).collect();
     if reports.len() < counted().count() {
@@ -24,7 +27,10 @@ pub(super) fn ready(replicas: &Replicas, max_lag_seconds: u32) -> Finding {
     if reports.iter().any(|report| report.phase == Phase::Loading) {
         return Finding::no(reasons::LOADING, "the log is being read for the first time");
     }
-    if reports.iter().any(|report| report.lag_seconds > f64::from(max_lag_seconds)) {
+    if reports
+        .iter()
+        .any(|report| report.lag_seconds > f64::from(max_lag_seconds))
+    {
         return Finding::no(
             reasons::STALE,
             "the model is further behind the log than spec.recommender.quality.maxLagSeconds",

@@ -15,11 +15,22 @@ const USUAL: [&str; 6] = [
     reasons::BLOCKED,
 ];
 
-/// The notes of a reconcile: `done` as it is, and each transition between the two lists of conditions once.
-pub fn notes<'a>(done: impl Iterator<Item = &'a String>, before: &[Condition], after: &[Condition]) -> Vec<Note> {
-    let mut notes: Vec<Note> = done
-        .map(|sentence| Note { warning: false, reason: "Applied".to_owned(), message: sentence.clone() })
-        .collect();
+/// The notes of a reconcile: `done` in one, and each transition between the two lists of conditions once.
+pub fn notes<'a>(
+    done: impl Iterator<Item = &'a String>,
+    before: &[Condition],
+    after: &[Condition],
+) -> Vec<Note> {
+    // Events of one reason within minutes become a series that shows the first message only: one event for all.
+    let done: Vec<&str> = done.map(String::as_str).collect();
+    let mut notes = Vec::new();
+    if !done.is_empty() {
+        notes.push(Note {
+            warning: false,
+            reason: "Applied".to_owned(),
+            message: done.join("; "),
+        });
+    }
     for condition in after {
         let old = before.iter().find(|old| old.type_ == condition.type_);
         let same = old.is_some_and(|old| old.status == condition.status && old.reason == condition.reason);
@@ -29,7 +40,9 @@ pub fn notes<'a>(done: impl Iterator<Item = &'a String>, before: &[Condition], a
             || [types::RECONCILING, types::STALLED].contains(&condition.type_.as_str());
         let good = condition.status == "True";
         // That a part is well is news only if it was not.
-        let expected = good && !ready && old.is_none_or(|old| old.status == "True" || USUAL.contains(&old.reason.as_str()));
+        let expected = good
+            && !ready
+            && old.is_none_or(|old| old.status == "True" || USUAL.contains(&old.reason.as_str()));
         if same || repeats || expected || (!good && USUAL.contains(&condition.reason.as_str())) {
             continue;
         }

@@ -12,7 +12,11 @@ pub(super) fn available(deployment: &Result<Deployment, String>) -> Finding {
         Ok(deployment) => deployment,
         Err(message) => return Finding::no(reasons::APPLY_FAILED, message.clone()),
     };
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let wanted = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1);
     let status = deployment.status.clone().unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     let condition = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
@@ -20,7 +24,10 @@ pub(super) fn available(deployment: &Result<Deployment, String>) -> Finding {
     if let Some(failure) = condition("ReplicaFailure").filter(|c| c.status == "True") {
         let text = message(failure);
         return if text.contains("exceeded quota") {
-            Finding::no(reasons::QUOTA_EXCEEDED, "a ResourceQuota of the namespace forbids more pods")
+            Finding::no(
+                reasons::QUOTA_EXCEEDED,
+                "a ResourceQuota of the namespace forbids more pods",
+            )
         } else {
             Finding::no(reasons::MINIMUM_REPLICAS_UNAVAILABLE, text)
         };
@@ -35,7 +42,10 @@ pub(super) fn available(deployment: &Result<Deployment, String>) -> Finding {
     let updated = status.updated_replicas.unwrap_or_default();
     let all = status.replicas.unwrap_or_default();
     if !seen || updated < wanted || all > updated {
-        return Finding::no(reasons::ROLLOUT_IN_PROGRESS, "pods of the newest revision are being started");
+        return Finding::no(
+            reasons::ROLLOUT_IN_PROGRESS,
+            "pods of the newest revision are being started",
+        );
     }
     let available = status.available_replicas.unwrap_or_default();
     if available >= wanted {

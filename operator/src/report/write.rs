@@ -54,7 +54,10 @@ pub async fn write(
     wanted.status = Some(status);
     let api: Api<RecommendationPipeline> =
         Api::namespaced(client.clone(), &pipeline.namespace().unwrap_or_default());
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
     let name = pipeline.name_any();
     // A replacement, not a merge: what is no longer so must go.
     let call = api.replace_status(&name, &params, &wanted);

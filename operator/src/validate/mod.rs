@@ -38,7 +38,9 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { recommender_image: concat!("recommender:", env!("CARGO_PKG_VERSION")).to_owned() }
+        Self {
+            recommender_image: concat!("recommender:", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
     }
 }
 
@@ -139,7 +141,10 @@ pub struct InvalidSpec {
 
 impl InvalidSpec {
     pub(crate) fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { path: path.into(), problem: problem.into() }
+        Self {
+            path: path.into(),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -162,7 +167,11 @@ pub fn validate(
     let (mounts, make_jwt_secret) = recommender::mounts(&id.name, &recommender);
     let missing_secrets = missing(&mounts, ksqldb.as_ref(), found);
     let service = recommender.service.unwrap_or_default();
-    let monitor = spec.monitoring.as_ref().and_then(|m| m.service_monitor.clone()).unwrap_or_default();
+    let monitor = spec
+        .monitoring
+        .as_ref()
+        .and_then(|m| m.service_monitor.clone())
+        .unwrap_or_default();
     Ok(ValidatedPipeline {
         bootstrap_servers: spec.kafka.bootstrap_servers.clone(),
         cluster_id: spec.kafka.cluster_id.clone(),
@@ -173,10 +182,15 @@ pub fn validate(
         mounts,
         make_jwt_secret,
         workload: Workload {
-            image: recommender.image.unwrap_or_else(|| settings.recommender_image.clone()),
+            image: recommender
+                .image
+                .unwrap_or_else(|| settings.recommender_image.clone()),
             replicas: recommender.replicas.unwrap_or(defaults::REPLICAS),
             resources: recommender.resources,
-            max_unavailable: recommender.disruption_budget.and_then(|b| b.max_unavailable).unwrap_or(1),
+            max_unavailable: recommender
+                .disruption_budget
+                .and_then(|b| b.max_unavailable)
+                .unwrap_or(1),
             template: recommender.template.unwrap_or_default(),
         },
         service: ServiceSettings {
@@ -199,9 +213,12 @@ pub fn validate(
 }
 
 fn identity(pipeline: &RecommendationPipeline) -> Result<Identity, InvalidSpec> {
-    let owner = pipeline
-        .controller_owner_ref(&())
-        .ok_or_else(|| InvalidSpec::new("metadata", "has no name or uid: it was not read from an API server"))?;
+    let owner = pipeline.controller_owner_ref(&()).ok_or_else(|| {
+        InvalidSpec::new(
+            "metadata",
+            "has no name or uid: it was not read from an API server",
+        )
+    })?;
     Ok(Identity {
         name: pipeline.name_any(),
         namespace: pipeline.namespace().unwrap_or_else(|| "default".to_owned()),
@@ -213,12 +230,19 @@ fn identity(pipeline: &RecommendationPipeline) -> Result<Identity, InvalidSpec> 
 
 /// Secrets that the user names and that are not there. Those that the operator makes are not asked for.
 fn missing(mounts: &[SecretMount], ksqldb: Option<&DesiredKsqldb>, found: &References) -> Vec<String> {
-    let mounted = mounts.iter().filter(|mount| !mount.made_by_operator).flat_map(|mount| {
-        let keys: Vec<&str> = mount.item.iter().map(|(key, _)| key.as_str()).collect();
-        std::iter::once((mount.path.as_str(), mount.secret.as_str(), keys))
-    });
+    let mounted = mounts
+        .iter()
+        .filter(|mount| !mount.made_by_operator)
+        .flat_map(|mount| {
+            let keys: Vec<&str> = mount.item.iter().map(|(key, _)| key.as_str()).collect();
+            std::iter::once((mount.path.as_str(), mount.secret.as_str(), keys))
+        });
     let ksqldb = ksqldb.and_then(|k| k.credentials.as_deref()).map(|secret| {
-        ("spec.ksqldb.authentication.secretRef", secret, vec!["username", "password"])
+        (
+            "spec.ksqldb.authentication.secretRef",
+            secret,
+            vec!["username", "password"],
+        )
     });
     let mut sentences = Vec::new();
     for (path, secret, keys) in mounted.chain(ksqldb) {
@@ -238,13 +262,21 @@ fn missing(mounts: &[SecretMount], ksqldb: Option<&DesiredKsqldb>, found: &Refer
 pub fn referenced(pipeline: &RecommendationPipeline) -> (BTreeSet<String>, BTreeSet<String>) {
     let recommender = pipeline.spec.recommender.clone().unwrap_or_default();
     let (mounts, _) = recommender::mounts(&pipeline.name_any(), &recommender);
-    let mut secrets: BTreeSet<String> =
-        mounts.into_iter().filter(|mount| !mount.made_by_operator).map(|mount| mount.secret).collect();
+    let mut secrets: BTreeSet<String> = mounts
+        .into_iter()
+        .filter(|mount| !mount.made_by_operator)
+        .map(|mount| mount.secret)
+        .collect();
     let mut config_maps = BTreeSet::new();
     if let Some(ksqldb) = &pipeline.spec.ksqldb {
         secrets.extend(ksqldb.authentication.iter().map(|a| a.secret_ref.name.clone()));
-        config_maps
-            .extend(ksqldb.statements_from.iter().flatten().map(|from| from.config_map_ref.name.clone()));
+        config_maps.extend(
+            ksqldb
+                .statements_from
+                .iter()
+                .flatten()
+                .map(|from| from.config_map_ref.name.clone()),
+        );
     }
     (secrets, config_maps)
 }

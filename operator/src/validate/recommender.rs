@@ -1,8 +1,8 @@
 //! `spec.recommender` as the recommender's configuration, and the Secrets that its pods mount.
 
 use recommendation_api::config::{
-    AuthConfig, HttpConfig, KafkaConfig, LimitsConfig, ModelConfig, QualityConfig, RateLimitsConfig, RedisConfig,
-    RulesConfig, TelemetryConfig, WebhooksConfig,
+    AuthConfig, HttpConfig, KafkaConfig, LimitsConfig, ModelConfig, QualityConfig, RateLimitsConfig,
+    RedisConfig, RulesConfig, TelemetryConfig, WebhooksConfig,
 };
 use recommendation_api::model::{Algorithm, ModelSource};
 use recommendation_api::names::Children;
@@ -28,7 +28,10 @@ pub struct SecretMount {
 
 /// Algorithms that the recommender answers with; any other is reported, and Hybrid answers.
 pub(super) fn is_served(algorithm: Algorithm) -> bool {
-    matches!(algorithm, Algorithm::Hybrid | Algorithm::ItemKnn | Algorithm::Popularity)
+    matches!(
+        algorithm,
+        Algorithm::Hybrid | Algorithm::ItemKnn | Algorithm::Popularity
+    )
 }
 
 /// The configuration file.
@@ -41,7 +44,12 @@ pub(super) fn config(
     let (mounts, _) = mounts(&id.name, &recommender);
     let file = |folder: &str| {
         let mount = mounts.iter().find(|mount| mount.folder == folder)?;
-        Some(mount.item.as_ref().map_or_else(|| folder.to_owned(), |(_, file)| format!("{folder}/{file}")))
+        Some(
+            mount
+                .item
+                .as_ref()
+                .map_or_else(|| folder.to_owned(), |(_, file)| format!("{folder}/{file}")),
+        )
     };
     let auth = recommender.auth.clone().unwrap_or_default();
     let http = recommender.http.clone().unwrap_or_default();
@@ -49,7 +57,9 @@ pub(super) fn config(
     let rate_defaults = RateLimitsConfig::default();
     Ok(RecommenderConfig {
         pipeline: format!("{}/{}", id.namespace, id.name),
-        kafka: Some(KafkaConfig { bootstrap_servers: spec.kafka.bootstrap_servers.clone() }),
+        kafka: Some(KafkaConfig {
+            bootstrap_servers: spec.kafka.bootstrap_servers.clone(),
+        }),
         topics: topics::names(desired, spec.name_prefix.as_deref().unwrap_or_default()),
         model: model(spec, &recommender)?,
         rules: rules(&recommender),
@@ -71,18 +81,29 @@ pub(super) fn config(
             cors_origins: http.cors_origins.unwrap_or_default(),
         },
         rate_limits: RateLimitsConfig {
-            resource_per_minute: rates.resource_per_minute.unwrap_or(rate_defaults.resource_per_minute),
-            requests_per_second: rates.requests_per_second.unwrap_or(rate_defaults.requests_per_second),
+            resource_per_minute: rates
+                .resource_per_minute
+                .unwrap_or(rate_defaults.resource_per_minute),
+            requests_per_second: rates
+                .requests_per_second
+                .unwrap_or(rate_defaults.requests_per_second),
         },
-        webhooks: WebhooksConfig { hmac_secret_file: file("webhook") },
+        webhooks: WebhooksConfig {
+            hmac_secret_file: file("webhook"),
+        },
         telemetry: recommender
             .telemetry
             .and_then(|t| t.log_filter)
-            .map_or_else(TelemetryConfig::default, |log_filter| TelemetryConfig { log_filter }),
+            .map_or_else(TelemetryConfig::default, |log_filter| TelemetryConfig {
+                log_filter,
+            }),
     })
 }
 
-fn model(spec: &RecommendationPipelineSpec, recommender: &RecommenderSpec) -> Result<ModelConfig, InvalidSpec> {
+fn model(
+    spec: &RecommendationPipelineSpec,
+    recommender: &RecommenderSpec,
+) -> Result<ModelConfig, InvalidSpec> {
     let defaults = ModelConfig::default();
     let model = recommender.model.clone().unwrap_or_default();
     let source = model.source.unwrap_or_default();
@@ -94,13 +115,20 @@ fn model(spec: &RecommendationPipelineSpec, recommender: &RecommenderSpec) -> Re
     }
     let half_life = model.half_life.unwrap_or(defaults.half_life);
     if half_life == HumanDuration::default() {
-        return Err(InvalidSpec::new("spec.recommender.model.halfLife", "must be longer than 0s"));
+        return Err(InvalidSpec::new(
+            "spec.recommender.model.halfLife",
+            "must be longer than 0s",
+        ));
     }
     let mut event_weights = defaults.event_weights;
     event_weights.extend(model.event_weights.unwrap_or_default());
     let algorithm = model.algorithm.unwrap_or_default();
     Ok(ModelConfig {
-        algorithm: if is_served(algorithm) { algorithm } else { Algorithm::Hybrid },
+        algorithm: if is_served(algorithm) {
+            algorithm
+        } else {
+            Algorithm::Hybrid
+        },
         source,
         neighbors: model.neighbors.unwrap_or(defaults.neighbors),
         event_weights,
@@ -136,7 +164,9 @@ fn quality(recommender: &RecommenderSpec) -> QualityConfig {
     let defaults = QualityConfig::default();
     let quality = recommender.quality.clone().unwrap_or_default();
     QualityConfig {
-        max_events_per_minute: quality.max_events_per_minute.unwrap_or(defaults.max_events_per_minute),
+        max_events_per_minute: quality
+            .max_events_per_minute
+            .unwrap_or(defaults.max_events_per_minute),
         drift_threshold: quality.drift_threshold.unwrap_or(defaults.drift_threshold),
         max_lag_seconds: quality.max_lag_seconds.unwrap_or(defaults.max_lag_seconds),
     }
@@ -150,7 +180,10 @@ pub(super) fn mounts(name: &str, recommender: &RecommenderSpec) -> (Vec<SecretMo
         path: path.to_owned(),
         folder: folder.to_owned(),
         secret: reference.name.clone(),
-        item: Some((reference.key.clone().unwrap_or_else(|| file.to_owned()), file.to_owned())),
+        item: Some((
+            reference.key.clone().unwrap_or_else(|| file.to_owned()),
+            file.to_owned(),
+        )),
         made_by_operator: false,
     };
     let made = |folder: &str, secret: String| SecretMount {
@@ -166,7 +199,12 @@ pub(super) fn mounts(name: &str, recommender: &RecommenderSpec) -> (Vec<SecretMo
     }];
     mounts.push(made("privacy", children.privacy_secret()));
     if let Some(reference) = &auth.previous_jwt_secret_ref {
-        mounts.push(key("spec.recommender.auth.previousJwtSecretRef", "jwt-previous", reference, "secret"));
+        mounts.push(key(
+            "spec.recommender.auth.previousJwtSecretRef",
+            "jwt-previous",
+            reference,
+            "secret",
+        ));
     }
     if let Some(reference) = &auth.users_secret_ref {
         mounts.push(SecretMount {
@@ -177,11 +215,29 @@ pub(super) fn mounts(name: &str, recommender: &RecommenderSpec) -> (Vec<SecretMo
             made_by_operator: false,
         });
     }
-    if let Some(reference) = recommender.webhooks.as_ref().and_then(|w| w.hmac_secret_ref.as_ref()) {
-        mounts.push(key("spec.recommender.webhooks.hmacSecretRef", "webhook", reference, "secret"));
+    if let Some(reference) = recommender
+        .webhooks
+        .as_ref()
+        .and_then(|w| w.hmac_secret_ref.as_ref())
+    {
+        mounts.push(key(
+            "spec.recommender.webhooks.hmacSecretRef",
+            "webhook",
+            reference,
+            "secret",
+        ));
     }
-    if let Some(reference) = recommender.cache.as_ref().and_then(|c| c.redis.secret_ref.as_ref()) {
-        mounts.push(key("spec.recommender.cache.redis.secretRef", "redis", reference, "password"));
+    if let Some(reference) = recommender
+        .cache
+        .as_ref()
+        .and_then(|c| c.redis.secret_ref.as_ref())
+    {
+        mounts.push(key(
+            "spec.recommender.cache.redis.secretRef",
+            "redis",
+            reference,
+            "password",
+        ));
     }
     (mounts, auth.jwt_secret_ref.is_none())
 }

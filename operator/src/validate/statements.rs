@@ -39,10 +39,16 @@ pub(super) fn desired(
     spec: &RecommendationPipelineSpec,
     found: &References,
 ) -> Result<Option<DesiredKsqldb>, InvalidSpec> {
-    let Some(ksqldb) = &spec.ksqldb else { return Ok(None) };
+    let Some(ksqldb) = &spec.ksqldb else {
+        return Ok(None);
+    };
     let mut texts: Vec<(String, String, String)> = Vec::new();
     for (i, statement) in ksqldb.statements.iter().flatten().enumerate() {
-        texts.push((statement.name.clone(), format!("spec.ksqldb.statements[{i}].sql"), statement.sql.clone()));
+        texts.push((
+            statement.name.clone(),
+            format!("spec.ksqldb.statements[{i}].sql"),
+            statement.sql.clone(),
+        ));
     }
     for (i, from) in ksqldb.statements_from.iter().flatten().enumerate() {
         let path = format!("spec.ksqldb.statementsFrom[{i}].configMapRef");
@@ -51,12 +57,20 @@ pub(super) fn desired(
             return Err(InvalidSpec::new(path, format!("there is no ConfigMap {name}")));
         };
         for (key, text) in data {
-            texts.push((key.trim_end_matches(".sql").to_owned(), format!("{path} {name}, key {key}"), text.clone()));
+            texts.push((
+                key.trim_end_matches(".sql").to_owned(),
+                format!("{path} {name}, key {key}"),
+                text.clone(),
+            ));
         }
     }
     if ksqldb.statements.is_none() && ksqldb.statements_from.is_none() {
         texts.extend(defaults::FILES.iter().map(|(name, text)| {
-            ((*name).to_owned(), format!("the default statement {name}"), (*text).to_owned())
+            (
+                (*name).to_owned(),
+                format!("the default statement {name}"),
+                (*text).to_owned(),
+            )
         }));
     }
     let mut statements: Vec<DesiredStatement> = Vec::new();
@@ -64,11 +78,22 @@ pub(super) fn desired(
         let parts = parse::split(&text).map_err(|error| InvalidSpec::new(&path, error.to_string()))?;
         let several = parts.len() > 1;
         for (i, template) in parts.into_iter().enumerate() {
-            let name = if several { format!("{name}-{}", i + 1) } else { name.clone() };
+            let name = if several {
+                format!("{name}-{}", i + 1)
+            } else {
+                name.clone()
+            };
             if statements.iter().any(|known| known.name == name) {
-                return Err(InvalidSpec::new(path, format!("there are two statements called {name}")));
+                return Err(InvalidSpec::new(
+                    path,
+                    format!("there are two statements called {name}"),
+                ));
             }
-            statements.push(DesiredStatement { name, path: path.clone(), template });
+            statements.push(DesiredStatement {
+                name,
+                path: path.clone(),
+                template,
+            });
         }
     }
     let mut variables = defaults::source_names(spec.name_prefix.as_deref().unwrap_or_default());

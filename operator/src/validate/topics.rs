@@ -47,7 +47,11 @@ struct Kind {
 }
 
 const fn kind(role: TopicRole, partitions: i32, compact: bool) -> Kind {
-    Kind { role, partitions, compact }
+    Kind {
+        role,
+        partitions,
+        compact,
+    }
 }
 
 /// The roles that every pipeline has, in the order of status. `Purchases` comes with ksqlDB's default statements.
@@ -74,7 +78,10 @@ pub fn retention_ms(spec: &RecommendationPipelineSpec) -> Result<i64, InvalidSpe
         .unwrap_or_else(|| HumanDuration::from_days(defaults::RETENTION_DAYS))
         .as_millis();
     if retention == 0 {
-        return Err(InvalidSpec::new("spec.recommender.privacy.retention", "must be longer than 0s"));
+        return Err(InvalidSpec::new(
+            "spec.recommender.privacy.retention",
+            "must be longer than 0s",
+        ));
     }
     Ok(retention)
 }
@@ -117,7 +124,10 @@ pub fn desired(spec: &RecommendationPipelineSpec) -> Result<Vec<DesiredTopic>, I
         topics.push(topic(prefix, sink.name, &kind, spec, config));
     }
     for other in declared.iter().filter(|topic| role_of(topic) == TopicRole::Other) {
-        if !topics.iter().any(|known| known.name == format!("{prefix}{}", other.name)) {
+        if !topics
+            .iter()
+            .any(|known| known.name == format!("{prefix}{}", other.name))
+        {
             let kind = kind(TopicRole::Other, defaults::CONTROL_PARTITIONS, false);
             let config = kind_config(&kind, &retention);
             topics.push(topic(prefix, &other.name, &kind, Some(other), config));
@@ -132,14 +142,19 @@ pub fn desired(spec: &RecommendationPipelineSpec) -> Result<Vec<DesiredTopic>, I
             ));
         }
         if !names.insert(&topic.name) {
-            return Err(InvalidSpec::new("spec.topics", format!("{} has two roles", topic.name)));
+            return Err(InvalidSpec::new(
+                "spec.topics",
+                format!("{} has two roles", topic.name),
+            ));
         }
     }
     Ok(topics)
 }
 
 fn uses_default_statements(spec: &RecommendationPipelineSpec) -> bool {
-    spec.ksqldb.as_ref().is_some_and(|k| k.statements.is_none() && k.statements_from.is_none())
+    spec.ksqldb
+        .as_ref()
+        .is_some_and(|k| k.statements.is_none() && k.statements_from.is_none())
 }
 
 fn topic(
@@ -157,7 +172,9 @@ fn topic(
         partitions: declared.and_then(|topic| topic.partitions).map(positive),
         default_partitions: positive(kind.partitions),
         replication_factor: declared.and_then(|topic| topic.replication_factor).map(positive),
-        config: declared.and_then(|topic| topic.config.clone()).unwrap_or_default(),
+        config: declared
+            .and_then(|topic| topic.config.clone())
+            .unwrap_or_default(),
         default_config,
         observe: declared.and_then(|topic| topic.management_policy) == Some(ManagementPolicy::Observe),
     }
@@ -202,16 +219,19 @@ fn kind_config(kind: &Kind, retention: &str) -> BTreeMap<String, String> {
         TopicRole::Other => &[],
         _ => &[("cleanup.policy", "delete"), ("retention.ms", retention)],
     };
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 /// Topic names as the recommender reads them.
 pub fn names(topics: &[DesiredTopic], prefix: &str) -> TopicNames {
     let name = |role: TopicRole| {
-        topics
-            .iter()
-            .find(|topic| topic.role == role)
-            .map_or_else(|| format!("{prefix}{}", default_name(role)), |topic| topic.name.clone())
+        topics.iter().find(|topic| topic.role == role).map_or_else(
+            || format!("{prefix}{}", default_name(role)),
+            |topic| topic.name.clone(),
+        )
     };
     TopicNames {
         events: name(TopicRole::Events),

@@ -16,7 +16,10 @@ use super::recommender::is_served;
 /// Paths of the fields that are set to something that does not happen, in the order of the spec.
 pub(super) fn fields(spec: &RecommendationPipelineSpec) -> Vec<String> {
     let mut found = Found::default();
-    found.when(spec.deletion_policy == Some(DeletionPolicy::Delete), "spec.deletionPolicy");
+    found.when(
+        spec.deletion_policy == Some(DeletionPolicy::Delete),
+        "spec.deletionPolicy",
+    );
     found.when(spec.kafka.tls.is_some(), "spec.kafka.tls");
     let authentication = spec.kafka.authentication.as_ref();
     found.when(
@@ -52,48 +55,90 @@ impl Found {
 
 fn ksqldb(spec: &KsqldbSpec, found: &mut Found) {
     found.when(spec.tls.is_some(), "spec.ksqldb.tls");
-    found.when(spec.upgrade_policy == Some(UpgradePolicy::Recreate), "spec.ksqldb.upgradePolicy");
+    found.when(
+        spec.upgrade_policy == Some(UpgradePolicy::Recreate),
+        "spec.ksqldb.upgradePolicy",
+    );
 }
 
 fn recommender(spec: &RecommenderSpec, found: &mut Found) {
     found.when(spec.autoscaling.is_some(), "spec.recommender.autoscaling");
     if let Some(model) = &spec.model {
-        found.when(model.algorithm.is_some_and(|a| !is_served(a)), "spec.recommender.model.algorithm");
+        found.when(
+            model.algorithm.is_some_and(|a| !is_served(a)),
+            "spec.recommender.model.algorithm",
+        );
         found.when(model.diversity.is_some(), "spec.recommender.model.diversity");
         found.when(model.exploration.is_some(), "spec.recommender.model.exploration");
         found.when(model.retrain.is_some(), "spec.recommender.model.retrain");
         found.when(model.onnx.is_some(), "spec.recommender.model.onnx");
         found.when(model.knowledge.is_some(), "spec.recommender.model.knowledge");
     }
-    found.when(spec.experiments.as_ref().is_some_and(|e| !e.is_empty()), "spec.recommender.experiments");
+    found.when(
+        spec.experiments.as_ref().is_some_and(|e| !e.is_empty()),
+        "spec.recommender.experiments",
+    );
     if let Some(quality) = &spec.quality {
-        found.when(quality.max_events_per_minute.is_some(), "spec.recommender.quality.maxEventsPerMinute");
-        found.when(quality.drift_threshold.is_some(), "spec.recommender.quality.driftThreshold");
+        found.when(
+            quality.max_events_per_minute.is_some(),
+            "spec.recommender.quality.maxEventsPerMinute",
+        );
+        found.when(
+            quality.drift_threshold.is_some(),
+            "spec.recommender.quality.driftThreshold",
+        );
     }
     found.when(spec.snapshots.is_some(), "spec.recommender.snapshots");
-    found.when(spec.histories == Some(Histories::Redis), "spec.recommender.histories");
+    found.when(
+        spec.histories == Some(Histories::Redis),
+        "spec.recommender.histories",
+    );
     if let Some(auth) = &spec.auth {
-        found.when(auth.jwks_url.as_ref().is_some_and(|url| !url.is_empty()), "spec.recommender.auth.jwksUrl");
+        found.when(
+            auth.jwks_url.as_ref().is_some_and(|url| !url.is_empty()),
+            "spec.recommender.auth.jwksUrl",
+        );
         let keys = auth.publishable_keys.as_ref();
-        found.when(keys.is_some_and(|k| !k.is_empty()), "spec.recommender.auth.publishableKeys");
+        found.when(
+            keys.is_some_and(|k| !k.is_empty()),
+            "spec.recommender.auth.publishableKeys",
+        );
     }
-    found.when(spec.http.as_ref().is_some_and(|h| h.tls_secret_ref.is_some()), "spec.recommender.http.tlsSecretRef");
+    found.when(
+        spec.http.as_ref().is_some_and(|h| h.tls_secret_ref.is_some()),
+        "spec.recommender.http.tlsSecretRef",
+    );
     if let Some(privacy) = &spec.privacy {
         let pseudonyms = privacy.pseudonymization == Some(Pseudonymization::PerCustomerSalt);
         found.when(pseudonyms, "spec.recommender.privacy.pseudonymization");
-        found.when(privacy.consent == Some(Consent::OptIn), "spec.recommender.privacy.consent");
+        found.when(
+            privacy.consent == Some(Consent::OptIn),
+            "spec.recommender.privacy.consent",
+        );
     }
     let otlp = spec.telemetry.as_ref().and_then(|t| t.otlp_endpoint.as_ref());
-    found.when(otlp.is_some_and(|url| !url.is_empty()), "spec.recommender.telemetry.otlpEndpoint");
+    found.when(
+        otlp.is_some_and(|url| !url.is_empty()),
+        "spec.recommender.telemetry.otlpEndpoint",
+    );
     found.when(spec.ingress.is_some(), "spec.recommender.ingress");
     found.when(spec.http_route.is_some(), "spec.recommender.httpRoute");
     let policy = |p: &NetworkPolicySpec| p.policy.unwrap_or_default() == Switch::Enabled;
-    found.when(spec.network_policy.as_ref().is_some_and(policy), "spec.recommender.networkPolicy");
+    found.when(
+        spec.network_policy.as_ref().is_some_and(policy),
+        "spec.recommender.networkPolicy",
+    );
 }
 
 fn monitoring(spec: &MonitoringSpec, found: &mut Found) {
-    let rules = spec.rules.as_ref().is_some_and(|r| r.policy != Some(InstallPolicy::Disabled));
+    let rules = spec
+        .rules
+        .as_ref()
+        .is_some_and(|r| r.policy != Some(InstallPolicy::Disabled));
     found.when(rules, "spec.monitoring.rules");
-    let dashboard = spec.dashboard.as_ref().is_some_and(|d| d.policy != Some(Switch::Disabled));
+    let dashboard = spec
+        .dashboard
+        .as_ref()
+        .is_some_and(|d| d.policy != Some(Switch::Disabled));
     found.when(dashboard, "spec.monitoring.dashboard");
 }

@@ -1,0 +1,168 @@
+//! Plans carried out against the double.
+
+use std::collections::BTreeMap;
+
+use recommendation_api::conditions::reasons;
+use recommendation_operator::apply::record::{AppliedRecord, StatementRecord};
+use recommendation_operator::apply::statements;
+use recommendation_operator::build::statement_plan::{StatementAction, StatementStep, plan};
+use recommendation_operator::ksqldb::Listing;
+use recommendation_operator::validate::{DesiredKsqldb, DesiredStatement};
+
+use crate::double::Double;
+
+const BEHAVIOR: &str = "CREATE STREAM customer_behavior (customer_id VARCHAR KEY, event_type VARCHAR, product_id \
+                        VARCHAR, amount DOUBLE, ts BIGINT) WITH (kafka_topic='customer_behavior', \
+                        value_format='JSON', partitions=3);";
+const PURCHASES: &str = "CREATE STREAM customer_purchases AS SELECT customer_id, product_id, amount, ts FROM \
+                         customer_behavior WHERE event_type='purchase' EMIT CHANGES;";
+
+fn desired(texts: &[&str]) -> DesiredKsqldb {
+    let statement = |(i, text): (usize, &&str)| DesiredStatement {
+        name: format!("s{i}"),
+        path: format!("spec.ksqldb.statements[{i}].sql"),
+        template: (*text).to_owned(),
+    };
+    DesiredKsqldb {
+        endpoint: String::new(),
+        credentials: None,
+        earliest: true,
+        statements: texts.iter().enumerate().map(statement).collect(),
+        variables: BTreeMap::new(),
+    }
+}
+
+fn planned(texts: &[&str], record: &AppliedRecord, listing: &Listing) -> Vec<StatementStep> {
+    plan(&desired(texts), &[], &BTreeMap::new(), record, listing)
+}
+
+/// A record that says that these were applied.
+fn recorded(texts: &[&str]) -> AppliedRecord {
+    let steps = planned(texts, &AppliedRecord::default(), &Listing::default());
+    let record = |step: &StatementStep| StatementRecord {
+        statement: step.name.clone(),
+        hash: step.hash.clone(),
+        applied: true,
+        sequence: Some(2),
+    };
+    AppliedRecord {
+        statements: steps
+            .iter()
+            .map(|step| (step.source.clone(), record(step)))
+            .collect(),
+        ..AppliedRecord::default()
+    }
+}
+
+#[tokio::test]
+async fn statements_are_applied_in_order_and_then_left_alone() {
+    let double = Double::replay(&[
+        "101-create-stream",
+        "110-create-stream-as-select",
+        "120-show-streams",
+        "122-list-tables",
+        "125-list-queries",
+    ])
+    .await;
+    let client = double.client(None);
+    let texts = [BEHAVIOR, PURCHASES];
+    let first = planned(&texts, &AppliedRecord::default(), &Listing::default());
+    let outcome = statements::apply(&client, &first, true, &AppliedRecord::default()).await;
+    assert!(
+        outcome.refusal.is_none() && outcome.unreachable.is_none(),
+        "{outcome:?}"
+    );
+    let record = AppliedRecord {
+        statements: outcome.records.iter().cloned().collect(),
+        ..AppliedRecord::default()
+    };
+
+    let listing = client.listing().await.unwrap();
+    let second = planned(&texts, &record, &listing);
+    assert!(
+        second
+            .iter()
+            .all(|step| matches!(step.action, StatementAction::Leave(_))),
+        "{second:?}"
+    );
+    let again = statements::apply(&client, &second, true, &record).await;
+    assert_eq!(
+        again.statements, outcome.statements,
+        "status is the same, so nothing is written"
+    );
+    assert_eq!(again.records, outcome.records);
+    assert_eq!(
+        double.asked(),
+        [
+            BEHAVIOR,
+            PURCHASES,
+            "SHOW STREAMS;",
+            "LIST TABLES;",
+            "LIST QUERIES;"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_first_refusal_stops_what_comes_after_it() {
+    let double = Double::replay(&["308-unknown-source"]).await;
+    let texts = [
+        "CREATE STREAM u AS SELECT * FROM unknown_src EMIT CHANGES;",
+        PURCHASES,
+    ];
+    let steps = planned(&texts, &AppliedRecord::default(), &Listing::default());
+    let mut known = AppliedRecord::default();
+    known.statements.insert("U".into(), StatementRecord::default());
+    let outcome = statements::apply(&double.client(None), &steps, false, &known).await;
+    let refusal = outcome.refusal.unwrap();
+    assert_eq!(refusal.reason, reasons::STATEMENT_REJECTED);
+    assert!(
+        refusal.message.contains("UNKNOWN_SRC does not exist"),
+        "{}",
+        refusal.message
+    );
+    let states: Vec<&str> = outcome.statements.iter().map(|s| s.state.as_str()).collect();
+    assert_eq!(states, ["Refused", "Waiting"]);
+    assert_eq!(
+        outcome.withdrawn,
+        ["U"],
+        "what was announced and refused is not this pipeline's"
+    );
+    assert_eq!(double.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn an_appended_column_is_replaced_in_place_and_a_lost_one_is_not_supported() {
+    let listed = ["120-show-streams", "122-list-tables", "125-list-queries"];
+    let record = recorded(&[BEHAVIOR]);
+
+    let double = Double::replay(
+        &[
+            &listed[..],
+            &["501-or-replace-add-column", "502-or-replace-drop-column"],
+        ]
+        .concat(),
+    )
+    .await;
+    let client = double.client(None);
+    let listing = client.listing().await.unwrap();
+    let more = BEHAVIOR.replace("ts BIGINT)", "ts BIGINT, channel VARCHAR)");
+    let outcome = statements::apply(&client, &planned(&[&more], &record, &listing), true, &record).await;
+    assert!(outcome.refusal.is_none(), "{outcome:?}");
+    assert_eq!(outcome.records[0].1.sequence, Some(30));
+
+    let less = BEHAVIOR.replace(", product_id VARCHAR, amount DOUBLE, ts BIGINT)", ")");
+    let outcome = statements::apply(&client, &planned(&[&less], &record, &listing), true, &record).await;
+    let refusal = outcome.refusal.unwrap();
+    assert_eq!(refusal.reason, reasons::UPGRADE_NOT_SUPPORTED);
+    assert!(
+        refusal.message.contains("missing or reordered"),
+        "{}",
+        refusal.message
+    );
+    assert!(
+        outcome.records.is_empty() && outcome.withdrawn.is_empty(),
+        "the record keeps what is applied"
+    );
+    double.asked();
+}
