@@ -1,20 +1,19 @@
 //! From a question to an answer: basis, scores, rules, reasons.
 
-use std::{
-    cmp::Ordering,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use ahash::{AHashMap, AHashSet};
 
 use crate::{
-    blend,
     config::{Algorithm, PurchasedPolicy},
     event::EventKind,
     history::{Entry, INTEREST_STEPS},
-    models::{Basis, ItemKnn, Model, Popularity, Rp3Beta},
+    hybrid::{self, by_name},
+    models::{Basis, Question, model},
     query::{Fallback, Query, Reason, Recommendations, Scored},
+    rerank,
     scratch::{Candidate, NO_SOURCE, Scratch},
+    sessions::GAP_MS,
     shared::{Compiled, CustomerSlot, NONE, Shared},
 };
 
@@ -22,6 +21,9 @@ use crate::{
 const RECENT_DECAY: f32 = 0.8;
 /// How much the newest product of a visit weighs, against 1 for the newest of a fresh history.
 const RECENT_WEIGHT: f32 = 4.0;
+
+/// Products of a visit that the session model is asked about.
+const LONGEST_VISIT: usize = 50;
 
 /// Whether the rules let a product be shown to anyone.
 pub(crate) fn showable(shared: &Shared, rules: &Compiled, id: u32) -> bool {
@@ -71,36 +73,62 @@ pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
         category,
     };
     let basis = basis(shared, &recent, customer.as_deref(), tuning.history_length);
+    let visit = if recent.is_empty() {
+        current_visit(customer.as_deref())
+    } else {
+        recent.clone()
+    };
+    let fitted = shared.fitted.load();
+    let question = Question {
+        shared,
+        fitted: &fitted,
+        session: &tuning.session,
+        basis: &basis,
+        visit: &visit,
+        category,
+    };
+    // A fitted model by name is answered for by the blend until it is there.
+    let algorithm = match algorithm {
+        Algorithm::Ease if fitted.ease.is_none() => Algorithm::Hybrid,
+        Algorithm::ImplicitAls if fitted.als.is_none() => Algorithm::Hybrid,
+        algorithm => algorithm,
+    };
+    let diversity = query.diversity.unwrap_or(tuning.diversity);
+    let exploration = query.exploration.unwrap_or(tuning.exploration);
+    let spread = diversity > 0.0 || exploration > 0.0 || tuning.rules.max_per_category > 0;
+    let wanted = if spread {
+        rerank::pool(query.limit)
+    } else {
+        query.limit
+    };
 
-    let names = |a: u32, b: u32| by_name(shared, a, b);
-    let mut ranked: Vec<Candidate> = Vec::new();
+    let tie = |a: u32, b: u32| by_name(shared, a, b);
+    let keep = |id: u32| filter.keeps(id);
     Scratch::with(shared.products.count(), |scratch| {
-        let mut run = |model: &dyn Model, wanted: usize, out: &mut Vec<Candidate>| {
-            scratch.clear();
-            model.score(shared, &basis, category, scratch);
-            scratch.best(wanted, |id| filter.keeps(id), names, out);
-        };
-        match algorithm {
-            Algorithm::ItemKnn => run(&ItemKnn, query.limit, &mut ranked),
-            Algorithm::Rp3Beta => run(&Rp3Beta, query.limit, &mut ranked),
-            Algorithm::Popularity => run(&Popularity, query.limit, &mut ranked),
-            _ => {
-                let wanted = blend::candidates(query.limit);
-                let (mut near, mut popular) = (Vec::new(), Vec::new());
-                run(&Rp3Beta, wanted, &mut near);
-                run(&Popularity, wanted, &mut popular);
-                // Popularity alone is not a personal answer: without neighbours it is the fallback.
-                ranked = if near.is_empty() {
-                    popular
-                } else {
-                    blend::reciprocal_rank(&near, &popular, names)
-                };
+        let mut ranked: Vec<Candidate> = Vec::new();
+        match model(algorithm) {
+            Some(model) => {
+                model.score(&question, scratch);
+                scratch.best(wanted, keep, tie, &mut ranked);
+                for candidate in &mut ranked {
+                    candidate.source = model.source(&question, candidate);
+                }
             }
+            None => ranked = hybrid::rank(&question, &tuning.blend, query.limit, scratch, &keep),
         }
         let personal = ranked.iter().any(|candidate| candidate.source != NO_SOURCE);
+        let mut explored = Vec::new();
+        if personal {
+            ranked = rerank::diversify(shared, ranked, query.limit, diversity);
+            explored = rerank::explore(&mut ranked, query.limit, exploration, seed(query));
+        }
         if ranked.len() < query.limit && algorithm != Algorithm::Popularity {
             let mut popular = Vec::new();
-            run(&Popularity, query.limit + ranked.len(), &mut popular);
+            scratch.clear();
+            if let Some(model) = model(Algorithm::Popularity) {
+                model.score(&question, scratch);
+            }
+            scratch.best(query.limit + ranked.len(), keep, tie, &mut popular);
             fill_up(&mut ranked, &popular);
         }
         let fallback = match (personal, recent.is_empty()) {
@@ -108,12 +136,13 @@ pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
             (true, false) => Fallback::Session,
             (true, true) => Fallback::Personal,
         };
+        let explored: AHashSet<u32> = explored.into_iter().map(|slot| ranked[slot].product).collect();
         let reasons = Reasons {
             shared,
             customer: customer.as_deref(),
             category: query.category,
         };
-        let items = assemble(&filter, &ranked, query.limit, &reasons);
+        let items = assemble(&filter, &ranked, query.limit, &reasons, &explored);
         Recommendations {
             items,
             fallback,
@@ -122,8 +151,32 @@ pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
     })
 }
 
-fn by_name(shared: &Shared, a: u32, b: u32) -> Ordering {
-    shared.product(a).name.cmp(&shared.product(b).name)
+/// Exploration draws anew every hour for every customer, and the same on every replica.
+fn seed(query: &Query<'_>) -> u64 {
+    let who = (query.customer, query.recent, query.now_ms.div_euclid(3_600_000));
+    ahash::RandomState::with_seeds(5, 6, 7, 8).hash_one(who)
+}
+
+/// What the customer touched since the last long pause, oldest first.
+fn current_visit(customer: Option<&CustomerSlot>) -> Vec<u32> {
+    let Some(slot) = customer else { return Vec::new() };
+    let history = slot.history.load();
+    let mut visit: Vec<u32> = Vec::new();
+    let mut newer_ms = history.entries.first().map_or(0, |entry| entry.last_ms);
+    for entry in history
+        .entries
+        .iter()
+        .take_while(|entry| entry.interest > 0)
+        .take(LONGEST_VISIT)
+    {
+        if newer_ms - entry.last_ms > GAP_MS {
+            break;
+        }
+        newer_ms = entry.last_ms;
+        visit.push(entry.product);
+    }
+    visit.reverse();
+    visit
 }
 
 fn excluded(
@@ -226,7 +279,13 @@ fn fill_up(ranked: &mut Vec<Candidate>, popular: &[Candidate]) {
 }
 
 /// Pinned products first, then the ranked ones, no more of a category than the rules allow.
-fn assemble(filter: &Filter<'_>, ranked: &[Candidate], limit: usize, reasons: &Reasons<'_>) -> Vec<Scored> {
+fn assemble(
+    filter: &Filter<'_>,
+    ranked: &[Candidate],
+    limit: usize,
+    reasons: &Reasons<'_>,
+    explored: &AHashSet<u32>,
+) -> Vec<Scored> {
     let shared = filter.shared;
     let rules = &filter.rules.tuning.rules;
     let pinned = rules
@@ -268,6 +327,7 @@ fn assemble(filter: &Filter<'_>, ranked: &[Candidate], limit: usize, reasons: &R
             product: Arc::clone(&slot.name),
             title: slot.title(),
             score: candidate.score,
+            explored: explored.contains(&candidate.product),
             reason: if pinned {
                 Reason::Pinned
             } else {
@@ -340,6 +400,7 @@ pub(crate) fn trending(shared: &Shared, limit: usize, category: Option<&str>) ->
                 title: slot.title(),
                 score,
                 reason: reason.clone(),
+                explored: false,
             }
         })
         .collect()

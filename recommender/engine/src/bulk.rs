@@ -7,9 +7,10 @@ use arc_swap::ArcSwap;
 
 use crate::{
     counts::{share, square},
-    event::{Applied, Interaction},
+    event::{Applied, EventKind, Interaction},
     history::{Entry, History, Recorded},
     rows::Row,
+    sessions::{Ended, GAP_MS},
     shared::{BulkEvent, CustomerSlot, bump},
     writer::{BulkReport, Writer},
 };
@@ -44,8 +45,10 @@ impl Writer {
                             id
                         }
                     };
+                    let session = self.session_key(&event).0;
                     admitted.push(BulkEvent {
                         customer,
+                        session,
                         event: weighted,
                     });
                 }
@@ -57,6 +60,7 @@ impl Writer {
         admitted.sort_by_key(|event| event.customer);
         let mut histories: Vec<(Arc<str>, History)> = Vec::with_capacity(names.len());
         let rules = self.history_rules();
+        let mut ended: Vec<(i64, u32, Ended)> = Vec::new();
         for events in admitted.chunk_by(|a, b| a.customer == b.customer) {
             let mut history = History::default();
             for event in events {
@@ -69,9 +73,14 @@ impl Writer {
                 self.count(outcome);
             }
             history.entries.shrink_to_fit();
+            let owner = self.owner(&names[events[0].customer as usize]);
+            visits(events, owner, &mut ended);
             histories.push((Arc::clone(&names[events[0].customer as usize]), history));
         }
         drop(admitted);
+        ended.sort_by_key(|(last_ms, customer, _)| (*last_ms, *customer));
+        self.sessions
+            .extend(ended.into_iter().map(|(_, _, session)| session));
         self.load_histories(histories);
         self.flush(now_ms);
         report
@@ -154,5 +163,27 @@ impl Writer {
             self.counts.pairs += row.len() as i64;
             self.counts.rows[product] = row;
         }
+    }
+}
+
+/// Cuts one customer's events into visits. The last may be going on; it counts as finished, because a log
+/// that is read in bulk is mostly old.
+fn visits(events: &[BulkEvent], owner: u64, ended: &mut Vec<(i64, u32, Ended)>) {
+    let mut order: Vec<&BulkEvent> = events
+        .iter()
+        .filter(|event| event.event.kind != EventKind::Return)
+        .collect();
+    order.sort_by_key(|event| event.session);
+    let apart = |a: &&BulkEvent, b: &&BulkEvent| {
+        a.session == b.session && b.event.time_ms.saturating_sub(a.event.time_ms) <= GAP_MS
+    };
+    for visit in order.chunk_by(apart) {
+        let last_ms = visit
+            .iter()
+            .map(|event| event.event.time_ms)
+            .max()
+            .unwrap_or_default();
+        let products = visit.iter().map(|event| event.event.product).collect();
+        ended.push((last_ms, events[0].customer, Ended { owner, products }));
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::EventKind;
+use crate::{blend::Blend, event::EventKind, models::session_knn::SessionParams};
 
 /// The models that can be asked for by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -72,12 +72,10 @@ impl Algorithm {
             .find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
     }
 
-    /// Whether a running engine can answer with this algorithm.
+    /// Whether an engine can answer with this algorithm; `Ease` and `ImplicitAls` once they are fitted, and
+    /// until then `Hybrid` answers for them.
     pub fn is_served(self) -> bool {
-        matches!(
-            self,
-            Algorithm::Hybrid | Algorithm::ItemKnn | Algorithm::Rp3Beta | Algorithm::Popularity
-        )
+        !matches!(self, Algorithm::Auto | Algorithm::Knowledge | Algorithm::Onnx)
     }
 }
 
@@ -146,6 +144,10 @@ pub struct Limits {
     pub learn_history: usize,
     /// Products counted together with one product; the weakest half is dropped when it overflows.
     pub row_capacity: usize,
+    /// Finished visits that `SessionKnn` looks at.
+    pub max_sessions: usize,
+    /// Visits of one product that are looked at.
+    pub postings: usize,
     /// Event ids remembered for deduplication; 0 turns it off.
     pub dedup_ids: usize,
 }
@@ -157,6 +159,8 @@ impl Default for Limits {
             max_customers: 10_000_000,
             learn_history: 256,
             row_capacity: 4_096,
+            max_sessions: 500_000,
+            postings: 1_000,
             dedup_ids: 1_000_000,
         }
     }
@@ -198,6 +202,10 @@ pub struct Tuning {
     pub history_length: usize,
     /// Business rules.
     pub rules: Rules,
+    /// What each member of `Hybrid` counts.
+    pub blend: Blend,
+    /// How `SessionKnn` answers.
+    pub session: SessionParams,
     /// 0 = most alike, 1 = most varied.
     pub diversity: f32,
     /// Share of the slots given to products off the beaten track, between 0 and 1.
@@ -211,6 +219,8 @@ impl Default for Tuning {
             event_weights: EventWeights::default(),
             history_length: 50,
             rules: Rules::default(),
+            blend: Blend::default(),
+            session: SessionParams::default(),
             diversity: 0.2,
             exploration: 0.05,
         }
@@ -280,7 +290,7 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// The algorithm exists by name but this engine cannot answer with it.
-    #[error("algorithm {0} is not served by this engine; choose Hybrid, ItemKnn, Rp3Beta or Popularity")]
+    #[error("algorithm {0} is not served by this engine yet; choose Hybrid, which blends those that are")]
     UnsupportedAlgorithm(&'static str),
 }
 

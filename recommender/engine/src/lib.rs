@@ -43,21 +43,27 @@ mod config;
 mod counts;
 pub mod eval;
 mod event;
+mod fitted;
 mod history;
+mod hybrid;
 pub mod matrix;
 pub mod models;
 mod popularity;
 mod query;
 mod reader;
+mod rerank;
 mod rows;
 mod scratch;
+mod sessions;
 mod shared;
 mod writer;
 
+pub use blend::Blend;
 pub use config::{
     Algorithm, ConfigError, EngineConfig, EventWeights, Limits, PurchasedPolicy, Repeats, Rules, Tuning,
 };
 pub use event::{Applied, EventKind, HistoryItem, Interaction, ProductMeta};
+pub use fitted::{Artifact, ArtifactError, TrainingData};
 pub use query::{Fallback, Query, Reason, Recommendations, Scored, Stats};
 pub use reader::Reader;
 pub use writer::{BulkReport, Published, Writer, engine};

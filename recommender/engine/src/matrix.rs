@@ -1,7 +1,7 @@
 //! Sparse matrices for the models: interactions by customer, and lists of products by product.
 
 /// Rows of (column, value), columns ascending within a row.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Sparse {
     offsets: Vec<usize>,
     columns: Vec<u32>,
@@ -61,6 +61,15 @@ impl Sparse {
     pub fn iter_row(&self, row: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
         let (columns, values) = self.row(row);
         columns.iter().copied().zip(values.iter().copied())
+    }
+
+    /// Whether the parts fit together: to be asked of what was read from outside.
+    pub fn is_consistent(&self) -> bool {
+        self.offsets.first() == Some(&0)
+            && self.offsets.is_sorted()
+            && self.offsets.last() == Some(&self.columns.len())
+            && self.values.len() == self.columns.len()
+            && self.columns.iter().all(|column| (*column as usize) < self.width)
     }
 
     /// Rows become columns.

@@ -27,6 +27,8 @@ pub struct Query<'a> {
     pub exclude_recent: bool,
     /// Instead of the configured diversity.
     pub diversity: Option<f32>,
+    /// Instead of the configured exploration.
+    pub exploration: Option<f32>,
     /// Now, milliseconds since 1970.
     pub now_ms: i64,
 }
@@ -43,6 +45,7 @@ impl Default for Query<'_> {
             exclude_purchased: None,
             exclude_recent: true,
             diversity: None,
+            exploration: None,
             now_ms: 0,
         }
     }
@@ -86,6 +89,8 @@ pub struct Scored {
     pub score: f32,
     /// Why it stands there.
     pub reason: Reason,
+    /// Whether it was put there to be tried out, in place of what the model ranks higher.
+    pub explored: bool,
 }
 
 /// What an answer rests on.

@@ -21,6 +21,10 @@ impl Reader {
         Reader { shared }
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Products for a customer, a visit or a basket.
     pub fn recommend(&self, query: &Query<'_>) -> Recommendations {
         answer::recommend(&self.shared, query)
@@ -50,6 +54,7 @@ impl Reader {
                     reason: Reason::SimilarTo {
                         product: Arc::clone(&asked.name),
                     },
+                    explored: false,
                 }
             })
             .collect()

@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, cmp::Ordering};
 
+use crate::models::session_knn::SessionScratch;
+
 /// The score does not come from a product.
 pub(crate) const NO_SOURCE: u32 = u32::MAX;
 
@@ -32,6 +34,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Scratch {
     cells: Vec<Cell>,
     touched: Vec<u32>,
+    /// Buffers of the session model.
+    pub session: SessionScratch,
 }
 
 thread_local! {

@@ -12,7 +12,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::{
     config::Tuning,
     event::ProductMeta,
+    fitted::Fitted,
     history::{History, Weighted},
+    models::{content::ContentIndex, session_knn::SessionIndex},
 };
 
 /// No category.
@@ -129,6 +131,9 @@ pub(crate) struct Shared {
     pub category_ids: Names<u32>,
     pub customers: Names<Arc<CustomerSlot>>,
     pub trending: ArcSwap<Trending>,
+    pub sessions: ArcSwap<SessionIndex>,
+    pub content: ArcSwap<ContentIndex>,
+    pub fitted: ArcSwap<Fitted>,
     pub tuning: ArcSwap<Compiled>,
     pub counters: Counters,
     pub half_life_ms: i64,
@@ -159,5 +164,7 @@ impl Shared {
 /// A compact event of the bulk path.
 pub(crate) struct BulkEvent {
     pub customer: u32,
+    /// The visit that it belongs to.
+    pub session: u64,
     pub event: Weighted,
 }

@@ -11,10 +11,13 @@ use arc_swap::ArcSwap;
 use crate::{
     config::{ConfigError, EngineConfig, Tuning},
     counts::{Counting, Counts},
-    event::{Applied, Interaction, ProductMeta},
+    event::{Applied, EventKind, Interaction, ProductMeta},
+    fitted::Fitted,
     history::{History, HistoryRules, INTEREST_STEPS, Recorded, Weighted, units},
+    models::{content::ContentIndex, session_knn::SessionIndex},
     popularity::Buckets,
     reader::Reader,
+    sessions::Sessions,
     shared::{Compiled, Counters, CustomerSlot, NONE, ProductSlot, Shared, StoredMeta, Trending, bump},
 };
 
@@ -22,6 +25,8 @@ use crate::{
 const MAX_AHEAD_MS: i64 = 5 * 60_000;
 /// Products in the trending view, and in each category of it.
 const TRENDING: usize = 1_000;
+/// The content index takes about 10 microseconds a product: it follows the catalogue this often at most.
+const CONTENT_MS: i64 = 10_000;
 const TRENDING_IN_CATEGORY: usize = 200;
 
 /// What a publish did.
@@ -53,6 +58,10 @@ pub struct Writer {
     hasher: ahash::RandomState,
     /// Customers in the order of their last known activity; checked again before one is forgotten.
     idle: VecDeque<(i64, Weak<CustomerSlot>)>,
+    pub(crate) sessions: Sessions,
+    session_hasher: ahash::RandomState,
+    content_ms: i64,
+    catalogue_changed: bool,
     trending_ms: i64,
     cursor: usize,
 }
@@ -73,6 +82,9 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
             .hasher(ahash::RandomState::new())
             .build(),
         trending: ArcSwap::from_pointee(Trending::default()),
+        sessions: ArcSwap::from_pointee(SessionIndex::default()),
+        content: ArcSwap::from_pointee(ContentIndex::default()),
+        fitted: ArcSwap::from_pointee(Fitted::default()),
         tuning: ArcSwap::from_pointee(Compiled::new(config.tuning.clone())),
         counters: Counters::default(),
         half_life_ms: config.half_life_ms,
@@ -87,6 +99,7 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         alpha: f64::from(config.walk_alpha),
         beta: f64::from(config.walk_beta),
     };
+    let sessions = Sessions::new(config.limits.max_sessions, config.limits.postings);
     let writer = Writer {
         config,
         shared,
@@ -96,6 +109,11 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         seen_order: VecDeque::new(),
         hasher: ahash::RandomState::new(),
         idle: VecDeque::new(),
+        sessions,
+        // A fixed key: visits are told apart alike on every replica.
+        session_hasher: ahash::RandomState::with_seeds(11, 22, 33, 44),
+        content_ms: i64::MIN,
+        catalogue_changed: false,
         trending_ms: i64::MIN,
         cursor: 0,
     };
@@ -133,7 +151,21 @@ impl Writer {
         };
         self.counts.change(&history, &change);
         slot.history.store(Arc::new(history));
+        if event.kind != EventKind::Return {
+            let (key, owner) = self.session_key(event);
+            self.sessions
+                .touch(key, owner, weighted.product, weighted.time_ms);
+        }
         Applied::Learned
+    }
+
+    /// The visit of an event, and whose it is: a session id where there is one, else the customer.
+    pub(crate) fn session_key(&self, event: &Interaction<'_>) -> (u64, u64) {
+        let owner = self.session_hasher.hash_one(event.customer);
+        let key = event
+            .session
+            .map_or(owner, |session| self.session_hasher.hash_one((owner, session)));
+        (key, owner)
     }
 
     /// Everything that is decided before the customer's history is looked at.
@@ -241,6 +273,10 @@ impl Writer {
         slot
     }
 
+    pub(crate) fn owner(&self, customer: &str) -> u64 {
+        self.session_hasher.hash_one(customer)
+    }
+
     pub(crate) fn remember_activity(&mut self, newest_ms: i64, slot: &Arc<CustomerSlot>) {
         self.idle.push_back((newest_ms, Arc::downgrade(slot)));
     }
@@ -279,6 +315,7 @@ impl Writer {
         customers.store(customers.load(Relaxed).saturating_sub(1), Relaxed);
         let history = slot.history.swap(Arc::new(History::default()));
         self.counts.erase(&history);
+        self.sessions.erase(self.session_hasher.hash_one(name));
         true
     }
 
@@ -306,6 +343,7 @@ impl Writer {
         };
         slot.meta.store(meta.map(stored));
         self.counts.popularity_changed = true;
+        self.catalogue_changed = true;
         true
     }
 
@@ -348,6 +386,12 @@ impl Writer {
         if self.counts.popularity_changed && due {
             self.refresh_trending(now_ms);
         }
+        let event_ms = self.shared.counters.newest_event_ms.load(Relaxed);
+        self.sessions.publish(&self.shared, event_ms, now_ms);
+        let waited = now_ms.saturating_sub(self.content_ms);
+        if self.catalogue_changed && !(0..CONTENT_MS).contains(&waited) {
+            self.refresh_content(now_ms);
+        }
         let pending = self.counts.pending();
         self.show_figures(pending);
         Published { rows, pending }
@@ -360,6 +404,10 @@ impl Writer {
             self.refresh(product);
         }
         self.refresh_trending(now_ms);
+        self.sessions.build(&self.shared, now_ms);
+        if self.catalogue_changed {
+            self.refresh_content(now_ms);
+        }
         self.show_figures(0);
         Published {
             rows: self.names.len(),
@@ -377,6 +425,19 @@ impl Writer {
         let slot = self.shared.product(product);
         slot.neighbors.store((!near.is_empty()).then(|| Arc::new(near)));
         slot.walks.store((!walks.is_empty()).then(|| Arc::new(walks)));
+    }
+
+    fn refresh_content(&mut self, now_ms: i64) {
+        let stored: Vec<_> = (0..self.names.len() as u32)
+            .map(|id| self.shared.product(id).meta.load_full())
+            .collect();
+        let index = ContentIndex::build(
+            stored
+                .iter()
+                .map(|stored| stored.as_ref().map(|stored| &stored.meta)),
+        );
+        self.shared.content.store(Arc::new(index));
+        (self.content_ms, self.catalogue_changed) = (now_ms, false);
     }
 
     fn refresh_trending(&mut self, now_ms: i64) {

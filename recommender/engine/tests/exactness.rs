@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use recommender_engine::{
-    Applied, EngineConfig, EventKind, HistoryItem, Interaction, Limits, Query, Reader, Scored, Writer, engine,
+    Algorithm, Applied, EngineConfig, EventKind, HistoryItem, Interaction, Limits, Query, Reader, Scored,
+    Writer, engine,
 };
 
 const NOW: i64 = 1_700_000_000_000;
@@ -75,14 +76,19 @@ fn visible(reader: &Reader) -> Visible {
         history
     };
     let answer = |customer: &str| {
-        reader
-            .recommend(&Query {
-                customer: Some(customer),
-                limit: 20,
-                now_ms: NOW,
-                ..Query::default()
-            })
-            .items
+        // Visits that go on count only once they have ended, so the session model has no part in this.
+        let query = |algorithm| Query {
+            customer: Some(customer),
+            algorithm: Some(algorithm),
+            limit: 20,
+            now_ms: NOW,
+            ..Query::default()
+        };
+        let answers = [Algorithm::ItemKnn, Algorithm::Rp3Beta, Algorithm::Popularity];
+        answers
+            .into_iter()
+            .flat_map(|algorithm| reader.recommend(&query(algorithm)).items)
+            .collect()
     };
     (
         products()
@@ -142,7 +148,7 @@ proptest! {
     fn answers_are_short_distinct_ordered_and_finite(events in log(), limit in 0usize..30) {
         let reader = online(&events);
         for customer in ["c0", "c3", "nobody"] {
-            let query = Query { customer: Some(customer), limit, now_ms: NOW, ..Query::default() };
+            let query = Query { customer: Some(customer), limit, now_ms: NOW, diversity: Some(0.0), exploration: Some(0.0), ..Query::default() };
             let items = reader.recommend(&query).items;
             prop_assert!(items.len() <= limit);
             prop_assert!(items.iter().all(|item| item.score.is_finite()));

@@ -2,10 +2,13 @@
 //! Rendle et al. (2021) showed to make it competitive again: an unobserved weight, and a regularisation
 //! that grows with frequency. Each row is solved by a few steps of conjugate gradients, warm-started.
 
+use serde::{Deserialize, Serialize};
+
 use crate::matrix::Sparse;
 
 /// Hyper-parameters of [`Als::fit`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct AlsParams {
     /// Length of the vectors.
     pub factors: usize,
@@ -35,7 +38,7 @@ impl Default for AlsParams {
 }
 
 /// Fitted product vectors; customers are folded in from their history when asked about.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Als {
     params: AlsParams,
     /// Product vectors, row by row.
@@ -238,6 +241,21 @@ impl Als {
     pub fn score(&self, customer: &[f32], product: u32) -> f32 {
         let at = product as usize * self.params.factors;
         dot(customer, &self.products[at..at + self.params.factors])
+    }
+
+    /// How alike two products are.
+    pub fn likeness(&self, a: u32, b: u32) -> f32 {
+        let row = |product: u32| {
+            let at = product as usize * self.params.factors;
+            &self.products[at..at + self.params.factors]
+        };
+        dot(row(a), row(b))
+    }
+
+    /// Whether the parts fit together: to be asked of what was read from outside.
+    pub fn is_consistent(&self) -> bool {
+        let factors = self.params.factors;
+        factors > 0 && self.products.len().is_multiple_of(factors) && self.gram.len() == factors * factors
     }
 
     /// How many products have a vector.

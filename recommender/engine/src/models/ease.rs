@@ -6,7 +6,8 @@ use faer::{Mat, Side, linalg::solvers::DenseSolveCore};
 use crate::matrix::{Sparse, keep_strongest};
 
 /// Hyper-parameters of [`fit`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct EaseParams {
     /// Regularisation, in customers.
     pub regularization: f32,
@@ -19,8 +20,8 @@ pub struct EaseParams {
 impl Default for EaseParams {
     fn default() -> Self {
         EaseParams {
-            regularization: 300.0,
-            keep: 500,
+            regularization: 200.0,
+            keep: 300,
             max_products: 20_000,
         }
     }

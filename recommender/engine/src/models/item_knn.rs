@@ -1,7 +1,7 @@
 //! Item-to-item models: a candidate scores the sum of what the products of the basis say of it.
 
-use super::{Basis, Model};
-use crate::{scratch::Scratch, shared::Shared};
+use super::{Model, Question};
+use crate::{scratch::Scratch, shared::Neighbor};
 
 /// Nearest neighbours by cosine.
 pub(crate) struct ItemKnn;
@@ -11,23 +11,41 @@ pub(crate) struct ItemKnn;
 pub(crate) struct Rp3Beta;
 
 impl Model for ItemKnn {
-    fn score(&self, shared: &Shared, basis: &[Basis], _category: Option<u32>, scratch: &mut Scratch) {
-        for from in basis {
-            let neighbors = shared.product(from.product).neighbors.load();
-            for neighbor in neighbors.iter().flat_map(|list| list.iter()) {
-                scratch.add(neighbor.product, from.weight * neighbor.similarity, from.product);
-            }
+    fn score(&self, question: &Question<'_>, scratch: &mut Scratch) {
+        for from in question.basis {
+            let list = question.shared.product(from.product).neighbors.load();
+            add_all(
+                list.iter().flat_map(|list| list.iter()),
+                from.weight,
+                from.product,
+                scratch,
+            );
         }
     }
 }
 
 impl Model for Rp3Beta {
-    fn score(&self, shared: &Shared, basis: &[Basis], _category: Option<u32>, scratch: &mut Scratch) {
-        for from in basis {
-            let walks = shared.product(from.product).walks.load();
-            for neighbor in walks.iter().flat_map(|list| list.iter()) {
-                scratch.add(neighbor.product, from.weight * neighbor.similarity, from.product);
-            }
+    fn score(&self, question: &Question<'_>, scratch: &mut Scratch) {
+        for from in question.basis {
+            let list = question.shared.product(from.product).walks.load();
+            add_all(
+                list.iter().flat_map(|list| list.iter()),
+                from.weight,
+                from.product,
+                scratch,
+            );
         }
+    }
+}
+
+/// Adds what one product says.
+pub(super) fn add_all<'a>(
+    list: impl Iterator<Item = &'a Neighbor>,
+    weight: f32,
+    source: u32,
+    scratch: &mut Scratch,
+) {
+    for neighbor in list {
+        scratch.add(neighbor.product, weight * neighbor.similarity, source);
     }
 }

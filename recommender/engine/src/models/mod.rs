@@ -1,15 +1,21 @@
 //! The models. Each is one file and one implementation of [`Model`].
 
 pub mod als;
+pub(crate) mod content;
 pub mod ease;
+mod fitted;
 mod item_knn;
 mod popularity;
+mod session;
 pub mod session_knn;
 
-pub(crate) use item_knn::{ItemKnn, Rp3Beta};
-pub(crate) use popularity::Popularity;
-
-use crate::{scratch::Scratch, shared::Shared};
+use crate::{
+    config::Algorithm,
+    fitted::Fitted,
+    scratch::{Candidate, Scratch},
+    shared::Shared,
+};
+use session_knn::SessionParams;
 
 /// One product that an answer is computed from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,9 +25,40 @@ pub(crate) struct Basis {
     pub weight: f32,
 }
 
+/// What a model is asked.
+pub(crate) struct Question<'a> {
+    pub shared: &'a Shared,
+    pub fitted: &'a Fitted,
+    pub session: &'a SessionParams,
+    /// The customer's products, newest first, none twice.
+    pub basis: &'a [Basis],
+    /// The products of the current visit, oldest first, as they came.
+    pub visit: &'a [u32],
+    /// Only this category will be shown.
+    pub category: Option<u32>,
+}
+
 /// Scores candidates for one question.
 pub(crate) trait Model: Send + Sync {
-    /// Adds scores of candidates to an empty `scratch`. `basis` is newest first, no product twice;
-    /// `category` narrows what is worth scoring where the model can make use of it.
-    fn score(&self, shared: &Shared, basis: &[Basis], category: Option<u32>, scratch: &mut Scratch);
+    /// Adds scores of candidates to an empty `scratch`.
+    fn score(&self, question: &Question<'_>, scratch: &mut Scratch);
+
+    /// The product that speaks most for a candidate, where scoring did not say it.
+    fn source(&self, _question: &Question<'_>, candidate: &Candidate) -> u32 {
+        candidate.source
+    }
+}
+
+/// The model of this name, unless it is made of others.
+pub(crate) fn model(algorithm: Algorithm) -> Option<&'static dyn Model> {
+    match algorithm {
+        Algorithm::ItemKnn => Some(&item_knn::ItemKnn),
+        Algorithm::Rp3Beta => Some(&item_knn::Rp3Beta),
+        Algorithm::SessionKnn => Some(&session::Session),
+        Algorithm::Popularity => Some(&popularity::Popularity),
+        Algorithm::Content => Some(&content::Content),
+        Algorithm::Ease => Some(&fitted::Ease),
+        Algorithm::ImplicitAls => Some(&fitted::ImplicitAls),
+        Algorithm::Auto | Algorithm::Hybrid | Algorithm::Knowledge | Algorithm::Onnx => None,
+    }
 }

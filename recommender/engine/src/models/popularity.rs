@@ -1,17 +1,14 @@
 //! What is popular now, overall or in a category: the same for everyone.
 
-use super::{Basis, Model};
-use crate::{
-    scratch::{NO_SOURCE, Scratch},
-    shared::Shared,
-};
+use super::{Model, Question};
+use crate::scratch::{NO_SOURCE, Scratch};
 
 pub(crate) struct Popularity;
 
 impl Model for Popularity {
-    fn score(&self, shared: &Shared, _basis: &[Basis], category: Option<u32>, scratch: &mut Scratch) {
-        let trending = shared.trending.load();
-        let list = match category {
+    fn score(&self, question: &Question<'_>, scratch: &mut Scratch) {
+        let trending = question.shared.trending.load();
+        let list = match question.category {
             Some(category) => trending.by_category.get(&category),
             None => Some(&trending.overall),
         };

@@ -5,7 +5,8 @@
 use ahash::AHashMap;
 
 /// Hyper-parameters of answering from a [`SessionIndex`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct SessionParams {
     /// Most recent sessions looked at for each product of the visit.
     pub postings: usize,

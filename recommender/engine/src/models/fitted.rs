@@ -1,0 +1,80 @@
+//! Answering from fitted models.
+
+use super::{Model, Question, item_knn::add_all};
+use crate::{
+    fitted::LiveAls,
+    scratch::{Candidate, NO_SOURCE, Scratch},
+    shared::NONE,
+};
+
+/// EASE, once fitted.
+pub(crate) struct Ease;
+
+/// iALS, once fitted.
+pub(crate) struct ImplicitAls;
+
+impl Model for Ease {
+    fn score(&self, question: &Question<'_>, scratch: &mut Scratch) {
+        let Some(ease) = &question.fitted.ease else { return };
+        for from in question.basis {
+            let list = ease.lists.get(from.product as usize);
+            add_all(list.into_iter().flatten(), from.weight, from.product, scratch);
+        }
+    }
+}
+
+impl LiveAls {
+    /// The vector of who asks; none if the model knows nothing of what they did.
+    pub fn fold(&self, question: &Question<'_>) -> Option<Vec<f32>> {
+        let known = question
+            .basis
+            .iter()
+            .filter_map(|from| Some((self.row(from.product)?, from.weight)));
+        let (rows, weights): (Vec<u32>, Vec<f32>) = known.unzip();
+        (!rows.is_empty()).then(|| self.model.fold_in(&rows, &weights))
+    }
+
+    /// The row of a product.
+    pub fn row(&self, product: u32) -> Option<u32> {
+        self.row_of
+            .get(product as usize)
+            .copied()
+            .filter(|row| *row != NONE)
+    }
+}
+
+impl Model for ImplicitAls {
+    fn score(&self, question: &Question<'_>, scratch: &mut Scratch) {
+        let Some(als) = &question.fitted.als else { return };
+        let Some(vector) = als.fold(question) else { return };
+        for (row, &product) in als
+            .product_of
+            .iter()
+            .enumerate()
+            .filter(|(_, product)| **product != NONE)
+        {
+            let score = als.model.score(&vector, row as u32);
+            if score > 0.0 {
+                scratch.add(product, score, NO_SOURCE);
+            }
+        }
+    }
+
+    /// The product of the basis whose vector, as weighted, points most to the candidate.
+    fn source(&self, question: &Question<'_>, candidate: &Candidate) -> u32 {
+        let Some(als) = &question.fitted.als else {
+            return NO_SOURCE;
+        };
+        let Some(row) = als.row(candidate.product) else {
+            return NO_SOURCE;
+        };
+        let likeness = |product: u32| als.row(product).map(|other| als.model.likeness(row, other));
+        let parts = question
+            .basis
+            .iter()
+            .filter_map(|from| Some((from.product, from.weight * likeness(from.product)?)));
+        parts
+            .max_by(|a, b| a.1.total_cmp(&b.1))
+            .map_or(NO_SOURCE, |(product, _)| product)
+    }
+}
