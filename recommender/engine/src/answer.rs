@@ -82,7 +82,7 @@ pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
     let question = Question {
         shared,
         fitted: &fitted,
-        session: &tuning.session,
+        session: &rules.session,
         basis: &basis,
         visit: &visit,
         category,
@@ -114,7 +114,7 @@ pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
                     candidate.source = model.source(&question, candidate);
                 }
             }
-            None => ranked = hybrid::rank(&question, &tuning.blend, query.limit, scratch, &keep),
+            None => ranked = hybrid::rank(&question, &rules.blend, query.limit, scratch, &keep),
         }
         let personal = ranked.iter().any(|candidate| candidate.source != NO_SOURCE);
         let mut explored = Vec::new();

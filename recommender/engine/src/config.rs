@@ -202,10 +202,6 @@ pub struct Tuning {
     pub history_length: usize,
     /// Business rules.
     pub rules: Rules,
-    /// What each member of `Hybrid` counts.
-    pub blend: Blend,
-    /// How `SessionKnn` answers.
-    pub session: SessionParams,
     /// 0 = most alike, 1 = most varied.
     pub diversity: f32,
     /// Share of the slots given to products off the beaten track, between 0 and 1.
@@ -219,8 +215,6 @@ impl Default for Tuning {
             event_weights: EventWeights::default(),
             history_length: 50,
             rules: Rules::default(),
-            blend: Blend::default(),
-            session: SessionParams::default(),
             diversity: 0.2,
             exploration: 0.05,
         }
@@ -255,6 +249,10 @@ pub struct EngineConfig {
     pub max_events_per_minute: u32,
     /// Ids that are not products (postage, manual lines): neither learned nor recommended, but counted.
     pub non_products: Vec<String>,
+    /// What each member of `Hybrid` counts; see [`crate::Writer::set_blend`].
+    pub blend: Blend,
+    /// How `SessionKnn` answers.
+    pub session: SessionParams,
     /// Bounds on memory.
     pub limits: Limits,
 }
@@ -273,6 +271,8 @@ impl Default for EngineConfig {
             walk_beta: 0.2,
             max_events_per_minute: 0,
             non_products: Vec::new(),
+            blend: Blend::default(),
+            session: SessionParams::default(),
             limits: Limits::default(),
         }
     }

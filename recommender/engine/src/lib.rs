@@ -64,6 +64,7 @@ pub use config::{
 };
 pub use event::{Applied, EventKind, HistoryItem, Interaction, ProductMeta};
 pub use fitted::{Artifact, ArtifactError, TrainingData};
+pub use models::session_knn::SessionParams;
 pub use query::{Fallback, Query, Reason, Recommendations, Scored, Stats};
 pub use reader::Reader;
 pub use writer::{BulkReport, Published, Writer, engine};

@@ -10,11 +10,15 @@ use ahash::{AHashMap, AHashSet};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::{
-    config::Tuning,
+    blend::Blend,
+    config::{EngineConfig, Tuning},
     event::ProductMeta,
     fitted::Fitted,
     history::{History, Weighted},
-    models::{content::ContentIndex, session_knn::SessionIndex},
+    models::{
+        content::ContentIndex,
+        session_knn::{SessionIndex, SessionParams},
+    },
 };
 
 /// No category.
@@ -81,21 +85,29 @@ pub(crate) struct Trending {
     pub by_category: AHashMap<u32, Vec<(u32, f32)>>,
 }
 
-/// Tuning with its rules looked up once.
+/// Tuning with its rules looked up once, and the parameters of models.
 pub(crate) struct Compiled {
     pub tuning: Tuning,
+    pub blend: Blend,
+    pub session: SessionParams,
     pub excluded: AHashSet<Box<str>>,
 }
 
 impl Compiled {
-    pub fn new(tuning: Tuning) -> Self {
+    pub fn new(config: &EngineConfig) -> Self {
+        let tuning = config.tuning.clone();
         let excluded = tuning
             .rules
             .exclude_products
             .iter()
             .map(|id| id.as_str().into())
             .collect();
-        Compiled { tuning, excluded }
+        Compiled {
+            tuning,
+            blend: config.blend.clone(),
+            session: config.session.clone(),
+            excluded,
+        }
     }
 }
 

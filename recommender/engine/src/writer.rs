@@ -9,6 +9,7 @@ use ahash::{AHashMap, AHashSet};
 use arc_swap::ArcSwap;
 
 use crate::{
+    blend::Blend,
     config::{ConfigError, EngineConfig, Tuning},
     counts::{Counting, Counts},
     event::{Applied, EventKind, Interaction, ProductMeta},
@@ -85,7 +86,7 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         sessions: ArcSwap::from_pointee(SessionIndex::default()),
         content: ArcSwap::from_pointee(ContentIndex::default()),
         fitted: ArcSwap::from_pointee(Fitted::default()),
-        tuning: ArcSwap::from_pointee(Compiled::new(config.tuning.clone())),
+        tuning: ArcSwap::from_pointee(Compiled::new(&config)),
         counters: Counters::default(),
         half_life_ms: config.half_life_ms,
         non_products: config.non_products.iter().map(|id| id.as_str().into()).collect(),
@@ -360,9 +361,15 @@ impl Writer {
     /// Swaps in weights, rules and the other parts that may change while running.
     pub fn tune(&mut self, tuning: Tuning) -> Result<(), ConfigError> {
         tuning.validate()?;
-        self.config.tuning = tuning.clone();
-        self.shared.tuning.store(Arc::new(Compiled::new(tuning)));
+        self.config.tuning = tuning;
+        self.shared.tuning.store(Arc::new(Compiled::new(&self.config)));
         Ok(())
+    }
+
+    /// Swaps in other weights of the blend, such as ones fitted on held-out events.
+    pub fn set_blend(&mut self, blend: Blend) {
+        self.config.blend = blend;
+        self.shared.tuning.store(Arc::new(Compiled::new(&self.config)));
     }
 
     /// Shows readers what was learned: refreshes up to `max_rows` neighbour lists, those that waited
