@@ -20,8 +20,6 @@ use crate::metrics::Metrics;
 use crate::recorder::Recorder;
 use crate::validate::Settings;
 
-/// How long it is believed that a CRD is, or is not, installed.
-const DISCOVERY: Duration = Duration::from_secs(60);
 /// The figures of the model are written at most this often.
 const MODEL_FIGURES: Duration = Duration::from_secs(180);
 
@@ -107,17 +105,17 @@ impl Figures {
     }
 }
 
-/// Whether ServiceMonitors exist, asked at most once a minute: the CRD may be installed later.
+/// Whether ServiceMonitors exist, asked once a resync: the CRD may be installed later.
 #[derive(Debug, Default)]
 pub struct Discovered(Mutex<Option<(Instant, Option<ApiResource>)>>);
 
 impl Discovered {
-    /// The resource, or `None` where its CRD is not installed.
-    pub async fn get(&self, client: &Client) -> Option<ApiResource> {
+    /// The resource, or `None` where its CRD is not installed; an answer is believed for `ttl`.
+    pub async fn get(&self, client: &Client, ttl: Duration) -> Option<ApiResource> {
         {
             let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((at, resource)) = known.as_ref()
-                && at.elapsed() < DISCOVERY
+                && at.elapsed() < ttl
             {
                 return resource.clone();
             }

@@ -242,7 +242,7 @@ async fn monitoring(
     applier: &Applier<'_>,
     wanted: Option<kube::core::DynamicObject>,
 ) -> Monitoring {
-    let Some(resource) = ctx.service_monitors.get(&ctx.client).await else {
+    let Some(resource) = ctx.service_monitors.get(&ctx.client, ctx.resync).await else {
         return match valid.service_monitor.policy {
             InstallPolicy::Disabled => Monitoring::Disabled,
             policy => Monitoring::Absent {

@@ -1,0 +1,75 @@
+//! `spec.ksqldb` end to end, with a double that replays a real server's answers.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use recommendation_api::pipeline::RecommendationPipeline;
+use serde_json::json;
+
+use crate::double::Double;
+use crate::harness::Harness;
+
+#[tokio::test]
+async fn statements_are_applied_once_recorded_and_then_left_alone() {
+    let harness = Harness::new().await;
+    let operator = harness.operator().await;
+    // SEQ_S is in the listing only after its statement.
+    let double = Double::replay(&[
+        "120-show-streams",
+        "603-show-streams",
+        "122-list-tables",
+        "125-list-queries",
+        "580-create-for-seq",
+    ])
+    .await;
+    let sql = "CREATE STREAM seq_s (a INT) WITH (kafka_topic='seq_s', value_format='JSON', partitions=1);";
+    let spec = json!({"ksqldb": {"endpoint": double.address(), "statements": [{"name": "seq", "sql": sql}]}});
+    harness.apply("shop", spec).await.unwrap();
+    harness
+        .condition("shop", "StatementsReady", "True", "Applied")
+        .await;
+    operator.settled().await;
+    let status = harness
+        .get::<RecommendationPipeline>("shop")
+        .await
+        .status
+        .unwrap();
+    let statement = &status.statements.unwrap()[0];
+    assert_eq!(
+        (statement.name.as_str(), statement.state.as_str()),
+        ("seq", "Applied")
+    );
+    assert_eq!(statement.command_sequence_number, Some(56));
+    let record: ConfigMap = harness.get("shop-applied").await;
+    assert!(record.data.unwrap()["applied.json"].contains("SEQ_S"));
+    operator.reconciles(2).await;
+    let sent = double
+        .asked()
+        .into_iter()
+        .filter(|statement| statement.starts_with("CREATE"))
+        .count();
+    assert_eq!(sent, 1, "an identical statement is never sent again");
+    harness.end(operator).await;
+}
+
+#[tokio::test]
+async fn a_stream_of_somebody_else_is_a_conflict_and_a_dead_server_hides_nothing() {
+    let harness = Harness::new().await;
+    let operator = harness.operator().await;
+    let double = Double::replay(&["120-show-streams", "122-list-tables", "125-list-queries"]).await;
+    let simplest = "CREATE STREAM customer_behavior (customer_id VARCHAR, product_id VARCHAR, event_type VARCHAR) \
+                    WITH (kafka_topic='customer_behavior', value_format='json');";
+    let spec = |endpoint: &str| json!({"ksqldb": {"endpoint": endpoint, "statements": [{"name": "customer-behavior", "sql": simplest}]}});
+    harness.apply("shop", spec(double.address())).await.unwrap();
+    let message = harness
+        .condition("shop", "StatementsReady", "False", "StatementConflict")
+        .await;
+    assert!(message.contains("CUSTOMER_BEHAVIOR"), "{message}");
+    double.asked();
+    harness.apply("shop", spec("http://127.0.0.1:1")).await.unwrap();
+    harness
+        .condition("shop", "StatementsReady", "Unknown", "KsqldbUnreachable")
+        .await;
+    harness
+        .condition("shop", "TopicsReady", "True", "AsDeclared")
+        .await;
+    harness.end(operator).await;
+}

@@ -1,0 +1,14 @@
+//! The operator on a real API server and a real Kafka, with the rights of the ClusterRole that it ships.
+//! `cargo xtask test` starts both.
+
+mod cel;
+#[path = "../ksqldb/double.rs"]
+#[allow(dead_code, reason = "the ksqldb tests use more of it")]
+mod double;
+mod harness;
+mod healing;
+mod ksqldb;
+mod lifecycle;
+mod monitoring;
+mod outage;
+mod topics;
