@@ -15,7 +15,10 @@ use crate::{
     event::{Applied, EventKind, Interaction, ProductMeta},
     fitted::Fitted,
     history::{History, HistoryRules, INTEREST_STEPS, Recorded, Weighted, units},
-    models::{content::ContentIndex, session_knn::SessionIndex},
+    models::{
+        content::ContentIndex,
+        session_knn::{SessionIndex, SessionParams},
+    },
     popularity::Buckets,
     reader::Reader,
     sessions::Sessions,
@@ -364,6 +367,12 @@ impl Writer {
         self.config.tuning = tuning;
         self.shared.tuning.store(Arc::new(Compiled::new(&self.config)));
         Ok(())
+    }
+
+    /// Swaps in other parameters of the session model.
+    pub fn set_session(&mut self, session: SessionParams) {
+        self.config.session = session;
+        self.shared.tuning.store(Arc::new(Compiled::new(&self.config)));
     }
 
     /// Swaps in other weights of the blend, such as ones fitted on held-out events.

@@ -94,6 +94,8 @@ pub struct Dataset {
     pub task: Task,
     /// The newest time of training; the time at which questions are asked.
     pub now_ms: i64,
+    /// Whether touches carry real times.
+    pub timed: bool,
 }
 
 #[derive(Default)]
@@ -217,7 +219,7 @@ pub fn parse_events(text: &str, split_ms: i64) -> Result<Dataset, DataError> {
         .collect();
     // Products that were only ever returned in training are known, but not part of the catalogue.
     let catalogue = sold.iter().filter(|sold| **sold).count();
-    finish(products, catalogue, histories, Task::Customers(cases))
+    finish(products, catalogue, histories, Task::Customers(cases), true)
 }
 
 /// Lines of `user item item …` for training and test; users without test items are skipped.
@@ -256,7 +258,7 @@ pub fn parse_interactions(train: &str, test: &str) -> Result<Dataset, DataError>
             cases.push((customer as usize, list));
         }
     }
-    finish(products, catalogue, histories, Task::Customers(cases))
+    finish(products, catalogue, histories, Task::Customers(cases), false)
 }
 
 /// Sessions, items separated by blanks and oldest first, a session a line; the test has a prefix, a tab and
@@ -288,7 +290,7 @@ pub fn parse_sessions(train: &str, test: &str) -> Result<Dataset, DataError> {
             next: products.intern(next.trim()),
         });
     }
-    finish(products, catalogue, histories, Task::Sessions(pairs))
+    finish(products, catalogue, histories, Task::Sessions(pairs), false)
 }
 
 fn finish(
@@ -296,6 +298,7 @@ fn finish(
     catalogue: usize,
     customers: Vec<(Arc<str>, Vec<Touch>)>,
     task: Task,
+    timed: bool,
 ) -> Result<Dataset, DataError> {
     if customers.is_empty() {
         return Err(DataError::Empty("training"));
@@ -313,6 +316,7 @@ fn finish(
         catalogue,
         customers,
         task,
+        timed,
         now_ms: newest.unwrap_or_default(),
     })
 }

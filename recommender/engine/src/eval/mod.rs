@@ -3,6 +3,13 @@
 
 mod data;
 mod metrics;
+mod params;
+mod run;
+mod split;
+mod tune;
 
 pub use data::{DataError, Dataset, Pair, Task, Touch, parse_events, parse_interactions, parse_sessions};
 pub use metrics::{Collector, Metrics};
+pub use params::{ParamError, Params};
+pub use run::{EvalError, Trained};
+pub use tune::{objective, tune};

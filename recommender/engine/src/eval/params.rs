@@ -1,0 +1,219 @@
+//! Hyper-parameters of an evaluation, set by name.
+
+use serde::{Deserialize, Serialize};
+
+use super::data::{Dataset, Task};
+use crate::{
+    blend::Blend,
+    config::{Algorithm, EngineConfig, EventWeights, Limits, Repeats, Tuning},
+    models::{als::AlsParams, ease::EaseParams, session_knn::SessionParams},
+};
+
+const DAY_MS: f64 = 86_400_000.0;
+
+/// Everything that can be set with `--param key=value`; nested ones as `ease.regularization=100`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Params {
+    /// Neighbours per product.
+    pub neighbors: usize,
+    /// Whether customers with many products count less per pair.
+    pub damping: bool,
+    /// How repeated events add up.
+    pub repeats: Repeats,
+    /// Damps pairs seen together rarely, in customers.
+    pub shrinkage: f32,
+    /// `Rp3Beta`: how much a frequent product of the history is held back.
+    pub walk_alpha: f32,
+    /// `Rp3Beta`: how much frequent candidates are held back.
+    pub walk_beta: f32,
+    /// Products of a customer that an answer is computed from.
+    pub history_length: usize,
+    /// Products of a customer that are learned from.
+    pub learn_history: usize,
+    /// Days after which a product of the history counts half.
+    pub half_life_days: f64,
+    /// Days after which popularity counts half.
+    pub trend_half_life_days: f64,
+    /// Days after which an interest counts half in what fitted models are fitted to.
+    pub training_half_life_days: f64,
+    /// Variety, by maximal marginal relevance.
+    pub diversity: f32,
+    /// Event weights.
+    pub weights: EventWeights,
+    /// `SessionKnn`.
+    pub session: SessionParams,
+    /// `Ease`.
+    pub ease: EaseParams,
+    /// `ImplicitAls`.
+    pub als: AlsParams,
+    /// `Hybrid`.
+    pub blend: Blend,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        let config = EngineConfig::default();
+        Params {
+            neighbors: 500,
+            damping: config.damping,
+            repeats: config.repeats,
+            shrinkage: config.shrinkage,
+            walk_alpha: config.walk_alpha,
+            walk_beta: config.walk_beta,
+            history_length: 10_000,
+            learn_history: 10_000,
+            half_life_days: 60.0,
+            trend_half_life_days: 7.0,
+            training_half_life_days: 180.0,
+            diversity: 0.0,
+            weights: EventWeights::default(),
+            session: SessionParams::default(),
+            ease: EaseParams::default(),
+            als: AlsParams::default(),
+            blend: Blend::default(),
+        }
+    }
+}
+
+/// Why a parameter is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ParamError {
+    /// There is none of this name.
+    #[error("no parameter is called {0:?}")]
+    Unknown(String),
+    /// The value is of another type.
+    #[error("parameter {key}: {value:?} does not fit: {source}")]
+    Value {
+        /// The name.
+        key: String,
+        /// What was given.
+        value: String,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+}
+
+impl Params {
+    /// Sensible values for this kind of data, before any tuning.
+    pub fn for_dataset(data: &Dataset) -> Params {
+        let mut params = Params::default();
+        match (&data.task, data.timed) {
+            (Task::Sessions(_), _) => {
+                params.blend = Blend {
+                    walk: 0.1,
+                    ease: 0.0,
+                    als: 0.0,
+                    content: 0.0,
+                    trend: 0.0,
+                    ..params.blend
+                };
+            }
+            // Without times there is no visit and no trend.
+            (Task::Customers(_), false) => {
+                params.blend = Blend {
+                    walk: 1.0,
+                    ease: 0.0,
+                    als: 1.0,
+                    session: 0.0,
+                    content: 0.0,
+                    trend: 0.0,
+                    ..params.blend
+                };
+            }
+            (Task::Customers(_), true) => {
+                params.blend = Blend {
+                    walk: 0.0,
+                    als: 0.0,
+                    session: 0.0,
+                    content: 0.0,
+                    trend: 0.4,
+                    ..params.blend
+                };
+            }
+        }
+        params
+    }
+
+    /// Sets one by name. Numbers, `true` and `false` are read as such, anything else as a name.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ParamError> {
+        let fault = |source| ParamError::Value {
+            key: key.into(),
+            value: value.into(),
+            source,
+        };
+        let mut all = serde_json::to_value(&*self).map_err(fault)?;
+        let pointer = format!("/{}", key.replace('.', "/"));
+        let slot = all
+            .pointer_mut(&pointer)
+            .ok_or_else(|| ParamError::Unknown(key.into()))?;
+        *slot = serde_json::from_str(value).unwrap_or_else(|_| serde_json::Value::String(value.into()));
+        *self = serde_json::from_value(all).map_err(fault)?;
+        Ok(())
+    }
+
+    /// The engine that these describe, without bounds that would bind on evaluation data.
+    pub fn config(&self, algorithm: Algorithm) -> EngineConfig {
+        let tuning = Tuning {
+            algorithm,
+            event_weights: self.weights.clone(),
+            history_length: self.history_length,
+            diversity: self.diversity,
+            exploration: 0.0,
+            ..Tuning::default()
+        };
+        EngineConfig {
+            tuning,
+            neighbors: self.neighbors,
+            half_life_ms: (self.half_life_days * DAY_MS) as i64,
+            trend_half_life_ms: (self.trend_half_life_days * DAY_MS) as i64,
+            repeats: self.repeats,
+            damping: self.damping,
+            shrinkage: self.shrinkage,
+            walk_alpha: self.walk_alpha,
+            walk_beta: self.walk_beta,
+            blend: self.blend.clone(),
+            session: self.session.clone(),
+            limits: Limits {
+                learn_history: self.learn_history,
+                row_capacity: 1 << 20,
+                postings: self.session.postings,
+                dedup_ids: 0,
+                ..Limits::default()
+            },
+            ..EngineConfig::default()
+        }
+    }
+
+    /// [`Params::training_half_life_days`] in milliseconds.
+    pub fn training_half_life_ms(&self) -> i64 {
+        (self.training_half_life_days * DAY_MS) as i64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_set_by_name_and_a_wrong_one_is_named() {
+        let mut params = Params::default();
+        params.set("ease.regularization", "77").unwrap();
+        params.set("repeats", "Binary").unwrap();
+        assert_eq!(
+            (params.ease.regularization, params.repeats),
+            (77.0, Repeats::Binary)
+        );
+        assert_eq!(
+            params.set("ease.rho", "1").unwrap_err().to_string(),
+            "no parameter is called \"ease.rho\""
+        );
+        assert!(
+            params
+                .set("neighbors", "many")
+                .unwrap_err()
+                .to_string()
+                .starts_with("parameter neighbors")
+        );
+    }
+}
