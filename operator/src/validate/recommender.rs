@@ -28,10 +28,20 @@ pub struct SecretMount {
 
 /// Algorithms that the recommender answers with; any other is reported, and Hybrid answers.
 pub(super) fn is_served(algorithm: Algorithm) -> bool {
-    matches!(
-        algorithm,
-        Algorithm::Hybrid | Algorithm::ItemKnn | Algorithm::Popularity
-    )
+    match algorithm {
+        Algorithm::Hybrid
+        | Algorithm::ItemKnn
+        | Algorithm::Rp3Beta
+        | Algorithm::SessionKnn
+        | Algorithm::Popularity
+        | Algorithm::Content => true,
+        // Fitted ones need a trainer and a store for what it makes.
+        Algorithm::Auto
+        | Algorithm::Ease
+        | Algorithm::ImplicitAls
+        | Algorithm::Knowledge
+        | Algorithm::Onnx => false,
+    }
 }
 
 /// The configuration file.
@@ -121,7 +131,15 @@ fn model(
         ));
     }
     let mut event_weights = defaults.event_weights;
-    event_weights.extend(model.event_weights.unwrap_or_default());
+    let weights = model.event_weights.unwrap_or_default();
+    if let Some(name) = weights.keys().find(|name| !event_weights.contains_key(*name)) {
+        let known: Vec<&str> = event_weights.keys().map(String::as_str).collect();
+        return Err(InvalidSpec::new(
+            format!("spec.recommender.model.eventWeights.{name}"),
+            format!("only these events have a weight: {}", known.join(", ")),
+        ));
+    }
+    event_weights.extend(weights);
     let algorithm = model.algorithm.unwrap_or_default();
     Ok(ModelConfig {
         algorithm: if is_served(algorithm) {

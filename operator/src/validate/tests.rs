@@ -206,6 +206,8 @@ recommender:
     knowledge: {rules: []}
   experiments: [{name: e, arms: [{algorithm: Hybrid, percent: 100}]}]
   quality: {maxEventsPerMinute: 1, driftThreshold: 1}
+  limits: {neighbors: 1, postings: 1}
+  cache: {redis: {url: 'redis://r'}, ttl: 1s}
   snapshots: {url: 's3://a'}
   histories: Redis
   auth: {jwksUrl: 'https://a', publishableKeys: [{name: a, secretRef: {name: a}}]}
@@ -288,4 +290,14 @@ fn weights_of_events_are_laid_over_the_default_ones() {
         ),
         (2.0, 3.0)
     );
+}
+
+#[test]
+fn a_weight_of_an_unknown_event_is_refused_by_its_name() {
+    let error = try_validated(
+        "{kafka: {bootstrapServers: ['k:1']}, recommender: {model: {eventWeights: {clik: 2}}}}",
+    )
+    .unwrap_err();
+    assert_eq!(error.path, "spec.recommender.model.eventWeights.clik");
+    assert!(error.problem.contains("click"), "{error}");
 }

@@ -68,8 +68,6 @@ fn recommender(spec: &RecommenderSpec, found: &mut Found) {
             model.algorithm.is_some_and(|a| !is_served(a)),
             "spec.recommender.model.algorithm",
         );
-        found.when(model.diversity.is_some(), "spec.recommender.model.diversity");
-        found.when(model.exploration.is_some(), "spec.recommender.model.exploration");
         found.when(model.retrain.is_some(), "spec.recommender.model.retrain");
         found.when(model.onnx.is_some(), "spec.recommender.model.onnx");
         found.when(model.knowledge.is_some(), "spec.recommender.model.knowledge");
@@ -80,14 +78,16 @@ fn recommender(spec: &RecommenderSpec, found: &mut Found) {
     );
     if let Some(quality) = &spec.quality {
         found.when(
-            quality.max_events_per_minute.is_some(),
-            "spec.recommender.quality.maxEventsPerMinute",
-        );
-        found.when(
             quality.drift_threshold.is_some(),
             "spec.recommender.quality.driftThreshold",
         );
     }
+    if let Some(limits) = &spec.limits {
+        found.when(limits.neighbors.is_some(), "spec.recommender.limits.neighbors");
+        found.when(limits.postings.is_some(), "spec.recommender.limits.postings");
+    }
+    let ttl = spec.cache.as_ref().and_then(|cache| cache.ttl);
+    found.when(ttl.is_some(), "spec.recommender.cache.ttl");
     found.when(spec.snapshots.is_some(), "spec.recommender.snapshots");
     found.when(
         spec.histories == Some(Histories::Redis),

@@ -1,6 +1,8 @@
 //! The operator on a real API server and a real Kafka, with the rights of the ClusterRole that it ships.
 //! `cargo xtask test` starts both.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod cel;
 #[path = "../ksqldb/double.rs"]
 #[allow(dead_code, reason = "the ksqldb tests use more of it")]

@@ -1,5 +1,7 @@
 //! The ksqlDB client and its plans against a double that answers only what a real server was recorded to answer.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod client;
 mod double;
 mod upgrade;
