@@ -1,5 +1,6 @@
 //! The command line. Each command is one file; its help ends with an example that works as it stands.
 
+mod evaluate;
 mod feed;
 mod import;
 mod replay;
@@ -38,6 +39,8 @@ enum Command {
     Replay(replay::Args),
     /// Send a catalogue (CSV or JSON lines) to Kafka, an embedded log or a running service
     Import(import::Args),
+    /// Compare models on data of yours: trains on one part, asks about the other
+    Evaluate(Box<evaluate::Args>),
     /// Print a token that signs a customer or a program in
     Token(token::Args),
     /// Print the hash of a password, for a user's file (the password is read from standard input)
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => runtime().and_then(|rt| rt.block_on(serve::run(*args))),
         Command::Replay(args) => runtime().and_then(|rt| rt.block_on(replay::run(args))),
         Command::Import(args) => runtime().and_then(|rt| rt.block_on(import::run(args))),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Token(args) => token::run(args),
         Command::HashPassword(args) => token::hash(args),
         Command::Completions { shell } => {

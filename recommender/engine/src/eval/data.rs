@@ -222,6 +222,21 @@ pub fn parse_events(text: &str, split_ms: i64) -> Result<Dataset, DataError> {
     finish(products, catalogue, histories, Task::Customers(cases), true)
 }
 
+/// Time of the oldest of these event records.
+pub fn oldest_event(text: &str) -> Result<i64, DataError> {
+    let mut oldest: Option<i64> = None;
+    for (line, text) in lines(text) {
+        let record: Record<'_> =
+            serde_json::from_str(text).map_err(|source| DataError::Record { line, source })?;
+        let time_ms = instant(&record.timestamp).ok_or_else(|| DataError::Timestamp {
+            line,
+            text: record.timestamp.to_string(),
+        })?;
+        oldest = Some(oldest.map_or(time_ms, |oldest| oldest.min(time_ms)));
+    }
+    oldest.ok_or(DataError::Empty("test"))
+}
+
 /// Lines of `user item item …` for training and test; users without test items are skipped.
 pub fn parse_interactions(train: &str, test: &str) -> Result<Dataset, DataError> {
     let (mut products, mut customers) = (Names::default(), Names::default());

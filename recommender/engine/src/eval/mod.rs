@@ -8,7 +8,9 @@ mod run;
 mod split;
 mod tune;
 
-pub use data::{DataError, Dataset, Pair, Task, Touch, parse_events, parse_interactions, parse_sessions};
+pub use data::{
+    DataError, Dataset, Pair, Task, Touch, oldest_event, parse_events, parse_interactions, parse_sessions,
+};
 pub use metrics::{Collector, Metrics};
 pub use params::{ParamError, Params};
 pub use run::{EvalError, Trained};

@@ -1,0 +1,289 @@
+//! `recommender evaluate`.
+
+mod report;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use comfy_table::{Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use recommender_engine::Algorithm;
+use recommender_engine::eval::{self, Dataset, Metrics, Params, Trained};
+use serde::Serialize;
+
+use super::feed::{bar, open};
+use super::{Output, print};
+
+/// What `--model all` means, cheapest first.
+const ALL: [Algorithm; 7] = [
+    Algorithm::Popularity,
+    Algorithm::ItemKnn,
+    Algorithm::Rp3Beta,
+    Algorithm::SessionKnn,
+    Algorithm::Ease,
+    Algorithm::ImplicitAls,
+    Algorithm::Hybrid,
+];
+
+/// The form of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Event records, a JSON object a line
+    Events,
+    /// `user item item …`
+    Interactions,
+    /// A session a line; the test has a prefix, a tab and the next item
+    Sessions,
+}
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Trains each model on one part of the data and asks it about the other. Files may be gzipped.\n\n\
+    Examples:\n  \
+    recommender evaluate --format events --train events.jsonl.gz --split-at 2011-11-10T00:00:00Z --model all\n  \
+    recommender evaluate --format interactions --train train.txt --test test.txt --model Rp3Beta --param walkBeta=0.3\n  \
+    recommender evaluate --format sessions --train train.txt --test test.txt --model SessionKnn --tune --output json"
+)]
+pub(super) struct Args {
+    /// The form of the data
+    #[arg(long, value_enum)]
+    format: Format,
+    /// What to learn from
+    #[arg(long)]
+    train: PathBuf,
+    /// What to ask about (for events: or --split-at)
+    #[arg(long)]
+    test: Option<PathBuf>,
+    /// Events from this instant on are asked about instead of learned (RFC 3339)
+    #[arg(long)]
+    split_at: Option<jiff::Timestamp>,
+    /// A model by name, several separated by commas, or all
+    #[arg(long, default_value = "Hybrid")]
+    model: String,
+    /// Length of the answers
+    #[arg(long, default_value_t = 20)]
+    k: usize,
+    /// A hyper-parameter, as key=value; may be repeated
+    #[arg(long = "param", value_name = "KEY=VALUE")]
+    params: Vec<String>,
+    /// Search hyper-parameters first, on a validation set cut from the training data
+    #[arg(long)]
+    tune: bool,
+    /// Seconds that the search of one model may take
+    #[arg(long, default_value_t = 400)]
+    tune_seconds: u64,
+    /// Threads for fitting
+    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
+    threads: usize,
+    /// How to print the results
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+    /// Also write a report with plots to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// What is printed of one model.
+#[derive(Debug, Serialize)]
+struct Result {
+    model: &'static str,
+    parameters: Params,
+    #[serde(flatten)]
+    metrics: Metrics,
+    train_seconds: f64,
+    predict_seconds: f64,
+    /// Of the process so far: with several models in one run, that of the hungriest.
+    peak_memory_bytes: u64,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let models = models(&args.model)?;
+    let data = load(args)?;
+    let mut start = Params::for_dataset(&data);
+    for param in &args.params {
+        let (key, value) = param
+            .split_once('=')
+            .with_context(|| format!("--param {param}: expected key=value"))?;
+        start.set(key.trim(), value.trim())?;
+    }
+    if args.output == Output::Text {
+        eprintln!(
+            "{} customers or sessions, {} products, {} questions",
+            data.customers.len(),
+            data.catalogue,
+            data.task.len()
+        );
+    }
+    let mut results = Vec::new();
+    for algorithm in &models {
+        match evaluate(args, &data, *algorithm, &start) {
+            Ok(result) => {
+                if args.output == Output::Json {
+                    print(format!("{}\n", serde_json::to_string(&result)?).as_bytes())?;
+                }
+                results.push(result);
+            }
+            // Of several models, one that the data is too large for does not end the run.
+            Err(error) if models.len() > 1 => eprintln!("{}: {error:#}", algorithm.name()),
+            Err(error) => return Err(error),
+        }
+    }
+    if args.output == Output::Text {
+        print(format!("{}\n", table(&results)).as_bytes())?;
+    }
+    if let Some(path) = &args.html {
+        std::fs::write(path, report::html(&results, args.k))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn models(names: &str) -> anyhow::Result<Vec<Algorithm>> {
+    if names.eq_ignore_ascii_case("all") {
+        return Ok(ALL.to_vec());
+    }
+    let known = || ALL.map(Algorithm::name).join(", ");
+    names
+        .split(',')
+        .map(|name| match Algorithm::from_name(name.trim()) {
+            Some(algorithm) if algorithm.is_served() => Ok(algorithm),
+            _ => bail!("--model {name}: choose all or some of {}, Content", known()),
+        })
+        .collect()
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let progress = bar(path);
+    progress.set_message(format!("reading {}", path.display()));
+    let mut text = String::new();
+    open(path, &progress)?
+        .read_to_string(&mut text)
+        .with_context(|| format!("{} is not UTF-8 text", path.display()))?;
+    progress.finish_and_clear();
+    Ok(text)
+}
+
+fn load(args: &Args) -> anyhow::Result<Dataset> {
+    let mut train = read(&args.train)?;
+    let test = args.test.as_deref().map(read).transpose()?;
+    let data = match (args.format, test) {
+        (Format::Events, test) => {
+            let split_ms = match (&test, args.split_at) {
+                (_, Some(at)) => at.as_millisecond(),
+                (Some(test), None) => eval::oldest_event(test)?,
+                (None, None) => bail!("events need --split-at or --test"),
+            };
+            if let Some(test) = test {
+                train.push('\n');
+                train.push_str(&test);
+            }
+            eval::parse_events(&train, split_ms)?
+        }
+        (_, None) => bail!("this format needs --test"),
+        (Format::Interactions, Some(test)) => eval::parse_interactions(&train, &test)?,
+        (Format::Sessions, Some(test)) => eval::parse_sessions(&train, &test)?,
+    };
+    Ok(data)
+}
+
+fn evaluate(args: &Args, data: &Dataset, algorithm: Algorithm, start: &Params) -> anyhow::Result<Result> {
+    let mut parameters = start.clone();
+    if args.tune {
+        let limit = Duration::from_secs(args.tune_seconds);
+        let started = Instant::now();
+        let spinner = ProgressBar::new_spinner();
+        spinner.enable_steady_tick(Duration::from_millis(200));
+        let (mut trials, mut best) = (0, 0.0f64);
+        parameters = eval::tune(data, algorithm, start, args.k, args.threads, |trial, score| {
+            trials += 1;
+            best = best.max(score);
+            spinner.set_message(format!(
+                "{}: {trials} trials, {trial}: {score:.4}, best {best:.4}",
+                algorithm.name()
+            ));
+            started.elapsed() < limit
+        })?;
+        spinner.finish_and_clear();
+    }
+    let spinner = ProgressBar::new_spinner().with_message(format!("{}: learning", algorithm.name()));
+    spinner.enable_steady_tick(Duration::from_millis(200));
+    let started = Instant::now();
+    let trained = Trained::new(data, algorithm, &parameters, args.threads)?;
+    let train_seconds = started.elapsed().as_secs_f64();
+    spinner.finish_and_clear();
+    let progress = ProgressBar::new(data.task.len() as u64).with_message(algorithm.name());
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} %  {msg} {per_sec}") {
+        progress.set_style(style);
+    }
+    let started = Instant::now();
+    let metrics = trained.metrics(args.k, |done| progress.set_position(done as u64));
+    let predict_seconds = started.elapsed().as_secs_f64();
+    progress.finish_and_clear();
+    let peak_memory_bytes = peak_memory().unwrap_or_default();
+    Ok(Result {
+        model: algorithm.name(),
+        parameters,
+        metrics,
+        train_seconds,
+        predict_seconds,
+        peak_memory_bytes,
+    })
+}
+
+/// Largest resident size of this process so far; known on Linux only.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+fn table(results: &[Result]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+        "model",
+        "recall",
+        "ndcg",
+        "hit rate",
+        "mrr",
+        "coverage",
+        "novelty",
+        "diversity",
+        "gini",
+        "train s",
+        "predict s",
+    ]);
+    for result in results {
+        let m = &result.metrics;
+        let mut row = vec![result.model.to_owned()];
+        row.extend([m.recall, m.ndcg, m.hit_rate, m.mrr].map(|v| format!("{v:.4}")));
+        row.extend([m.coverage, m.novelty, m.diversity, m.gini].map(|v| format!("{v:.3}")));
+        row.extend([result.train_seconds, result.predict_seconds].map(|v| format!("{v:.1}")));
+        table.add_row(row);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_found_by_name_and_a_wrong_name_is_told() {
+        assert_eq!(models("all").unwrap().len(), 7);
+        assert_eq!(
+            models("ease, Rp3Beta").unwrap(),
+            [Algorithm::Ease, Algorithm::Rp3Beta]
+        );
+        assert!(
+            models("LightGcn")
+                .unwrap_err()
+                .to_string()
+                .starts_with("--model LightGcn: choose")
+        );
+    }
+}
