@@ -65,6 +65,7 @@ struct Waiting {
     product: Box<str>,
     kind: EventKind,
     time_ms: i64,
+    session: Option<Box<str>>,
 }
 
 /// The thread's work.
@@ -249,10 +250,18 @@ impl Learner {
                 product: product.as_str().into(),
                 kind,
                 time_ms,
+                session: event.session_id.map(Into::into),
             }),
             None => {
-                self.writer
-                    .apply(&Interaction::new(&event.customer_id, product, kind, time_ms), now);
+                let session = event.session_id.as_deref();
+                let interaction = Interaction::new(&event.customer_id, product, kind, time_ms);
+                self.writer.apply(
+                    &Interaction {
+                        session,
+                        ..interaction
+                    },
+                    now,
+                );
                 self.fresh.push(record.time_ms);
             }
         }
@@ -285,9 +294,13 @@ impl Learner {
 
     fn learn_bulk(&mut self, now: i64) {
         let bulk = self.bulk.take().unwrap_or_default();
-        let events = bulk
-            .iter()
-            .map(|w| Interaction::new(&w.customer, &w.product, w.kind, w.time_ms));
+        let events = bulk.iter().map(|w| {
+            let interaction = Interaction::new(&w.customer, &w.product, w.kind, w.time_ms);
+            Interaction {
+                session: w.session.as_deref(),
+                ..interaction
+            }
+        });
         self.writer.bulk(events, now);
         self.figures();
     }

@@ -12,8 +12,10 @@ use prometheus::{
 /// Every metric of one service; each service has its own registry, so that two may live in one process.
 pub struct Metrics {
     registry: Registry,
-    /// Requests by route, method and status: duration in seconds.
-    pub requests: HistogramVec,
+    /// Requests by route, method and status.
+    pub requests: IntCounterVec,
+    /// Duration of requests in seconds, by route and method.
+    pub durations: HistogramVec,
     /// Requests refused because too many were in flight.
     pub shed: IntCounter,
     /// Answers by what they rest on: personal, session, popular.
@@ -79,9 +81,19 @@ impl Metrics {
         let metrics = Self {
             requests: add(
                 r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "recommender_http_requests_total",
+                        "Requests by route, method and status",
+                    ),
+                    &["route", "method", "status"],
+                )?,
+            )?,
+            durations: add(
+                r,
                 HistogramVec::new(
                     seconds("http_request_duration_seconds", "Duration of requests in seconds"),
-                    &["route", "method", "status"],
+                    &["route", "method"],
                 )?,
             )?,
             shed: counter(
@@ -146,8 +158,9 @@ impl Metrics {
     /// One request is done.
     pub fn request(&self, route: &str, method: &str, status: u16, took: Duration) {
         let status = status.to_string();
-        self.requests
-            .with_label_values(&[route, method, &status])
+        self.requests.with_label_values(&[route, method, &status]).inc();
+        self.durations
+            .with_label_values(&[route, method])
             .observe(took.as_secs_f64());
     }
 

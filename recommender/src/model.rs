@@ -26,6 +26,10 @@ pub enum ModelError {
 }
 
 /// The part that a running engine takes up.
+#[allow(
+    clippy::needless_update,
+    reason = "the engine may come to have parts that are not configured here"
+)]
 pub fn tuning(config: &RecommenderConfig) -> Result<Tuning, ModelError> {
     let model = &config.model;
     let name = model.algorithm.name();
@@ -63,6 +67,8 @@ pub fn tuning(config: &RecommenderConfig) -> Result<Tuning, ModelError> {
         },
         diversity: model.diversity as f32,
         exploration: model.exploration as f32,
+        // What the engine tunes by itself.
+        ..Tuning::default()
     };
     tuning.validate()?;
     Ok(tuning)

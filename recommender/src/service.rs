@@ -16,9 +16,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ConfigError, Live, Watch};
-use crate::http::auth::{Auth, AuthError};
+use crate::http::auth::Auth;
 use crate::http::limiter::Limiter;
 use crate::http::remote::Trusted;
+use crate::http::server::Lifetime;
+use crate::http::tokens::AuthError;
 use crate::http::{App, internal_router, public_router, server};
 use crate::ingest::Ingest;
 use crate::log::Log;
@@ -283,23 +285,22 @@ impl Service {
             )
         });
         let router = public_router(Arc::clone(&app), config);
-        let serving = server::serve(
-            public_listener,
-            router,
-            options.max_connection_age,
-            stop_serving.clone(),
-        );
+        let lifetime = Lifetime {
+            max_age: options.max_connection_age,
+            draining: app.draining.clone(),
+            stop: stop_serving.clone(),
+        };
+        let serving = server::serve(public_listener, router, lifetime.clone());
         parts.spawn(async move {
             serving.await;
             ("public server", Ok(()))
         });
         let router = internal_router(Arc::clone(&app));
-        let serving = server::serve(
-            internal_listener,
-            router,
-            options.max_connection_age,
-            stop.clone(),
-        );
+        let internal_lifetime = Lifetime {
+            stop: stop.clone(),
+            ..lifetime
+        };
+        let serving = server::serve(internal_listener, router, internal_lifetime);
         parts.spawn(async move {
             serving.await;
             ("internal server", Ok(()))

@@ -1,6 +1,7 @@
 //! Logs: one line an event on standard error, as JSON in clusters and as text for people. The filter can be
 //! replaced while running (configuration file, `PUT /loglevel`).
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -86,7 +87,12 @@ pub fn install(format: LogFormat, filter: &str) -> Result<LogFilter, LogError> {
             registry.with(json.with_writer(std::io::stderr)).try_init()
         }
         LogFormat::Text => registry
-            .with(fmt::layer().with_target(false).with_writer(std::io::stderr))
+            .with(
+                fmt::layer()
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_target(false)
+                    .with_writer(std::io::stderr),
+            )
             .try_init(),
     };
     installed.map_err(|e| LogError::Install(e.to_string()))?;

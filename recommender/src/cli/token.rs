@@ -8,7 +8,8 @@ use recommendation_api::names;
 use secrecy::SecretString;
 
 use super::{Output, print};
-use crate::http::auth::{TOKEN_LIFETIME, hash_password, mint, read_key};
+use crate::http::auth::hash_password;
+use crate::http::tokens::{TOKEN_LIFETIME, mint, read_key};
 use crate::secrets;
 use crate::service::embedded_key_file;
 

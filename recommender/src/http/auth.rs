@@ -3,113 +3,29 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
-use axum::extract::FromRequestParts;
-use http::header::AUTHORIZATION;
-use http::request::Parts;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use recommendation_api::config::AuthConfig;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use super::App;
 use super::problem::Problem;
-use crate::clock::now_ms;
-use crate::secrets::{self, SecretError};
+use super::tokens::{AuthError, Claims, TOKEN_LIFETIME, mint, read_key};
+use crate::secrets;
 
-/// Lifetime of a token.
-pub const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
-/// Shortest HS256 key, in bytes: a shorter one can be guessed from any token.
-pub const MIN_KEY_BYTES: usize = 16;
 /// Passwords checked at once: each takes 19 MB and some 20 ms of a core.
 const CHECKS_AT_ONCE: usize = 4;
-
-/// Read any customer's recommendations.
-pub const RECOMMENDATIONS_READ: &str = "recommendations:read";
-/// Write the catalogue.
-pub const CATALOG_WRITE: &str = "catalog:write";
-/// Write events.
-pub const EVENTS_WRITE: &str = "events:write";
-
-/// Why keys cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthError {
-    /// A key cannot be read.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// A key can be guessed.
-    #[error("the key in {0} has fewer than {MIN_KEY_BYTES} bytes")]
-    WeakKey(PathBuf),
-    /// A token cannot be made.
-    #[error("cannot sign a token: {0}")]
-    Sign(#[from] jsonwebtoken::errors::Error),
-    /// A password cannot be hashed.
-    #[error("cannot hash a password: {0}")]
-    Hash(argon2::password_hash::Error),
-}
-
-/// What a token says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Claims {
-    /// Who: the customer's id, or the user's name where it is no customer.
-    pub user_id: String,
-    /// What else is allowed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub scopes: Vec<String>,
-    /// Who issued it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub iss: Option<String>,
-    /// When it was issued, seconds since 1970.
-    #[serde(default)]
-    pub iat: i64,
-    /// When it ends, seconds since 1970.
-    pub exp: i64,
-}
-
-/// Makes a token that lives for `lifetime`.
-pub fn mint(
-    key: &SecretString,
-    user_id: &str,
-    scopes: &[String],
-    issuer: &str,
-    lifetime: Duration,
-) -> Result<String, AuthError> {
-    let iat = now_ms() / 1000;
-    let claims = Claims {
-        user_id: user_id.to_owned(),
-        scopes: scopes.to_vec(),
-        iss: (!issuer.is_empty()).then(|| issuer.to_owned()),
-        iat,
-        exp: iat.saturating_add(i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX)),
-    };
-    let key = EncodingKey::from_secret(key.expose_secret().as_bytes());
-    Ok(jsonwebtoken::encode(
-        &Header::new(Algorithm::HS256),
-        &claims,
-        &key,
-    )?)
-}
 
 /// A password's argon2id hash, as a user's file carries it.
 pub fn hash_password(password: &SecretString) -> Result<String, AuthError> {
     let salt = SaltString::encode_b64(&rand::random::<[u8; 16]>()).map_err(AuthError::Hash)?;
     let hash = Argon2::default().hash_password(password.expose_secret().as_bytes(), &salt);
     Ok(hash.map_err(AuthError::Hash)?.to_string())
-}
-
-/// Reads a key and refuses one that can be guessed.
-pub fn read_key(path: &Path) -> Result<SecretString, AuthError> {
-    let key = secrets::read(path)?;
-    if key.expose_secret().len() < MIN_KEY_BYTES {
-        return Err(AuthError::WeakKey(path.to_owned()));
-    }
-    Ok(key)
 }
 
 /// A user's file.
@@ -269,72 +185,15 @@ fn read_keys(key_file: &Path, previous: Option<&Path>) -> Result<Keys, AuthError
     })
 }
 
-/// Who calls: the claims of a valid token, or nobody. A token that is present must be valid, whatever the
-/// route: an expired one is never taken for an anonymous call.
-pub struct Caller(pub Option<Claims>);
-
-impl Caller {
-    fn claims(&self) -> Result<&Claims, Problem> {
-        self.0
-            .as_ref()
-            .ok_or_else(|| Problem::unauthorized("a token is needed: Authorization: Bearer <token>"))
-    }
-
-    /// Refuses callers without this scope.
-    pub fn require_scope(&self, scope: &str) -> Result<(), Problem> {
-        if self.claims()?.scopes.iter().any(|s| s == scope) {
-            return Ok(());
-        }
-        Err(Problem::forbidden(format!("the token needs scope {scope}")))
-    }
-
-    /// Refuses callers that are neither this customer nor have the scope.
-    pub fn require_customer_or(&self, customer: &str, scope: &str) -> Result<(), Problem> {
-        if self.claims()?.user_id == customer {
-            return Ok(());
-        }
-        self.require_scope(scope).map_err(|_| {
-            Problem::forbidden(format!(
-                "the token is another customer's and has no scope {scope}"
-            ))
-        })
-    }
-}
-
-/// The bearer token of a request, if it has one.
-pub(super) fn bearer(parts: &Parts) -> Result<Option<&str>, Problem> {
-    let Some(value) = parts.headers.get(AUTHORIZATION) else {
-        return Ok(None);
-    };
-    let invalid = || Problem::unauthorized("Invalid token");
-    let (scheme, token) = value
-        .to_str()
-        .map_err(|_| invalid())?
-        .split_once(' ')
-        .ok_or_else(invalid)?;
-    if scheme.eq_ignore_ascii_case("bearer") {
-        Ok(Some(token.trim()))
-    } else {
-        Err(invalid())
-    }
-}
-
-impl FromRequestParts<Arc<App>> for Caller {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        bearer(parts)?
-            .map(|token| app.auth.verify(token))
-            .transpose()
-            .map(Self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use jsonwebtoken::{EncodingKey, Header};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock::now_ms;
 
     const KEY: &str = "0123456789abcdef0123456789abcdef";
 

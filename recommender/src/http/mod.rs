@@ -3,6 +3,7 @@
 //! Errors are [`problem::Problem`]s everywhere: a handler returns `Result<_, Problem>`.
 
 pub mod auth;
+mod caller;
 mod input;
 mod internal;
 mod layers;
@@ -11,6 +12,7 @@ mod problem;
 pub mod remote;
 mod routes;
 pub mod server;
+pub mod tokens;
 
 use std::sync::Arc;
 

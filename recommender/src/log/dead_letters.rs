@@ -52,6 +52,7 @@ impl Validator {
         config
             .set("group.id", format!("{group}-dead-letters"))
             .set("auto.offset.reset", "earliest")
+            .set("allow.auto.create.topics", "false")
             // Offsets are stored by us, after the acknowledgement, and committed once a second.
             .set("enable.auto.offset.store", "false")
             .set("enable.auto.commit", "true")

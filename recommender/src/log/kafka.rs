@@ -30,7 +30,6 @@ pub fn client(bootstrap_servers: &[String], client_id: &str) -> ClientConfig {
         .set("socket.nagle.disable", "true")
         .set("reconnect.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "4000")
-        .set("allow.auto.create.topics", "false")
         .set("log.connection.close", "false");
     config
 }

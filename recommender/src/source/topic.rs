@@ -76,6 +76,7 @@ impl TopicReader {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
+            .set("allow.auto.create.topics", "false")
             .set("enable.partition.eof", "true")
             // An answer as soon as there is one byte; the wait only bounds an idle fetch.
             .set("fetch.min.bytes", "1")

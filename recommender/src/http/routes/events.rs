@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::http::App;
-use crate::http::auth::{Caller, EVENTS_WRITE};
+use crate::http::caller::{Caller, EVENTS_WRITE};
 use crate::http::input::Body;
 use crate::http::problem::{ItemError, Problem};
 

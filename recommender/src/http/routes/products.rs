@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::view::{self, ItemView, ModelView};
 use crate::http::App;
-use crate::http::auth::{CATALOG_WRITE, Caller};
+use crate::http::caller::{CATALOG_WRITE, Caller};
 use crate::http::input::{Body, Params, check_id};
 use crate::http::problem::{ItemError, Problem};
 use crate::model;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::view::{self, ItemView, ModelView};
 use crate::clock::now_ms;
 use crate::http::App;
-use crate::http::auth::{Caller, RECOMMENDATIONS_READ};
+use crate::http::caller::{Caller, RECOMMENDATIONS_READ};
 use crate::http::input::{Body, Params, check_algorithm, check_id, check_limit, check_list};
 use crate::http::problem::Problem;
 

@@ -10,9 +10,10 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::http::App;
-use crate::http::auth::{Caller, TOKEN_LIFETIME};
+use crate::http::caller::Caller;
 use crate::http::input::Body;
 use crate::http::problem::Problem;
+use crate::http::tokens::TOKEN_LIFETIME;
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()

@@ -1,0 +1,20 @@
+//! The whole service in embedded mode, over real connections.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admin;
+mod catalog;
+mod events;
+mod limits;
+
+use std::path::Path;
+
+use recommendation_api::config::RecommenderConfig;
+use recommender::service::{Mode, Options};
+
+/// A service on `shop.db` in `dir`.
+fn embedded(dir: &Path, config: RecommenderConfig) -> Options {
+    support::options(config, Mode::Embedded(dir.join("shop.db")), dir)
+}

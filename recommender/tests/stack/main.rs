@@ -1,0 +1,11 @@
+//! The service against a real Kafka and Redis. Every test has topics, keys and a consumer group of its own.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod dead_letters;
+mod kafka;
+mod redis;
+mod replicas;
+mod shop;

@@ -1,0 +1,175 @@
+//! Topics of one test, and what writes to and reads from them directly.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use recommendation_api::config::{KafkaConfig, RecommenderConfig, RedisConfig, TopicNames};
+use recommender::service::{Mode, Options};
+use tempfile::TempDir;
+
+use crate::support::options;
+
+fn server(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
+}
+
+/// Kafka's address.
+pub fn kafka() -> String {
+    server("TEST_KAFKA")
+}
+
+/// Redis's URL.
+pub fn redis() -> String {
+    server("TEST_REDIS")
+}
+
+/// Topics, and a folder for secrets.
+pub struct Shop {
+    pub config: RecommenderConfig,
+    pub dir: TempDir,
+    client: ClientConfig,
+}
+
+/// A dead letter: value and headers.
+pub struct Letter {
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+    pub headers: Vec<(String, String)>,
+}
+
+impl Shop {
+    /// A shop with this many partitions of events.
+    pub async fn new(partitions: i32) -> Self {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let name = |topic: &str| format!("{topic}_{id}");
+        let config = RecommenderConfig {
+            pipeline: format!("test/{id}"),
+            kafka: Some(KafkaConfig {
+                bootstrap_servers: vec![kafka()],
+            }),
+            topics: TopicNames {
+                events: name("events"),
+                catalog: name("products"),
+                dead_letter: name("dead"),
+                ..TopicNames::default()
+            },
+            ..RecommenderConfig::default()
+        };
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", kafka());
+        let shop = Self {
+            config,
+            dir: tempfile::tempdir().unwrap(),
+            client,
+        };
+        let topics = &shop.config.topics;
+        let one = || TopicReplication::Fixed(1);
+        let created = shop
+            .admin()
+            .create_topics(
+                &[
+                    NewTopic::new(&topics.events, partitions, one()),
+                    NewTopic::new(&topics.catalog, 1, one()).set("cleanup.policy", "compact"),
+                    NewTopic::new(&topics.dead_letter, 1, one()),
+                ],
+                &AdminOptions::new().operation_timeout(Some(Duration::from_secs(10))),
+            )
+            .await
+            .unwrap();
+        assert!(created.iter().all(Result::is_ok), "{created:?}");
+        shop
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client.create().unwrap()
+    }
+
+    /// Options of one replica.
+    pub fn replica(&self) -> Options {
+        options(self.config.clone(), Mode::Kafka, self.dir.path())
+    }
+
+    /// The same with Redis.
+    pub fn with_redis(mut self, url: &str) -> Self {
+        self.config.redis = Some(RedisConfig {
+            url: url.to_owned(),
+            ..RedisConfig::default()
+        });
+        self
+    }
+
+    /// Grows the events topic.
+    pub async fn grow(&self, partitions: usize) {
+        let new = NewPartitions::new(&self.config.topics.events, partitions);
+        let grown = self
+            .admin()
+            .create_partitions(&[new], &AdminOptions::new())
+            .await
+            .unwrap();
+        assert!(grown.iter().all(Result::is_ok), "{grown:?}");
+    }
+
+    /// Writes bytes to the events topic, past the service.
+    pub async fn put(&self, partition: Option<i32>, key: &str, value: &[u8]) {
+        let producer: FutureProducer = self.client.create().unwrap();
+        let mut record = FutureRecord::to(&self.config.topics.events)
+            .key(key)
+            .payload(value);
+        record.partition = partition;
+        producer
+            .send(record, Duration::from_secs(5))
+            .await
+            .map_err(|(e, _)| e)
+            .unwrap();
+    }
+
+    /// Dead letters, waiting until there are `at_least`, and a little longer for one too many.
+    pub async fn dead_letters(&self, at_least: usize) -> Vec<Letter> {
+        let mut config = self.client.clone();
+        config
+            .set("group.id", uuid::Uuid::new_v4().to_string())
+            .set("auto.offset.reset", "earliest");
+        let topic = self.config.topics.dead_letter.clone();
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let mut list = rdkafka::TopicPartitionList::new();
+            list.add_partition_offset(&topic, 0, rdkafka::Offset::Beginning)
+                .unwrap();
+            consumer.assign(&list).unwrap();
+            let mut letters = Vec::new();
+            let mut until = std::time::Instant::now() + Duration::from_secs(30);
+            while std::time::Instant::now() < until {
+                let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else {
+                    continue;
+                };
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                let headers = message.headers().unwrap().iter();
+                letters.push(Letter {
+                    key: message.key().map(<[u8]>::to_vec),
+                    value: message.payload().unwrap_or_default().to_vec(),
+                    headers: headers
+                        .map(|h| (h.key.to_owned(), text(h.value.unwrap())))
+                        .collect(),
+                });
+                if letters.len() == at_least {
+                    until = std::time::Instant::now() + Duration::from_secs(2);
+                }
+            }
+            letters
+        })
+        .await
+        .unwrap()
+    }
+}
+
+impl Letter {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> &str {
+        &self.headers.iter().find(|(key, _)| key == name).unwrap().1
+    }
+}

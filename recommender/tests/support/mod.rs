@@ -1,0 +1,202 @@
+//! Starts services in this process, on ports of their own, and talks to them.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use recommendation_api::config::RecommenderConfig;
+use recommender::http::tokens::mint;
+use recommender::service::{Mode, Options, Service, ServiceError};
+use recommender::telemetry::LogFilter;
+use reqwest::{Method, StatusCode};
+use secrecy::SecretString;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The key that signs tokens of tests.
+pub const KEY: &str = "a key of tests that is long enough";
+
+/// A service that runs in this process.
+pub struct Running {
+    pub public: SocketAddr,
+    pub internal: SocketAddr,
+    pub client: reqwest::Client,
+    end: CancellationToken,
+    task: JoinHandle<Result<(), ServiceError>>,
+}
+
+/// An answer: status, headers, body.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+}
+
+/// Options of a service whose secrets lie in `dir`.
+pub fn options(config: RecommenderConfig, mode: Mode, dir: &Path) -> Options {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    std::fs::write(dir.join("jwt"), KEY).unwrap();
+    let mut config = config;
+    config.auth.jwt_secret_file = Some("jwt".into());
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    Options {
+        config,
+        config_file: None,
+        secrets_dir: dir.to_owned(),
+        mode,
+        listen: any,
+        internal_listen: any,
+        drain: Duration::ZERO,
+        max_connection_age: Duration::from_secs(60),
+        log_filter: LogFilter::detached("info"),
+    }
+}
+
+/// A token of a customer or program.
+pub fn token(user: &str, scopes: &[&str]) -> String {
+    let scopes: Vec<String> = scopes.iter().map(|s| (*s).to_owned()).collect();
+    mint(
+        &SecretString::from(KEY),
+        user,
+        &scopes,
+        "",
+        Duration::from_secs(600),
+    )
+    .unwrap()
+}
+
+impl Running {
+    pub async fn start(options: Options) -> Self {
+        let service = Service::start(options).await.unwrap();
+        let (public, internal) = (service.public(), service.internal());
+        let end = CancellationToken::new();
+        let task = tokio::spawn(service.run(end.clone()));
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(15))
+            .build()
+            .unwrap();
+        Self {
+            public,
+            internal,
+            client,
+            end,
+            task,
+        }
+    }
+
+    /// Waits until the service says that it is ready.
+    pub async fn ready(self) -> Self {
+        eventually("the service to be ready", || async {
+            self.internal("/readyz").await.status.is_success()
+        })
+        .await;
+        self
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        Answer {
+            status,
+            headers,
+            text: response.text().await.unwrap(),
+        }
+    }
+
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> Answer {
+        let mut request = self
+            .client
+            .request(method, format!("http://{}{path}", self.public));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        self.send(request).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, None, None).await
+    }
+
+    pub async fn internal(&self, path: &str) -> Answer {
+        self.send(self.client.get(format!("http://{}{path}", self.internal)))
+            .await
+    }
+
+    pub async fn status(&self) -> Value {
+        self.internal("/status").await.json()
+    }
+
+    /// Waits until so many events are learned.
+    pub async fn learned(&self, events: u64) {
+        eventually(&format!("{events} events"), || async {
+            self.status().await["events"] == events
+        })
+        .await;
+    }
+
+    /// Tells it to end, without waiting.
+    pub fn end(&self) {
+        self.end.cancel();
+    }
+
+    /// Ends it in good order.
+    pub async fn stop(self) {
+        self.end.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+/// Waits until something holds; panics with its name after half a minute.
+pub async fn eventually<F, Fut>(what: &str, mut holds: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let started = Instant::now();
+    while !holds().await {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "waited in vain for {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// An event as a shop sends it.
+pub fn event(customer: &str, product: &str, kind: &str) -> Value {
+    serde_json::json!({"customer_id": customer, "product_id": product, "event_type": kind})
+}
+
+/// What is recommended to a customer: product ids in order.
+pub async fn recommended(service: &Running, customer: &str) -> Vec<String> {
+    let answer = service
+        .call(
+            Method::GET,
+            &format!("/v1/recommendations/{customer}"),
+            Some(&token(customer, &[])),
+            None,
+        )
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let items = answer.json()["items"].as_array().unwrap().clone();
+    items
+        .iter()
+        .map(|item| item["product_id"].as_str().unwrap().to_owned())
+        .collect()
+}
