@@ -78,7 +78,7 @@ pub fn go_on(place: &Place, api: &Api, customer: &str) {
     println!("  {kubectl} get pods,services,configmaps -l app.kubernetes.io/instance={PIPELINE}");
     println!("  curl {}/v1/trending?limit=3", api.base());
     println!(
-        "  TOKEN=$({kubectl} get secret {PIPELINE}-jwt -o go-template='{{{{.data.secret | base64decode}}}}' | {} token --user {customer} --secret-file -)",
+        "  TOKEN=$({kubectl} get secret {PIPELINE}-jwt -o go-template='{{{{.data.secret | base64decode}}}}' | {} token --user {customer} --secret-file /dev/stdin)",
         place.binaries.recommender.display()
     );
     println!(
