@@ -7,7 +7,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
-use recommendation_api::conditions::reasons;
 use recommendation_api::pipeline::monitoring::InstallPolicy;
 use recommendation_api::pipeline::{RecommendationPipeline, RecommendationPipelineStatus};
 
@@ -257,7 +256,6 @@ async fn monitoring(
     }
 }
 
-/// Statements name the shapes of topics, so they wait for all of them.
 async fn ksqldb(
     valid: &ValidatedPipeline,
     wanted: &DesiredKsqldb,
@@ -267,17 +265,12 @@ async fn ksqldb(
     listing: &Listing,
     record: &mut AppliedRecord,
 ) -> StatementsOutcome {
-    let live = topics.view.as_ref().map(|view| &view.topics);
-    let missing = valid
-        .topics
-        .iter()
-        .find(|topic| !live.is_some_and(|live| live.contains_key(&topic.name)));
-    let (Some(live), None) = (live, missing) else {
-        let name = missing.map_or("Kafka", |topic| topic.name.as_str());
-        let message = format!("statements wait for topic {name}");
-        return StatementsOutcome::refused(reasons::WAITING_FOR_TOPICS, message);
-    };
-    let plan = statement_plan::plan(wanted, &valid.topics, live, record, listing);
+    let live = topics
+        .view
+        .as_ref()
+        .map(|view| view.topics.clone())
+        .unwrap_or_default();
+    let plan = statement_plan::plan(wanted, &valid.topics, &live, record, listing);
     // Announced before it is sent: should the operator die in between, what it finds then is its own.
     let announced: Vec<_> = statements::creates(&plan)
         .map(|step| (step.source.clone(), statement_plan::pending(step)))

@@ -29,15 +29,6 @@ pub struct StatementsOutcome {
 }
 
 impl StatementsOutcome {
-    /// Nothing is done, for this reason.
-    pub fn refused(reason: &'static str, message: String) -> Self {
-        Self {
-            configured: true,
-            refusal: Some(Refusal::new(reason, message)),
-            ..Self::default()
-        }
-    }
-
     /// ksqlDB cannot be used now.
     pub fn unreachable(message: String) -> Self {
         Self {

@@ -41,7 +41,8 @@ pub enum StatementAction {
     Refuse(Refusal),
 }
 
-/// Compares the statements with what was applied and what the server lists.
+/// Compares the statements with what was applied and what the server lists. Nothing is sent before every topic is
+/// `live`; what is applied already does not care: with Kafka away it goes on.
 pub fn plan(
     ksqldb: &DesiredKsqldb,
     topics: &[DesiredTopic],
@@ -49,71 +50,102 @@ pub fn plan(
     record: &AppliedRecord,
     listing: &Listing,
 ) -> Vec<StatementStep> {
-    let names = names(ksqldb, topics);
-    let shapes = shapes(topics, live);
+    let missing = topics.iter().find(|topic| !live.contains_key(&topic.name));
+    let texts = Texts {
+        unshaped: names(ksqldb, topics)
+            .into_iter()
+            .chain(placeholders(topics))
+            .collect(),
+        shaped: names(ksqldb, topics)
+            .into_iter()
+            .chain(shapes(topics, live))
+            .collect(),
+        waits_for: missing.map(|topic| topic.name.as_str()),
+    };
     ksqldb
         .statements
         .iter()
-        .map(|statement| step(statement, &names, &shapes, record, listing))
+        .map(|statement| step(statement, &texts, record, listing))
         .collect()
+}
+
+/// The two readings of a template.
+struct Texts<'a> {
+    /// Shapes of topics left in place: what is hashed, because a topic that grows must not replace a stream, which
+    /// ksqlDB refuses.
+    unshaped: BTreeMap<String, String>,
+    /// Everything filled in: what is sent.
+    shaped: BTreeMap<String, String>,
+    /// A topic that is not there yet.
+    waits_for: Option<&'a str>,
 }
 
 fn step(
     statement: &DesiredStatement,
-    names: &BTreeMap<String, String>,
-    shapes: &BTreeMap<String, String>,
+    texts: &Texts<'_>,
     record: &AppliedRecord,
     listing: &Listing,
 ) -> StatementStep {
-    let refused = |source: String, hash: String, reason, message| StatementStep {
-        name: statement.name.clone(),
-        source,
-        hash,
-        query: false,
-        action: StatementAction::Refuse(Refusal { reason, message }),
-    };
-    let reject = |message: String| {
-        let message = format!("statement {}: {message}", statement.name);
-        refused(String::new(), String::new(), reasons::STATEMENT_REJECTED, message)
-    };
-    let mut all = names.clone();
-    all.extend(shapes.clone());
-    let sql = match variables::substitute(&statement.template, &all) {
-        Ok(sql) => sql,
-        Err(error) => return reject(error.to_string()),
-    };
-    let parsed = match parse::parse(&sql) {
+    let name = statement.name.clone();
+    let unshaped = variables::substitute(&statement.template, &texts.unshaped).map_err(|e| e.to_string());
+    let parsed = unshaped.and_then(|text| Ok((parse::parse(&text).map_err(|e| e.to_string())?, text)));
+    let (parsed, text) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return reject(error.to_string()),
+        Err(problem) => {
+            let message = format!("statement {name}: {problem}");
+            let action = StatementAction::Refuse(Refusal::new(reasons::STATEMENT_REJECTED, message));
+            return StatementStep {
+                name,
+                source: String::new(),
+                hash: String::new(),
+                query: false,
+                action,
+            };
+        }
     };
-    // Shapes are left in place for the hash: a topic that grows must not replace a stream, which ksqlDB refuses.
-    let named = all.keys().map(|key| {
-        (
-            key.clone(),
-            names.get(key).cloned().unwrap_or_else(|| format!("${{{key}}}")),
-        )
-    });
-    let hashed = variables::substitute(&statement.template, &named.collect()).unwrap_or_else(|_| sql.clone());
-    let hash = short_hash(hashed.as_bytes());
+    let hash = short_hash(text.as_bytes());
     let known = record.statements.get(&parsed.source);
     let action = match (listing.sources.get(&parsed.source), known) {
-        (None, _) => StatementAction::Create(sql),
         (Some(_), None) => {
             let message = format!(
                 "{} exists on the ksqlDB server and this pipeline did not make it: set namePrefix, or drop it",
                 parsed.source
             );
-            return refused(parsed.source, hash, reasons::STATEMENT_CONFLICT, message);
+            StatementAction::Refuse(Refusal::new(reasons::STATEMENT_CONFLICT, message))
         }
         (Some(_), Some(known)) if known.hash == hash => leave(statement, &parsed, listing),
-        (Some(_), Some(_)) => StatementAction::Replace(parsed.replacing),
+        (listed, _) => send(statement, texts, listed.is_some()),
     };
     StatementStep {
-        name: statement.name.clone(),
+        name,
         source: parsed.source,
         hash,
         query: parsed.query,
         action,
+    }
+}
+
+/// The text to send; it waits for topics whose shapes it may name.
+fn send(statement: &DesiredStatement, texts: &Texts<'_>, replace: bool) -> StatementAction {
+    let refuse = |reason, problem: String| {
+        StatementAction::Refuse(Refusal::new(
+            reason,
+            format!("statement {}: {problem}", statement.name),
+        ))
+    };
+    if let Some(topic) = texts.waits_for {
+        return refuse(reasons::WAITING_FOR_TOPICS, format!("waits for topic {topic}"));
+    }
+    let sql = match variables::substitute(&statement.template, &texts.shaped) {
+        Ok(sql) => sql,
+        Err(error) => return refuse(reasons::STATEMENT_REJECTED, error.to_string()),
+    };
+    if !replace {
+        return StatementAction::Create(sql);
+    }
+    match parse::parse(&sql) {
+        Ok(parsed) => StatementAction::Replace(parsed.replacing),
+        Err(error) => refuse(reasons::STATEMENT_REJECTED, error.to_string()),
     }
 }
 
@@ -156,19 +188,23 @@ fn shapes(topics: &[DesiredTopic], live: &BTreeMap<String, LiveTopic>) -> BTreeM
         let Some(found) = live.get(&topic.name) else {
             continue;
         };
+        let retention = found.config.get("retention.ms").map_or("-1", String::as_str);
         values.insert(format!("{}_partitions", topic.key), found.partitions.to_string());
         values.insert(
             format!("{}_replicas", topic.key),
             found.replication_factor.to_string(),
         );
-        let retention = found
-            .config
-            .get("retention.ms")
-            .cloned()
-            .unwrap_or_else(|| "-1".to_owned());
-        values.insert(format!("{}_retention_ms", topic.key), retention);
+        values.insert(format!("{}_retention_ms", topic.key), retention.to_owned());
     }
     values
+}
+
+/// The same variables, each standing for itself.
+fn placeholders(topics: &[DesiredTopic]) -> BTreeMap<String, String> {
+    let names = topics.iter().flat_map(|topic| {
+        ["partitions", "replicas", "retention_ms"].map(|shape| format!("{}_{shape}", topic.key))
+    });
+    names.map(|name| (name.clone(), format!("${{{name}}}"))).collect()
 }
 
 /// A record of a statement that is about to be sent: should the operator die in between, what it finds is its own.

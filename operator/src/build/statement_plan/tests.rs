@@ -186,3 +186,50 @@ fn an_unknown_variable_and_an_undeclarative_statement_are_rejected_by_name() {
         "{messages:?}"
     );
 }
+
+#[test]
+fn with_kafka_away_what_is_applied_goes_on_and_what_is_new_waits() {
+    let valid = validated(DEFAULTS);
+    let ksqldb = valid.ksqldb.as_ref().unwrap();
+    let away = BTreeMap::new();
+    let (nothing, empty) = (AppliedRecord::default(), Listing::default());
+    let new = plan(ksqldb, &valid.topics, &away, &nothing, &empty);
+    assert!(
+        matches!(&new[0].action, StatementAction::Refuse(r) if r.reason == reasons::WAITING_FOR_TOPICS),
+        "{new:?}"
+    );
+    let record = AppliedRecord {
+        statements: new
+            .iter()
+            .map(|step| (step.source.clone(), pending(step)))
+            .collect(),
+        ..AppliedRecord::default()
+    };
+    let source = |name: &String| Source {
+        kind: SourceKind::Stream,
+        name: name.clone(),
+        topic: String::new(),
+    };
+    let query = |name: &String| Query {
+        id: format!("Q_{name}"),
+        sinks: vec![name.clone()],
+        query_type: "PERSISTENT".into(),
+        state: Some("RUNNING".into()),
+        status_count: BTreeMap::new(),
+    };
+    let listing = Listing {
+        sources: record
+            .statements
+            .keys()
+            .map(|name| (name.clone(), source(name)))
+            .collect(),
+        queries: record.statements.keys().map(query).collect(),
+    };
+    let again = plan(ksqldb, &valid.topics, &away, &record, &listing);
+    assert!(
+        again
+            .iter()
+            .all(|step| matches!(step.action, StatementAction::Leave(_))),
+        "{again:?}"
+    );
+}
