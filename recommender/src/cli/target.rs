@@ -93,10 +93,14 @@ impl TargetArgs {
             .url
             .context("one of --kafka, --embedded and --url is needed")?;
         // Compiled in: in the image there is no system whose certificates could be found.
-        let authorities: Result<Vec<_>, _> =
-            webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| reqwest::Certificate::from_der(der)).collect();
-        let client =
-            reqwest::Client::builder().timeout(REQUEST_TIMEOUT).tls_certs_only(authorities?).build()?;
+        let authorities: Result<Vec<_>, _> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+            .iter()
+            .map(|der| reqwest::Certificate::from_der(der))
+            .collect();
+        let client = reqwest::Client::builder()
+            .timeout(REQUEST_TIMEOUT)
+            .tls_certs_only(authorities?)
+            .build()?;
         Ok(Target::Service {
             client,
             url: url.trim_end_matches('/').to_owned(),

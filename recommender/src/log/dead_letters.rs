@@ -22,6 +22,7 @@ use recommendation_api::records::dead_letter;
 use recommendation_api::{Event, EventError, EventType};
 use tokio_util::sync::CancellationToken;
 
+use super::context::Quiet;
 use super::kafka::KafkaLog;
 use crate::metrics::Metrics;
 
@@ -29,7 +30,7 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// Judges the records of the partitions that it owns.
 pub struct Validator {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     topic: String,
     default_type: Option<EventType>,
     log: KafkaLog,
@@ -61,7 +62,7 @@ impl Validator {
             .set("session.timeout.ms", "10000")
             .set("fetch.wait.max.ms", "500")
             .set("queued.max.messages.kbytes", "8192");
-        let consumer: BaseConsumer = config.create()?;
+        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet::default())?;
         consumer.subscribe(&[topic])?;
         Ok(Self {
             consumer,

@@ -13,6 +13,7 @@ use rdkafka::{ClientConfig, util::Timeout};
 use recommendation_api::Event;
 use recommendation_api::records::Product;
 
+use super::context::Quiet;
 use super::{AppendError, Appended, Log};
 
 /// Longest a record may wait for its acknowledgement.
@@ -69,7 +70,7 @@ pub fn producer_config(client: &ClientConfig, gather: Gather) -> ClientConfig {
 #[derive(Clone)]
 pub struct KafkaLog {
     config: ClientConfig,
-    producer: Arc<ArcSwap<FutureProducer>>,
+    producer: Arc<ArcSwap<FutureProducer<Quiet>>>,
     events: Arc<str>,
     catalog: Arc<str>,
     dead_letter: Arc<str>,
@@ -84,7 +85,7 @@ impl KafkaLog {
         dead_letter: &str,
     ) -> Result<Self, KafkaError> {
         let config = producer_config(client, Gather::Live);
-        let producer: FutureProducer = config.create()?;
+        let producer: FutureProducer<Quiet> = config.create_with_context(Quiet::default())?;
         Ok(Self {
             config,
             producer: Arc::new(ArcSwap::from_pointee(producer)),
@@ -116,12 +117,15 @@ impl KafkaLog {
     }
 
     /// An idempotent producer that met a fatal error refuses everything for good: a new one takes over.
-    fn replace_if_fatal(&self, producer: &Arc<FutureProducer>) {
+    fn replace_if_fatal(&self, producer: &Arc<FutureProducer<Quiet>>) {
         let Some((code, reason)) = producer.client().fatal_error() else {
             return;
         };
         tracing::error!(%code, reason, "the Kafka producer is dead; a new one takes over");
-        match self.config.create::<FutureProducer>() {
+        match self
+            .config
+            .create_with_context::<_, FutureProducer<Quiet>>(Quiet::default())
+        {
             Ok(new) => {
                 self.producer.compare_and_swap(producer, Arc::new(new));
             }

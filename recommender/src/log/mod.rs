@@ -1,6 +1,7 @@
 //! Where what comes in by HTTP, `replay` and `import` is written to: Kafka, or the embedded SQLite log.
 //! An append succeeds once the log has acknowledged it durably, never before.
 
+pub mod context;
 pub mod dead_letters;
 pub mod embedded;
 pub mod kafka;

@@ -15,6 +15,7 @@ use recommendation_api::report::DependencyState;
 use tokio_util::sync::CancellationToken;
 
 use super::{Lag, Record, SourceError};
+use crate::log::context::Quiet;
 
 /// Longest a question to the cluster may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -38,9 +39,10 @@ struct Known {
 /// Where reading stands in one partition.
 struct Place {
     next: i64,
-    /// The end as known when the client reported that it had read everything: the last records of a
-    /// partition may be control records or compacted away, so `next` alone need not reach the end.
-    seen_end: i64,
+    /// Everything that stands in the partition was handed over, by the client's own account.
+    at_end: bool,
+    /// How far the client had read when it last said so; see [`Quiet::ends_reached`].
+    end_reached: i64,
     /// The end at the time of assignment; catching up means to get there.
     first_end: i64,
     caught_up: bool,
@@ -48,10 +50,21 @@ struct Place {
     behind_since: Option<Instant>,
 }
 
+impl Place {
+    /// Up to where nothing is left to hand over.
+    fn reached(&self) -> i64 {
+        if self.at_end {
+            self.next.max(self.end_reached)
+        } else {
+            self.next
+        }
+    }
+}
+
 /// A reader of one topic.
 pub(super) struct TopicReader {
     topic: String,
-    consumer: Arc<BaseConsumer>,
+    consumer: Arc<BaseConsumer<Quiet>>,
     known: Arc<Mutex<Known>>,
     places: HashMap<i32, Place>,
     publish_offsets: bool,
@@ -78,6 +91,8 @@ impl TopicReader {
             .set("auto.offset.reset", "earliest")
             .set("allow.auto.create.topics", "false")
             .set("enable.partition.eof", "true")
+            // Tells how far it has read where no record is handed over for it.
+            .set("statistics.interval.ms", "1000")
             // An answer as soon as there is one byte; the wait only bounds an idle fetch.
             .set("fetch.min.bytes", "1")
             .set("fetch.wait.max.ms", "100")
@@ -85,7 +100,7 @@ impl TopicReader {
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.error.backoff.ms", "200")
             .set("queued.max.messages.kbytes", "65536");
-        let consumer: Arc<BaseConsumer> = Arc::new(config.create()?);
+        let consumer: Arc<BaseConsumer<Quiet>> = Arc::new(config.create_with_context(Quiet::default())?);
         let known = Arc::new(Mutex::new(Known::default()));
         let stop = CancellationToken::new();
         let ended = Arc::new(AtomicBool::new(false));
@@ -129,7 +144,8 @@ impl TopicReader {
         for (&partition, &end) in &ends {
             self.places.entry(partition).or_insert_with(|| Place {
                 next: 0,
-                seen_end: 0,
+                at_end: false,
+                end_reached: 0,
                 first_end: end,
                 caught_up: end == 0,
                 record_ms: 0,
@@ -171,9 +187,8 @@ impl TopicReader {
                 None => break,
                 Some(Ok(message)) => message,
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    let end = self.known().ends.get(&partition).copied().unwrap_or(0);
                     if let Some(place) = self.places.get_mut(&partition) {
-                        place.seen_end = place.seen_end.max(end);
+                        place.at_end = true;
                         place.caught_up = true;
                     }
                     continue;
@@ -193,6 +208,7 @@ impl TopicReader {
             });
             if let Some(place) = self.places.get_mut(&message.partition()) {
                 place.next = message.offset() + 1;
+                place.at_end = false;
                 place.record_ms = time_ms;
                 place.caught_up |= place.next >= place.first_end;
             }
@@ -206,9 +222,11 @@ impl TopicReader {
     /// Notes since when each partition has been behind.
     fn watch_lag(&mut self) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let reached = self.consumer.context().ends_reached();
         for (partition, place) in &mut self.places {
+            place.end_reached = reached.get(partition).copied().unwrap_or(0);
             let end = known.ends.get(partition).copied().unwrap_or(0);
-            if end <= place.next.max(place.seen_end) {
+            if end <= place.reached() {
                 place.behind_since = None;
             } else {
                 place.behind_since.get_or_insert_with(Instant::now);
@@ -239,7 +257,7 @@ impl TopicReader {
         let (mut records, mut seconds) = (0u64, 0f64);
         for (partition, place) in &self.places {
             let end = known.ends.get(partition).copied().unwrap_or(0);
-            let behind = end - place.next.max(place.seen_end);
+            let behind = end - place.reached();
             if behind <= 0 {
                 continue;
             }
@@ -295,7 +313,7 @@ impl TopicReader {
 
 /// Asks for partitions and ends until stopped. Unreachable at first: again after 1, 2 and 4 seconds, then
 /// every 4 seconds for good.
-fn ask(consumer: &BaseConsumer, topic: &str, known: &Mutex<Known>, stop: &CancellationToken) {
+fn ask(consumer: &BaseConsumer<Quiet>, topic: &str, known: &Mutex<Known>, stop: &CancellationToken) {
     let mut failures = 0u32;
     while !stop.is_cancelled() {
         let pause = match ask_once(consumer, topic) {
@@ -328,7 +346,7 @@ fn ask(consumer: &BaseConsumer, topic: &str, known: &Mutex<Known>, stop: &Cancel
     }
 }
 
-fn ask_once(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64)>, KafkaError> {
+fn ask_once(consumer: &BaseConsumer<Quiet>, topic: &str) -> Result<Vec<(i32, i64)>, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), ASK_TIMEOUT)?;
     let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else {
         return Ok(Vec::new());

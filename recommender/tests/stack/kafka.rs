@@ -138,6 +138,23 @@ async fn new_partitions_are_noticed_and_read_from_their_start() {
 }
 
 #[tokio::test]
+async fn records_that_nobody_sees_at_the_end_of_a_partition_are_no_lag() {
+    let shop = Shop::new(1).await;
+    shop.put_in_transaction("c", event("c", "p", "click").to_string().as_bytes())
+        .await;
+    // The end stands behind the transaction's marker, which no reader is ever given.
+    let service = Running::start(shop.replica()).await.ready().await;
+    service.learned(1).await;
+    eventually("no lag", || async { service.status().await["lagRecords"] == 0 }).await;
+    shop.put_in_transaction("c", event("c", "q", "click").to_string().as_bytes())
+        .await;
+    service.learned(2).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    eventually("no lag", || async { service.status().await["lagRecords"] == 0 }).await;
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn without_kafka_it_waits_answers_probes_and_heals() {
     let shop = Shop::new(1).await;
     shop.put(None, "c", event("c", "p", "click").to_string().as_bytes())

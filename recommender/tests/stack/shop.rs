@@ -7,7 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer as _};
 use recommendation_api::config::{KafkaConfig, RecommenderConfig, RedisConfig, TopicNames};
 use recommender::service::{Mode, Options};
 use tempfile::TempDir;
@@ -126,6 +126,29 @@ impl Shop {
             .await
             .map_err(|(e, _)| e)
             .unwrap();
+    }
+
+    /// The same, in a transaction.
+    pub async fn put_in_transaction(&self, key: &str, value: &[u8]) {
+        let mut config = self.client.clone();
+        config.set("transactional.id", uuid::Uuid::new_v4().to_string());
+        let producer: BaseProducer = config.create().unwrap();
+        let (topic, key, value) = (
+            self.config.topics.events.clone(),
+            key.to_owned(),
+            value.to_owned(),
+        );
+        let wait = Duration::from_secs(10);
+        let put = move || {
+            producer.init_transactions(wait).unwrap();
+            producer.begin_transaction().unwrap();
+            producer
+                .send(BaseRecord::to(&topic).key(&key).payload(&value))
+                .map_err(|(e, _)| e)
+                .unwrap();
+            producer.commit_transaction(wait).unwrap();
+        };
+        tokio::task::spawn_blocking(put).await.unwrap();
     }
 
     /// Dead letters, waiting until there are `at_least`, and a little longer for one too many.
