@@ -13,6 +13,7 @@ use recommendation_api::pipeline::status::ModelStatus;
 use crate::backoff::Backoff;
 use crate::build::service_monitor;
 use crate::caches::Caches;
+use crate::cleanup::Keyring;
 use crate::controller::Guarded;
 use crate::deadline;
 use crate::kafka::Pool;
@@ -43,6 +44,10 @@ pub struct Context {
     pub backoff: Backoff,
     /// What the operator was started with.
     pub settings: Settings,
+    /// Credentials that a cleanup may need.
+    pub keyring: Keyring,
+    /// A cleanup that is blocked for longer is given up; `None` = never.
+    pub cleanup_timeout: Option<Duration>,
     /// An idle pipeline is looked at this often.
     pub resync: Duration,
     /// When the model's figures were last written, by pipeline.

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::caches::{Caches, Touched, scoped};
+use crate::cleanup::Keyring;
 use crate::context::{Context, Discovered, Figures};
 use crate::kafka::Pool;
 use crate::metrics::Metrics;
@@ -37,6 +38,8 @@ pub struct Options {
     pub namespace: Option<String>,
     /// An idle pipeline is looked at this often.
     pub resync: Duration,
+    /// A cleanup that is blocked for longer is given up; `None` = never.
+    pub cleanup_timeout: Option<Duration>,
     /// This process in events: the pod's name.
     pub instance: Option<String>,
     /// What validation needs.
@@ -48,6 +51,7 @@ impl Default for Options {
         Self {
             namespace: None,
             resync: Duration::from_secs(30),
+            cleanup_timeout: None,
             instance: None,
             settings: Settings::default(),
         }
@@ -84,7 +88,10 @@ pub enum PrepareError {
 
 /// The public certificate authorities, compiled in.
 fn authorities() -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
-    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| reqwest::Certificate::from_der(der)).collect()
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .map(|der| reqwest::Certificate::from_der(der))
+        .collect()
 }
 
 /// Makes everything that reconciles share.
@@ -111,6 +118,8 @@ pub fn prepare(client: Client, options: Options) -> Result<Prepared, PrepareErro
         metrics: Arc::new(Metrics::new()?),
         backoff: Backoff::default(),
         settings: options.settings.clone(),
+        keyring: Keyring::default(),
+        cleanup_timeout: options.cleanup_timeout,
         resync: options.resync,
         figures: Figures::default(),
         service_monitors: Discovered::default(),

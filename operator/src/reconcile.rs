@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
+use recommendation_api::names::FINALIZER;
 use recommendation_api::pipeline::monitoring::InstallPolicy;
 use recommendation_api::pipeline::{RecommendationPipeline, RecommendationPipelineStatus};
 
@@ -16,15 +17,19 @@ use crate::apply::record::AppliedRecord;
 use crate::apply::statements::{self, StatementsOutcome};
 use crate::apply::topics::{self, TopicsOutcome};
 use crate::build::{self, statement_plan, topic_plan};
+use crate::cleanup::{self, FinalizerError, Progress};
 use crate::context::Context;
 use crate::controller::Guarded;
 use crate::dereference::{self, DereferenceError, Found};
 use crate::ksqldb::{KsqlClient, Listing};
+use crate::recorder::Note;
 use crate::report::{self, Monitoring, Outcome, StatusError, conditions};
 use crate::validate::{self, DesiredKsqldb, ValidatedPipeline};
 
 /// Until the model serves, the replicas are asked this often.
 const WAITING: Duration = Duration::from_secs(5);
+/// A deleted recommender's pods are looked for this often.
+const POLL_PODS: Duration = Duration::from_secs(2);
 /// A status that was written to meanwhile is looked at again after this time.
 const CONFLICT: Duration = Duration::from_millis(500);
 
@@ -40,6 +45,9 @@ pub enum ReconcileError {
     /// *Report* failed.
     #[error(transparent)]
     Report(#[from] StatusError),
+    /// The finalizer could not be written.
+    #[error(transparent)]
+    Finalizer(#[from] FinalizerError),
 }
 
 impl ReconcileError {
@@ -49,6 +57,7 @@ impl ReconcileError {
             Self::Caches(_) => "Caches",
             Self::Dereference(error) => error.label(),
             Self::Report(error) => error.label(),
+            Self::Finalizer(error) => error.label(),
         }
     }
 }
@@ -72,10 +81,8 @@ pub async fn reconcile(guarded: Arc<Guarded>, ctx: Arc<Context>) -> Result<Actio
         pipeline.name_any()
     );
     if pipeline.metadata.deletion_timestamp.is_some() {
-        // Children go by their owner references; nothing outside Kubernetes is deleted.
-        ctx.backoff.reset(&key);
-        ctx.figures.forget(&pipeline.uid().unwrap_or_default());
-        return Ok(Action::await_change());
+        let delay = delete(&ctx, pipeline, &key).await?;
+        return Ok(delay.map_or_else(Action::await_change, Action::requeue));
     }
     // Before the first filling every child would look missing, and be written.
     let ready = crate::deadline::within(crate::deadline::KUBERNETES, ctx.caches.ready()).await;
@@ -95,6 +102,47 @@ pub async fn reconcile(guarded: Arc<Guarded>, ctx: Arc<Context>) -> Result<Actio
         Err(ReconcileError::Report(StatusError::Gone)) => Ok(Action::await_change()),
         Err(error) => Err(error),
     }
+}
+
+/// Deletes what the spec asks for; when to look again, if anything is left to do. Children go by their owner
+/// references.
+async fn delete(
+    ctx: &Context,
+    pipeline: &RecommendationPipeline,
+    key: &str,
+) -> Result<Option<Duration>, ReconcileError> {
+    if pipeline.finalizers().iter().any(|name| name == FINALIZER) {
+        let record = dereference::record(ctx, pipeline).await?;
+        let plan = cleanup::plan::plan(&pipeline.spec, &record);
+        match cleanup::attempt(ctx, pipeline, &plan).await {
+            Progress::Done => cleanup::release(&ctx.client, pipeline).await?,
+            Progress::GivenUp(why) => {
+                let note = Note {
+                    warning: true,
+                    reason: "CleanupSkipped".to_owned(),
+                    message: why,
+                };
+                ctx.recorder.publish(pipeline, &[note]).await;
+                cleanup::release(&ctx.client, pipeline).await?;
+            }
+            Progress::Waiting => return Ok(Some(POLL_PODS)),
+            Progress::Blocked(refusal) => {
+                let before = pipeline
+                    .status
+                    .as_ref()
+                    .map(|s| s.conditions.clone())
+                    .unwrap_or_default();
+                let status = with_conditions(pipeline, &conditions::cleanup_blocked(&before, &refusal));
+                finish(ctx, pipeline, status, std::iter::empty()).await?;
+                return Ok(Some(ctx.backoff.failed(key)));
+            }
+        }
+    }
+    ctx.backoff.reset(key);
+    let uid = pipeline.uid().unwrap_or_default();
+    ctx.figures.forget(&uid);
+    ctx.keyring.forget(&uid);
+    Ok(None)
 }
 
 /// When to look again.
@@ -129,6 +177,9 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
         }
     };
     let pipeline = seen.as_ref().unwrap_or(pipeline);
+    // Before anything outside Kubernetes is made.
+    let settled = cleanup::settle(&ctx.client, pipeline).await?;
+    let pipeline = settled.as_ref().unwrap_or(pipeline);
 
     let timer = ctx
         .metrics

@@ -31,6 +31,9 @@ pub struct RunArgs {
     /// Look at an idle pipeline this often, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     resync: u64,
+    /// Give up a blocked cleanup this many seconds after a pipeline was deleted [default: never].
+    #[arg(long)]
+    cleanup_timeout: Option<u64>,
     /// Image of recommenders whose pipeline names none.
     #[arg(long, env = "RECOMMENDER_IMAGE", default_value = concat!("recommender:", env!("CARGO_PKG_VERSION")))]
     recommender_image: String,
@@ -54,6 +57,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
     let options = Options {
         namespace: args.namespace,
         resync: Duration::from_secs(args.resync),
+        cleanup_timeout: args.cleanup_timeout.map(Duration::from_secs),
         instance: args.instance,
         settings: Settings {
             recommender_image: args.recommender_image,

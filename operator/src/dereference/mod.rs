@@ -109,8 +109,12 @@ pub async fn dereference(
             .config_maps
             .insert(name, found.map(|c| c.data.unwrap_or_default()));
     }
-    let record = record(ctx, pipeline, &namespace).await?;
+    let record = record(ctx, pipeline).await?;
     let name = pipeline.name_any();
+    if let Some(credentials) = &credentials {
+        ctx.keyring
+            .keep(&pipeline.uid().unwrap_or_default(), credentials.clone());
+    }
     let (kafka, ksqldb, replicas) = tokio::join!(
         kafka(ctx, pipeline),
         ksqldb(ctx, pipeline, credentials),
@@ -155,6 +159,17 @@ where
     }
 }
 
+/// ksqlDB's credentials, if the Secret is there and complete.
+pub async fn credentials(
+    ctx: &Context,
+    pipeline: &RecommendationPipeline,
+    secret: &str,
+) -> Option<Credentials> {
+    let namespace = pipeline.namespace().unwrap_or_default();
+    let secret: Option<Secret> = get(ctx, &namespace, "Secret", secret).await.ok().flatten();
+    secret.as_ref().and_then(basic)
+}
+
 fn basic(secret: &Secret) -> Option<Credentials> {
     let data = secret.data.as_ref()?;
     let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
@@ -164,15 +179,18 @@ fn basic(secret: &Secret) -> Option<Credentials> {
     })
 }
 
-/// From the API server, not from the cache: a cache that is behind would make the pipeline's own streams look like
-/// somebody else's. Topics that only the status knows are added.
-async fn record(
+/// What was applied outside Kubernetes. From the API server, not from the cache: a cache that is behind would make the
+/// pipeline's own streams look like somebody else's. Topics that only the status knows are added.
+///
+/// # Errors
+/// When the API server fails.
+pub async fn record(
     ctx: &Context,
     pipeline: &RecommendationPipeline,
-    namespace: &str,
 ) -> Result<AppliedRecord, DereferenceError> {
+    let namespace = pipeline.namespace().unwrap_or_default();
     let name = Children(&pipeline.name_any()).applied();
-    let stored: Option<ConfigMap> = get(ctx, namespace, "ConfigMap", &name).await?;
+    let stored: Option<ConfigMap> = get(ctx, &namespace, "ConfigMap", &name).await?;
     let mut record: AppliedRecord = stored
         .and_then(|c| c.data?.remove(APPLIED_KEY))
         .and_then(|text| {

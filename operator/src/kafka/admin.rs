@@ -165,6 +165,23 @@ impl Admin {
         }
     }
 
+    /// Deletes a topic; one that is not there is fine.
+    ///
+    /// # Errors
+    /// Any [`KafkaError`].
+    pub async fn delete(&self, name: &str) -> Result<(), KafkaError> {
+        let step = "deleting a topic";
+        let options = options();
+        let outcome = deadline::within(deadline::KAFKA * 2, self.client.delete_topics(&[name], &options))
+            .await
+            .map_err(|error| self.unreachable(step, &error))?
+            .map_err(|error| self.classify(step, &error))?;
+        match outcome.into_iter().next() {
+            Some(Err((_, Code::UnknownTopicOrPartition))) | Some(Ok(_)) | None => Ok(()),
+            Some(Err((name, code))) => Err(self.classify_code(step, code, &format!("{name}: {code}"))),
+        }
+    }
+
     /// Raises a topic's number of partitions to `total`.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use recommendation_api::conditions::{reasons, types};
 use super::{Monitoring, Outcome, model, workload};
 use crate::apply::statements::StatementsOutcome;
 use crate::apply::topics::TopicsOutcome;
+use crate::build::topic_plan::Refusal;
 use crate::validate::{InvalidSpec, ValidatedPipeline};
 
 /// The value of one condition.
@@ -122,6 +123,24 @@ pub fn suspended(before: &[Condition]) -> Vec<Typed> {
         Finding::yes(reasons::SUSPENDED, "spec.suspend is true"),
     ));
     kept
+}
+
+/// The conditions of a pipeline whose deletion waits: everything keeps what it says.
+pub fn cleanup_blocked(before: &[Condition], refusal: &Refusal) -> Vec<Typed> {
+    let kept = [types::READY].into_iter().chain(PARTS).filter_map(|type_| {
+        let condition = before.iter().find(|condition| condition.type_ == type_)?;
+        let finding = Finding {
+            status: status(&condition.status),
+            reason: condition.reason.clone(),
+            message: condition.message.clone(),
+        };
+        Some((type_, finding))
+    });
+    kept.chain([(
+        types::CLEANUP_BLOCKED,
+        Finding::yes(refusal.reason, refusal.message.clone()),
+    )])
+    .collect()
 }
 
 /// The conditions at first sight, before anything was done: an empty status reads as done to kstatus.

@@ -14,7 +14,7 @@ use kube::{Resource, ResourceExt};
 use recommendation_api::RecommenderConfig;
 use recommendation_api::pipeline::exposure::{PodTemplate, ServiceType};
 use recommendation_api::pipeline::monitoring::InstallPolicy;
-use recommendation_api::pipeline::{RecommendationPipeline, defaults};
+use recommendation_api::pipeline::{RecommendationPipeline, RecommendationPipelineSpec, defaults};
 
 pub use recommender::SecretMount;
 pub use statements::{DesiredKsqldb, DesiredStatement};
@@ -256,6 +256,18 @@ fn missing(mounts: &[SecretMount], ksqldb: Option<&DesiredKsqldb>, found: &Refer
         }
     }
     sentences
+}
+
+/// The statements of a spec that was valid once, as far as they can be told without their ConfigMaps.
+pub(crate) fn statements(spec: &RecommendationPipelineSpec, found: &References) -> Option<DesiredKsqldb> {
+    let mut spec = spec.clone();
+    if let Some(ksqldb) = spec.ksqldb.as_mut()
+        && ksqldb.statements_from.take().is_some()
+    {
+        // Not the default ones: there were others.
+        ksqldb.statements.get_or_insert_default();
+    }
+    statements::desired(&spec, found).ok().flatten()
 }
 
 /// Names of the Secrets and ConfigMaps that the spec refers to: what *dereference* has to fetch.

@@ -188,12 +188,10 @@ fn a_retention_or_half_life_of_nothing_is_refused() {
 fn every_field_that_is_not_acted_on_is_named_by_its_path() {
     let valid = validated(
         "
-deletionPolicy: Delete
 kafka:
   bootstrapServers: ['k:1']
   tls: {}
   authentication: {type: ScramSha512, secretRef: {name: u}}
-topics: [{name: t, deletionPolicy: Delete}]
 ksqldb: {endpoint: 'http://q:1', tls: {}, upgradePolicy: Recreate}
 recommender:
   autoscaling: {maxReplicas: 3}

@@ -7,29 +7,19 @@ use recommendation_api::pipeline::ksqldb::UpgradePolicy;
 use recommendation_api::pipeline::monitoring::InstallPolicy;
 use recommendation_api::pipeline::recommender::{Histories, Switch};
 use recommendation_api::pipeline::serving::{Consent, Pseudonymization};
-use recommendation_api::pipeline::{
-    DeletionPolicy, KsqldbSpec, MonitoringSpec, RecommendationPipelineSpec, RecommenderSpec,
-};
+use recommendation_api::pipeline::{KsqldbSpec, MonitoringSpec, RecommendationPipelineSpec, RecommenderSpec};
 
 use super::recommender::is_served;
 
 /// Paths of the fields that are set to something that does not happen, in the order of the spec.
 pub(super) fn fields(spec: &RecommendationPipelineSpec) -> Vec<String> {
     let mut found = Found::default();
-    found.when(
-        spec.deletion_policy == Some(DeletionPolicy::Delete),
-        "spec.deletionPolicy",
-    );
     found.when(spec.kafka.tls.is_some(), "spec.kafka.tls");
     let authentication = spec.kafka.authentication.as_ref();
     found.when(
         authentication.is_some_and(|a| a.kind != KafkaAuthenticationType::None),
         "spec.kafka.authentication",
     );
-    for (i, topic) in spec.topics.iter().flatten().enumerate() {
-        let path = format!("spec.topics[{i}].deletionPolicy");
-        found.when(topic.deletion_policy == Some(DeletionPolicy::Delete), &path);
-    }
     if let Some(part) = &spec.ksqldb {
         ksqldb(part, &mut found);
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cel;
+mod deletion;
 #[path = "../ksqldb/double.rs"]
 #[allow(dead_code, reason = "the ksqldb tests use more of it")]
 mod double;

@@ -166,3 +166,22 @@ async fn an_appended_column_is_replaced_in_place_and_a_lost_one_is_not_supported
     );
     double.asked();
 }
+
+#[tokio::test]
+async fn only_what_is_listed_is_dropped_by_the_kind_that_it_has() {
+    let double = Double::replay(&[
+        "120-show-streams",
+        "122-list-tables",
+        "125-list-queries",
+        "416-drop-with-own-query",
+    ])
+    .await;
+    let sources = ["GONE_ALREADY".to_owned(), "PURCHASES_HOPPING".to_owned()];
+    recommendation_operator::cleanup::drop_all(&double.client(None), &sources)
+        .await
+        .unwrap();
+    assert_eq!(
+        double.asked().last().map(String::as_str),
+        Some("DROP TABLE purchases_hopping;")
+    );
+}

@@ -1,0 +1,217 @@
+//! Deletion of what lies outside Kubernetes, where `deletionPolicy: Delete` asks for it. Children go by their owner
+//! references; a finalizer exists only while something else would be deleted.
+//!
+//! Order: recommender down, streams and tables dropped (their queries end with them), topics deleted. "Not found" is
+//! success at every step, so that a cleanup that was interrupted can be repeated.
+
+mod finalizer;
+pub mod plan;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt as _};
+use recommendation_api::conditions::reasons;
+use recommendation_api::names::{Children, SKIP_CLEANUP};
+use recommendation_api::pipeline::RecommendationPipeline;
+
+pub use finalizer::{FinalizerError, release, settle};
+
+use crate::build::selector_text;
+use crate::build::topic_plan::Refusal;
+use crate::context::Context;
+use crate::deadline;
+use crate::dereference;
+use crate::ksqldb::{Credentials, KsqlClient, KsqlError};
+use plan::CleanupPlan;
+
+/// ksqlDB's credentials by pipeline, kept while a finalizer exists: in a terminating namespace the Secret may go
+/// first.
+#[derive(Debug, Default)]
+pub struct Keyring(Mutex<HashMap<String, Credentials>>);
+
+impl Keyring {
+    /// Remembers the credentials of pipeline `uid`.
+    pub fn keep(&self, uid: &str, credentials: Credentials) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(uid.to_owned(), credentials);
+    }
+
+    /// What is remembered for pipeline `uid`.
+    pub fn get(&self, uid: &str) -> Option<Credentials> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(uid)
+            .cloned()
+    }
+
+    /// Forgets a pipeline that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+/// How far a cleanup came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing is left: the finalizer may go.
+    Done,
+    /// Left as it is, because someone said so: the finalizer may go. With what is left, in words.
+    GivenUp(String),
+    /// The recommender's pods are still there.
+    Waiting,
+    /// It cannot go on: reason and message of CleanupBlocked.
+    Blocked(Refusal),
+}
+
+/// One attempt at everything.
+pub async fn attempt(ctx: &Context, pipeline: &RecommendationPipeline, plan: &CleanupPlan) -> Progress {
+    if pipeline
+        .annotations()
+        .get(SKIP_CLEANUP)
+        .is_some_and(|value| value == "true")
+    {
+        return Progress::GivenUp(format!("annotation {SKIP_CLEANUP} is set; {}", plan.left()));
+    }
+    if let Some(timeout) = ctx.cleanup_timeout
+        && deleted_for(pipeline) > timeout
+    {
+        return Progress::GivenUp(format!(
+            "the operator's --cleanup-timeout is over; {}",
+            plan.left()
+        ));
+    }
+    match recommender_down(ctx, pipeline).await {
+        Ok(true) => {}
+        Ok(false) => return Progress::Waiting,
+        Err(message) => return blocked(reasons::APPLY_FAILED, message, plan),
+    }
+    if let Err(refusal) = drop_sources(ctx, pipeline, plan).await {
+        return blocked(refusal.reason, refusal.message, plan);
+    }
+    if let Err(message) = delete_topics(ctx, pipeline, plan).await {
+        return blocked(reasons::KAFKA_UNREACHABLE, message, plan);
+    }
+    Progress::Done
+}
+
+fn blocked(reason: &'static str, message: String, plan: &CleanupPlan) -> Progress {
+    let message = format!(
+        "{message}. To release the pipeline without cleaning up, annotate it with {SKIP_CLEANUP}=true; {}",
+        plan.left()
+    );
+    Progress::Blocked(Refusal::new(reason, message))
+}
+
+fn deleted_for(pipeline: &RecommendationPipeline) -> Duration {
+    let since = pipeline.metadata.deletion_timestamp.as_ref();
+    since.map_or(Duration::ZERO, |since| {
+        Timestamp::now()
+            .duration_since(since.0)
+            .try_into()
+            .unwrap_or(Duration::ZERO)
+    })
+}
+
+/// Whether nothing reads and writes the topics any more; deletes the Deployment.
+async fn recommender_down(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<bool, String> {
+    let (namespace, name) = (pipeline.namespace().unwrap_or_default(), pipeline.name_any());
+    let deployments: Api<Deployment> = Api::namespaced(ctx.client.clone(), &namespace);
+    let workload = Children(&name).workload();
+    let delete = DeleteParams::background();
+    match deadline::within(deadline::KUBERNETES, deployments.delete(&workload, &delete)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => {}
+        Ok(Err(error)) => return Err(format!("cannot delete the Deployment: {error}")),
+        Err(error) => return Err(format!("cannot delete the Deployment: {error}")),
+    }
+    let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
+    let params = ListParams::default().labels(&selector_text(&name));
+    match deadline::within(deadline::KUBERNETES, pods.list_metadata(&params)).await {
+        Ok(Ok(list)) => Ok(list.items.is_empty()),
+        Ok(Err(error)) => Err(format!("cannot list the recommender's pods: {error}")),
+        Err(error) => Err(format!("cannot list the recommender's pods: {error}")),
+    }
+}
+
+async fn drop_sources(
+    ctx: &Context,
+    pipeline: &RecommendationPipeline,
+    plan: &CleanupPlan,
+) -> Result<(), Refusal> {
+    let Some(spec) = pipeline.spec.ksqldb.as_ref().filter(|_| !plan.sources.is_empty()) else {
+        return Ok(());
+    };
+    let credentials = match &spec.authentication {
+        None => None,
+        Some(authentication) => {
+            let secret = &authentication.secret_ref.name;
+            let found = dereference::credentials(ctx, pipeline, secret).await;
+            let known = found.or_else(|| ctx.keyring.get(&pipeline.uid().unwrap_or_default()));
+            let message = || format!("Secret {secret} with ksqlDB's credentials is gone");
+            Some(known.ok_or_else(|| Refusal::new(reasons::CREDENTIALS_GONE, message()))?)
+        }
+    };
+    let client = KsqlClient::new(ctx.http.clone(), &spec.endpoint, credentials);
+    drop_all(&client, &plan.sources)
+        .await
+        .map_err(|error| match error {
+            KsqlError::Rejected { .. } => Refusal::new(reasons::STATEMENT_REJECTED, error.to_string()),
+            _ => Refusal::new(reasons::KSQLDB_UNREACHABLE, error.to_string()),
+        })
+}
+
+/// Drops those of `sources` that the server lists, in this order.
+///
+/// # Errors
+/// The first refusal: something else still reads that stream.
+pub async fn drop_all(client: &KsqlClient, sources: &[String]) -> Result<(), KsqlError> {
+    let listing = client.listing().await?;
+    for name in sources {
+        // What is not listed is gone. DROP IF EXISTS of something absent would still write a command.
+        let Some(source) = listing.sources.get(name) else {
+            continue;
+        };
+        client.execute(&plan::drop_statement(source), false).await?;
+        tracing::info!(source = %name, "dropped");
+    }
+    Ok(())
+}
+
+async fn delete_topics(
+    ctx: &Context,
+    pipeline: &RecommendationPipeline,
+    plan: &CleanupPlan,
+) -> Result<(), String> {
+    if plan.topics.is_empty() {
+        return Ok(());
+    }
+    let admin = ctx
+        .kafka
+        .get(&pipeline.spec.kafka.bootstrap_servers)
+        .map_err(|error| error.to_string())?;
+    if let Some(wanted) = &pipeline.spec.kafka.cluster_id {
+        let view = admin
+            .observe(&Default::default())
+            .await
+            .map_err(|error| error.to_string())?;
+        if view.cluster_id.as_ref().is_some_and(|id| id != wanted) {
+            return Err(format!(
+                "spec.kafka.clusterId is {wanted} but another cluster answers"
+            ));
+        }
+    }
+    for topic in &plan.topics {
+        admin.delete(topic).await.map_err(|error| error.to_string())?;
+        tracing::info!(%topic, "deleted");
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! What goes with a pipeline, and what holds it.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt as _;
+use kube::api::{Patch, PatchParams};
+use recommendation_api::pipeline::RecommendationPipeline;
+use recommendation_operator::kafka::{Pool, TopicSpec};
+use serde_json::json;
+
+use crate::harness::Harness;
+
+async fn topics(harness: &Harness) -> BTreeSet<String> {
+    let admin = Pool::default().get(std::slice::from_ref(&harness.kafka)).unwrap();
+    let view = admin.observe(&BTreeSet::new()).await.unwrap();
+    let ours = view
+        .topics
+        .into_keys()
+        .filter_map(|name| name.strip_prefix(&harness.prefix).map(str::to_owned));
+    ours.collect()
+}
+
+async fn gone(harness: &Harness) {
+    let api = harness.api::<RecommendationPipeline>();
+    harness
+        .until("the pipeline to go", || async {
+            api.get_opt("shop").await.unwrap().is_none()
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn by_default_nothing_holds_a_pipeline_and_its_topics_stay() {
+    let harness = Harness::new().await;
+    let operator = harness.operator().await;
+    harness.apply("shop", json!({})).await.unwrap();
+    harness
+        .condition("shop", "TopicsReady", "True", "AsDeclared")
+        .await;
+    let api = harness.api::<RecommendationPipeline>();
+    assert!(api.get("shop").await.unwrap().finalizers().is_empty());
+    api.delete("shop", &Default::default()).await.unwrap();
+    gone(&harness).await;
+    assert_eq!(topics(&harness).await.len(), 7);
+    harness.end(operator).await;
+}
+
+#[tokio::test]
+async fn with_delete_the_made_topics_go_and_the_found_ones_stay() {
+    let harness = Harness::new().await;
+    let admin = Pool::default().get(std::slice::from_ref(&harness.kafka)).unwrap();
+    let found = TopicSpec {
+        name: format!("{}products", harness.prefix),
+        partitions: 1,
+        replication_factor: None,
+        config: Default::default(),
+    };
+    admin.create(&found).await.unwrap();
+    let operator = harness.operator().await;
+    harness
+        .apply("shop", json!({"deletionPolicy": "Delete"}))
+        .await
+        .unwrap();
+    harness
+        .condition("shop", "TopicsReady", "True", "AsDeclared")
+        .await;
+    harness
+        .condition("shop", "SpecAccepted", "True", "Accepted")
+        .await;
+    harness
+        .api::<RecommendationPipeline>()
+        .delete("shop", &Default::default())
+        .await
+        .unwrap();
+    gone(&harness).await;
+    harness
+        .until("the topics to go", || async {
+            topics(&harness).await == BTreeSet::from(["products".to_owned()])
+        })
+        .await;
+    assert!(
+        harness
+            .api::<Deployment>()
+            .get_opt("shop")
+            .await
+            .unwrap()
+            .is_none()
+    );
+    harness.end(operator).await;
+}
+
+#[tokio::test]
+async fn a_cleanup_that_cannot_go_on_says_how_to_release_the_pipeline() {
+    let harness = Harness::new().await;
+    let operator = harness.operator().await;
+    harness
+        .apply("shop", json!({"deletionPolicy": "Delete"}))
+        .await
+        .unwrap();
+    harness
+        .condition("shop", "TopicsReady", "True", "AsDeclared")
+        .await;
+    let away = json!({"deletionPolicy": "Delete", "kafka": {"bootstrapServers": ["127.0.0.1:1"]}});
+    harness.apply("shop", away).await.unwrap();
+    let api = harness.api::<RecommendationPipeline>();
+    api.delete("shop", &Default::default()).await.unwrap();
+    let message = harness
+        .condition("shop", "CleanupBlocked", "True", "KafkaUnreachable")
+        .await;
+    assert!(
+        message.contains("recommendation.dev/skip-cleanup=true"),
+        "{message}"
+    );
+    assert!(
+        message.contains("customer_behavior"),
+        "it says what would stay: {message}"
+    );
+    let skip = json!({"metadata": {"annotations": {"recommendation.dev/skip-cleanup": "true"}}});
+    api.patch("shop", &PatchParams::default(), &Patch::Merge(&skip))
+        .await
+        .unwrap();
+    gone(&harness).await;
+    assert_eq!(topics(&harness).await.len(), 7);
+    harness.end(operator).await;
+}
