@@ -40,6 +40,8 @@ pub struct Progress {
     pub log: DependencyState,
     /// The last error of the source, while it lasts.
     pub problem: Option<String>,
+    /// When this was said: a thread that hangs says nothing any more.
+    pub at: Instant,
 }
 
 impl Default for Progress {
@@ -55,6 +57,7 @@ impl Default for Progress {
             },
             log: DependencyState::Down,
             problem: None,
+            at: Instant::now(),
         }
     }
 }
@@ -204,6 +207,7 @@ impl Ingest {
             lag,
             log: self.source.state(),
             problem,
+            at: Instant::now(),
         }));
     }
 }

@@ -161,6 +161,19 @@ pub fn check_list(field: &str, ids: &[String]) -> Result<(), Problem> {
     ids.iter().try_for_each(|id| check_id(field, id))
 }
 
+/// The id in a path, with its refusals in our form.
+pub struct PathId(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let id = axum::extract::Path::<String>::from_request_parts(parts, state).await;
+        id.map(|id| Self(id.0))
+            .map_err(|_| Problem::bad_request("the path is not UTF-8 text"))
+    }
+}
+
 /// The raw body, bounded.
 pub struct Body(pub Bytes);
 

@@ -1,6 +1,7 @@
 //! The internal port: health, status, metrics, log level. Never published outside the cluster.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -24,9 +25,18 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The process answers. A thread that died has ended the process already.
-async fn healthz() -> &'static str {
-    "ok\n"
+/// How long the ingest thread of a serving replica may be silent; it speaks several times a second.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// The process answers and its ingest thread does not hang. One that died has ended the process already;
+/// while the log is read for the first time, one long step is no hanging.
+async fn healthz(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    let hangs = app.is_serving() && app.progress.load().at.elapsed() > SILENCE;
+    if hangs {
+        (StatusCode::SERVICE_UNAVAILABLE, "the ingest thread hangs\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    }
 }
 
 async fn startupz(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {

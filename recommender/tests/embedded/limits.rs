@@ -160,6 +160,8 @@ async fn unknown_routes_and_methods_answer_problems() {
         (Method::GET, "/nothing", 404),
         (Method::DELETE, "/v1/trending", 405),
         (Method::GET, "/metrics", 404),
+        (Method::GET, "/v1/products/%ff", 400),
+        (Method::GET, "/v1/products/%00", 400),
     ] {
         let answer = service.call(method, path, None, None).await;
         assert_eq!(answer.status, status, "{path}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::view::{self, ItemView, ModelView};
 use crate::http::App;
 use crate::http::caller::{CATALOG_WRITE, Caller};
-use crate::http::input::{Body, Params, check_id};
+use crate::http::input::{Body, Params, PathId, check_id};
 use crate::http::problem::{ItemError, Problem};
 use crate::model;
 use crate::product::parse_product;
@@ -28,11 +28,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/v1/products/{product_id}/similar", get(similar))
 }
 
-async fn one(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    _: Caller,
-) -> Result<Json<Product>, Problem> {
+async fn one(State(app): State<Arc<App>>, PathId(id): PathId, _: Caller) -> Result<Json<Product>, Problem> {
     check_id("product_id", &id)?;
     app.require_model()?;
     match app.reader.product(&id) {
@@ -49,7 +45,7 @@ struct Written {
 /// 202: acknowledged by the log; readers see it some milliseconds later.
 async fn put(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     caller: Caller,
     body: Body,
 ) -> Result<(StatusCode, Json<Written>), Problem> {
@@ -136,7 +132,7 @@ struct Similar {
 
 async fn similar(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     params: Params,
     _: Caller,
 ) -> Result<Json<Similar>, Problem> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use recommendation_api::event::rfc3339;
@@ -13,7 +13,7 @@ use super::view::{self, ItemView, ModelView};
 use crate::clock::now_ms;
 use crate::http::App;
 use crate::http::caller::{Caller, RECOMMENDATIONS_READ};
-use crate::http::input::{Body, Params, check_algorithm, check_id, check_limit, check_list};
+use crate::http::input::{Body, Params, PathId, check_algorithm, check_id, check_limit, check_list};
 use crate::http::problem::Problem;
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -53,7 +53,7 @@ struct Known {
 
 async fn personal(
     State(app): State<Arc<App>>,
-    Path(customer_id): Path<String>,
+    PathId(customer_id): PathId,
     params: Params,
     caller: Caller,
 ) -> Result<Json<Answer>, Problem> {
