@@ -1,5 +1,6 @@
 //! The command line.
 
+mod plan;
 mod run;
 mod validate;
 
@@ -14,7 +15,7 @@ pub use run::RunArgs;
 
 /// Makes the world match `RecommendationPipeline` resources: Kafka topics, ksqlDB statements, the recommender.
 #[derive(Debug, Parser)]
-#[command(name = "recommendation-operator", version, about, after_help = EXAMPLES)]
+#[command(name = "recommendation-operator", version, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -26,6 +27,7 @@ const EXAMPLES: &str = "Examples:
   recommendation-operator run --namespace shop
   recommendation-operator crd | kubectl apply --server-side -f -
   recommendation-operator validate -f pipeline.yaml
+  recommendation-operator plan -f pipeline.yaml
   recommendation-operator completions bash > /etc/bash_completion.d/recommendation-operator";
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +41,15 @@ enum Command {
         /// The manifest; `-` reads standard input.
         #[arg(short, long, default_value = "-")]
         file: PathBuf,
+    },
+    /// Show what would be done to topics and statements, without touching anything.
+    Plan {
+        /// The manifest; `-` reads standard input.
+        #[arg(short, long, default_value = "-")]
+        file: PathBuf,
+        /// Namespace whose record of earlier applies counts [default: the manifest's, then the context's].
+        #[arg(short, long)]
+        namespace: Option<String>,
     },
     /// Print a completion script for a shell.
     Completions {
@@ -71,6 +82,7 @@ pub async fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Some(Command::Validate { file }) => validate::run(&file),
+        Some(Command::Plan { file, namespace }) => plan::run(&file, namespace.as_deref()).await,
         Some(Command::Completions { shell }) => {
             clap_complete::generate(
                 shell,
@@ -80,5 +92,28 @@ pub async fn main() -> anyhow::Result<()> {
             );
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn running_is_the_default_and_its_flags_need_no_subcommand() {
+        assert!(
+            Cli::try_parse_from(["recommendation-operator", "--resync", "5"])
+                .unwrap()
+                .command
+                .is_none()
+        );
+        let with = Cli::try_parse_from(["recommendation-operator", "run", "--namespace", "shop"]).unwrap();
+        assert!(matches!(with.command, Some(Command::Run(_))));
+        assert!(Cli::try_parse_from(["recommendation-operator", "run", "--resync", "0"]).is_err());
     }
 }

@@ -9,7 +9,8 @@ use recommendation_api::pipeline::RecommendationPipeline;
 
 use crate::validate::{self, References, Settings};
 
-pub(super) fn run(file: &Path) -> anyhow::Result<()> {
+/// Reads a manifest; `-` is standard input.
+pub(super) fn read(file: &Path) -> anyhow::Result<RecommendationPipeline> {
     let text = if file == Path::new("-") {
         let mut text = String::new();
         std::io::stdin()
@@ -23,6 +24,11 @@ pub(super) fn run(file: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("{} is no RecommendationPipeline", file.display()))?;
     // Only an API server gives these.
     pipeline.metadata.uid.get_or_insert_with(String::new);
+    Ok(pipeline)
+}
+
+pub(super) fn run(file: &Path) -> anyhow::Result<()> {
+    let mut pipeline = read(file)?;
     let (secrets, config_maps) = validate::referenced(&pipeline);
     if !config_maps.is_empty() {
         println!("not checked: the statements in ConfigMaps {config_maps:?}, which a cluster holds");
