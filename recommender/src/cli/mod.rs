@@ -83,10 +83,24 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("recommender: {e:#}");
+            eprintln!("recommender: {}", told_once(&e));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes. Many of ours repeat their cause in their own text, for log lines: such a cause
+/// is not told twice.
+fn told_once(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -108,6 +122,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = crate::config::load(std::path::Path::new("/nowhere")).unwrap_err();
+        let text = told_once(&anyhow::Error::from(error).context("no configuration"));
+        assert_eq!(text.matches("No such file").count(), 1, "{text}");
+        assert!(
+            text.starts_with("no configuration: cannot read /nowhere"),
+            "{text}"
+        );
     }
 
     #[test]

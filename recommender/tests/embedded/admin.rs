@@ -110,7 +110,7 @@ async fn rate_limits_and_rules_are_taken_up_from_the_file_while_running() {
 async fn at_the_end_it_is_not_ready_at_once_but_serves_on_while_it_drains() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = embedded(dir.path(), RecommenderConfig::default());
-    options.drain = Duration::from_secs(1);
+    options.drain = Duration::from_secs(2);
     let service = Running::start(options).await.ready().await;
     let started = Instant::now();
     service.end();
@@ -118,10 +118,10 @@ async fn at_the_end_it_is_not_ready_at_once_but_serves_on_while_it_drains() {
         service.internal("/readyz").await.status == 503
     })
     .await;
-    assert!(started.elapsed() < Duration::from_millis(500));
+    assert!(started.elapsed() < Duration::from_millis(1_500));
     assert_eq!(service.get("/v1/trending").await.status, 200);
     service.stop().await;
-    assert!(started.elapsed() >= Duration::from_secs(1));
+    assert!(started.elapsed() >= Duration::from_secs(2));
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn a_connection_is_closed_in_good_order_when_it_has_grown_old() {
         .await
         .unwrap();
     assert!(
-        rest.is_empty() && started.elapsed() < Duration::from_secs(8),
+        rest.is_empty() && started.elapsed() < Duration::from_secs(15),
         "{:?}",
         started.elapsed()
     );

@@ -208,7 +208,7 @@ async fn all_other_routes_share_the_callers_rate() {
     for _ in 0..12 {
         refused += u32::from(service.get("/v1/trending").await.status == 429);
     }
-    assert!(refused >= 6, "{refused}");
+    assert!(refused >= 2, "{refused}");
     eventually("the bucket to fill again", || async {
         service.get("/v1/trending").await.status == 200
     })
