@@ -64,7 +64,7 @@ impl Writer {
         for events in admitted.chunk_by(|a, b| a.customer == b.customer) {
             let mut history = History::default();
             for event in events {
-                let outcome = match history.record(&event.event, &rules) {
+                let outcome = match history.record(&event.event, &rules, &self.names) {
                     Recorded::Changed(_) => Applied::Learned,
                     Recorded::Damped => Applied::Damped,
                     Recorded::TooOld => Applied::TooOld,
@@ -94,13 +94,19 @@ impl Writer {
         bump(&self.shared.counters.evicted_customers, excess as u64);
         histories.drain(..excess);
         self.count_pairs(&histories);
+        let window = self.config.limits.pair_history;
         for (_, history) in &histories {
             for entry in &history.entries {
                 self.counts.shift_popularity(None, Some(entry));
+            }
+            for entry in history.counted(window) {
                 let share = share(history.degree, self.config.damping);
                 self.counts.norms[entry.product as usize] += square(entry.interest) * share;
                 self.counts.degrees[entry.product as usize] += i64::from(entry.interest);
             }
+        }
+        for product in 0..self.names.len() as u32 {
+            self.counts.rescale(product);
         }
         for (name, history) in histories {
             let newest_ms = history.newest_ms;
@@ -118,9 +124,10 @@ impl Writer {
     fn count_pairs(&mut self, histories: &[(Arc<str>, History)]) {
         let products = self.names.len();
         let mut starts = vec![0usize; products + 1];
+        let window = self.config.limits.pair_history;
         let interesting = |entry: &&Entry| entry.interest > 0;
         for (_, history) in histories {
-            for entry in history.entries.iter().filter(interesting) {
+            for entry in history.counted(window).iter().filter(interesting) {
                 starts[entry.product as usize + 1] += 1;
             }
         }
@@ -130,7 +137,7 @@ impl Writer {
         let mut fill = starts.clone();
         let mut postings = vec![(0u32, 0u16); starts[products]];
         for (customer, (_, history)) in histories.iter().enumerate() {
-            for entry in history.entries.iter().filter(interesting) {
+            for entry in history.counted(window).iter().filter(interesting) {
                 let at = &mut fill[entry.product as usize];
                 postings[*at] = (customer as u32, entry.interest);
                 *at += 1;
@@ -143,7 +150,7 @@ impl Writer {
             for &(customer, interest) in &postings[starts[product]..starts[product + 1]] {
                 let history = &histories[customer as usize].1;
                 let interest = i64::from(interest) * share(history.degree, self.config.damping);
-                for other in history.entries.iter().filter(interesting) {
+                for other in history.counted(window).iter().filter(interesting) {
                     let sum = &mut sums[other.product as usize];
                     if *sum == 0 {
                         touched.push(other.product);

@@ -140,8 +140,11 @@ pub struct Limits {
     pub max_products: usize,
     /// When a new customer would exceed this many, the one idle for longest is forgotten.
     pub max_customers: usize,
-    /// Distinct products of one customer that are learned from; the oldest is taken out of the counts.
+    /// Distinct products remembered of one customer, for popularity, fitted models and what was bought.
     pub learn_history: usize,
+    /// The newest of them that are counted together in pairs: the cost of an event is in proportion to it.
+    /// A product that falls out of this window is taken back out of the counts.
+    pub pair_history: usize,
     /// Products counted together with one product; the weakest half is dropped when it overflows.
     pub row_capacity: usize,
     /// Finished visits that `SessionKnn` looks at.
@@ -158,6 +161,7 @@ impl Default for Limits {
             max_products: 1_000_000,
             max_customers: 10_000_000,
             learn_history: 256,
+            pair_history: 50,
             row_capacity: 4_096,
             max_sessions: 500_000,
             postings: 1_000,
@@ -354,6 +358,9 @@ impl EngineConfig {
         }
         if self.limits.learn_history < 2 {
             return out("limits.learnHistory", "at least 2");
+        }
+        if self.limits.pair_history < 2 {
+            return out("limits.pairHistory", "at least 2");
         }
         if self.limits.row_capacity < self.neighbors.max(2) {
             return out("limits.rowCapacity", "at least as large as neighbors");

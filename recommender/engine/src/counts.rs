@@ -26,12 +26,23 @@ pub(crate) fn share(degree: u32, damping: bool) -> i64 {
 /// The part of the configuration that counting needs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counting {
+    /// The newest products of a customer that are counted in pairs.
+    pub window: usize,
     pub trend_half_life_ms: i64,
     pub row_capacity: usize,
     pub damping: bool,
     pub shrinkage: f64,
     pub alpha: f64,
     pub beta: f64,
+}
+
+/// What a candidate's counts are multiplied with.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scale {
+    /// Root of the norm.
+    root: f32,
+    /// Penalty of frequency.
+    penalty: f32,
 }
 
 /// Counts that are sums over customers of products of integers: any order of events gives the same.
@@ -43,6 +54,8 @@ pub(crate) struct Counts {
     pub norms: Vec<i64>,
     /// Summed interest.
     pub degrees: Vec<i64>,
+    /// What the two sums above mean for a candidate, kept because every refresh reads it for every pair.
+    scales: Vec<Scale>,
     pub popularity: Vec<Buckets>,
     /// Newest popularity bucket.
     pub newest_bucket: i64,
@@ -65,6 +78,7 @@ impl Counts {
         self.rows.resize_with(products, Row::default);
         self.norms.resize(products, 0);
         self.degrees.resize(products, 0);
+        self.scales.resize(products, Scale::default());
         self.popularity.resize_with(products, Buckets::default);
         self.dirty.resize(products, false);
     }
@@ -74,31 +88,29 @@ impl Counts {
         let old_share = share(change.degree, self.counting.damping);
         let new_share = share(history.degree, self.counting.damping);
         let product = change.after.product;
-        let others = || {
-            history
-                .entries
-                .iter()
-                .filter(move |entry| entry.product != product)
-        };
+        let counted = history.counted(self.counting.window);
+        let others = || counted.iter().filter(move |entry| entry.product != product);
+        if let Some(left) = &change.left {
+            self.shift_pairs(left.product, -i64::from(left.interest) * old_share, others());
+            self.norms[left.product as usize] -= square(left.interest) * old_share;
+            self.degrees[left.product as usize] -= i64::from(left.interest);
+            self.rescale(left.product);
+        }
+        self.shift_popularity(change.before.as_ref(), Some(&change.after));
         if let Some(evicted) = &change.evicted {
             self.shift_popularity(Some(evicted), None);
-            self.shift_pairs(
-                evicted.product,
-                -i64::from(evicted.interest) * old_share,
-                others(),
-            );
-            self.norms[evicted.product as usize] -= square(evicted.interest) * old_share;
-            self.degrees[evicted.product as usize] -= i64::from(evicted.interest);
         }
-        let (before, after) = (
-            change.before.map_or(0, |entry| entry.interest),
-            change.after.interest,
-        );
-        self.shift_popularity(change.before.as_ref(), Some(&change.after));
+        let (was_counted, is_counted) = change.counted;
+        let before = change
+            .before
+            .filter(|_| was_counted)
+            .map_or(0, |entry| entry.interest);
+        let after = if is_counted { change.after.interest } else { 0 };
         let delta = i64::from(after) * new_share - i64::from(before) * old_share;
         self.shift_pairs(product, delta, others());
         self.norms[product as usize] += square(after) * new_share - square(before) * old_share;
         self.degrees[product as usize] += i64::from(after) - i64::from(before);
+        self.rescale(product);
         let shift = new_share - old_share;
         if shift != 0 {
             let others: Vec<&Entry> = others().collect();
@@ -106,19 +118,32 @@ impl Counts {
                 let rest = others[at + 1..].iter().copied();
                 self.shift_pairs(entry.product, i64::from(entry.interest) * shift, rest);
                 self.norms[entry.product as usize] += square(entry.interest) * shift;
+                self.rescale(entry.product);
             }
         }
+    }
+
+    /// To be called whenever the norm or degree of a product has changed.
+    pub fn rescale(&mut self, product: u32) {
+        let at = product as usize;
+        let root = (self.norms[at] as f64).sqrt() as f32;
+        let penalty = (self.degrees[at] as f64).powf(-self.counting.beta) as f32;
+        self.scales[at] = Scale { root, penalty };
     }
 
     /// Takes a whole history back out.
     pub fn erase(&mut self, history: &History) {
         let share = share(history.degree, self.counting.damping);
-        for (at, entry) in history.entries.iter().enumerate() {
+        for entry in &history.entries {
             self.shift_popularity(Some(entry), None);
+        }
+        let counted = history.counted(self.counting.window);
+        for (at, entry) in counted.iter().enumerate() {
             let interest = -i64::from(entry.interest);
-            self.shift_pairs(entry.product, interest * share, history.entries[at + 1..].iter());
+            self.shift_pairs(entry.product, interest * share, counted[at + 1..].iter());
             self.norms[entry.product as usize] -= square(entry.interest) * share;
             self.degrees[entry.product as usize] += interest;
+            self.rescale(entry.product);
         }
     }
 
@@ -180,40 +205,36 @@ impl Counts {
     }
 
     /// The nearest products by cosine and by random walk, nearest first; `names` breaks ties.
-    pub fn nearest(&self, product: u32, keep: usize, names: &[Arc<str>]) -> (Vec<Neighbor>, Vec<Neighbor>) {
-        let counting = &self.counting;
-        let norm = (self.norms[product as usize] as f64).sqrt();
-        let degree = (self.degrees[product as usize] as f64).powf(counting.alpha);
-        let shrinkage = counting.shrinkage * INTEREST_STEPS.powi(2) * f64::from(1u32 << FULL);
+    pub fn nearest(&self, product: u32, keep: usize, names: &Ordered) -> (Vec<Neighbor>, Vec<Neighbor>) {
+        let full = (1u32 << FULL) as f32;
+        let shrinkage = self.counting.shrinkage as f32 * (INTEREST_STEPS * INTEREST_STEPS) as f32 * full;
+        let own = self.scales[product as usize].root;
+        let walk = (self.degrees[product as usize] as f64).powf(-self.counting.alpha) as f32 / full;
         let row = &self.rows[product as usize];
         let (mut near, mut walks) = (Vec::with_capacity(row.len()), Vec::with_capacity(row.len()));
         for (other, dot) in row.iter() {
             // A pruned row may be owed more than it holds: such a pair says nothing any more.
             if dot > 0 {
-                let dot = dot as f64;
-                let cosine = dot / (norm * (self.norms[other as usize] as f64).sqrt() + shrinkage);
-                push_finite(&mut near, other, cosine);
-                let walk = dot / (degree * (self.degrees[other as usize] as f64).powf(counting.beta));
-                push_finite(&mut walks, other, walk / f64::from(1u32 << FULL));
+                let (dot, scale) = (dot as f32, self.scales[other as usize]);
+                push_finite(&mut near, other, dot / (own * scale.root + shrinkage));
+                push_finite(&mut walks, other, dot * walk * scale.penalty);
             }
         }
         (strongest(near, keep, names), strongest(walks, keep, names))
     }
 }
 
-fn push_finite(list: &mut Vec<Neighbor>, product: u32, similarity: f64) {
-    let similarity = similarity as f32;
+fn push_finite(list: &mut Vec<Neighbor>, product: u32, similarity: f32) {
     if similarity.is_finite() && similarity > 0.0 {
         list.push(Neighbor { product, similarity });
     }
 }
 
-fn strongest(mut list: Vec<Neighbor>, keep: usize, names: &[Arc<str>]) -> Vec<Neighbor> {
-    let name = |neighbor: &Neighbor| &names[neighbor.product as usize];
+fn strongest(mut list: Vec<Neighbor>, keep: usize, names: &Ordered) -> Vec<Neighbor> {
     let order = |a: &Neighbor, b: &Neighbor| {
         b.similarity
             .total_cmp(&a.similarity)
-            .then_with(|| name(a).cmp(name(b)))
+            .then_with(|| names.compare(a.product, b.product))
     };
     if list.len() > keep {
         list.select_nth_unstable_by(keep, order);
@@ -222,6 +243,35 @@ fn strongest(mut list: Vec<Neighbor>, keep: usize, names: &[Arc<str>]) -> Vec<Ne
     list.sort_unstable_by(order);
     list.shrink_to_fit();
     list
+}
+
+/// Names of products, quick to compare: rare products tie by the thousand.
+#[derive(Default)]
+pub(crate) struct Ordered {
+    pub names: Vec<Arc<str>>,
+    prefixes: Vec<u64>,
+}
+
+impl Ordered {
+    pub fn push(&mut self, name: Arc<str>) {
+        let mut prefix = [0u8; 8];
+        for (to, from) in prefix.iter_mut().zip(name.bytes()) {
+            *to = from;
+        }
+        self.prefixes.push(u64::from_be_bytes(prefix));
+        self.names.push(name);
+    }
+
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub fn compare(&self, a: u32, b: u32) -> std::cmp::Ordering {
+        let (a, b) = (a as usize, b as usize);
+        self.prefixes[a]
+            .cmp(&self.prefixes[b])
+            .then_with(|| self.names[a].cmp(&self.names[b]))
+    }
 }
 
 pub(crate) fn square(interest: u16) -> i64 {

@@ -5,7 +5,7 @@ pub(crate) const INTEREST_STEPS: f64 = 16.0;
 /// Event weights in fixed point: this many units per 1.0.
 pub(crate) const WEIGHT_UNITS: f32 = 64.0;
 
-use crate::{config::Repeats, event::EventKind};
+use crate::{config::Repeats, counts::Ordered, event::EventKind};
 
 /// One product in a customer's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +58,13 @@ impl Entry {
         }
     }
 
-    fn key(&self) -> (i64, u32) {
-        (self.last_ms, self.product)
+    /// Whether it stands before another in a history. Ties (a basket) are decided by name, because numbers
+    /// depend on the order in which products became known.
+    fn is_newer(&self, other: &Entry, names: &Ordered) -> bool {
+        let order = self.last_ms.cmp(&other.last_ms);
+        order
+            .then_with(|| names.compare(self.product, other.product))
+            .is_gt()
     }
 }
 
@@ -107,6 +112,8 @@ pub(crate) struct Weighted {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HistoryRules {
     pub capacity: usize,
+    /// The newest entries that are counted in pairs.
+    pub window: usize,
     pub repeats: Repeats,
     pub max_per_minute: u32,
 }
@@ -116,6 +123,11 @@ pub(crate) struct HistoryRules {
 pub(crate) struct Change {
     pub before: Option<Entry>,
     pub after: Entry,
+    /// Whether it was, and is, counted in pairs.
+    pub counted: (bool, bool),
+    /// What it pushed out of the pairs.
+    pub left: Option<Entry>,
+    /// What it pushed out of the history.
     pub evicted: Option<Entry>,
     /// [`History::degree`] before.
     pub degree: u32,
@@ -135,7 +147,7 @@ pub(crate) struct History {
     pub entries: Vec<Entry>,
     /// Newest event of any kind.
     pub newest_ms: i64,
-    /// How many entries interest the customer.
+    /// How many of the counted entries interest the customer.
     pub degree: u32,
     minute: i64,
     in_minute: u32,
@@ -144,7 +156,7 @@ pub(crate) struct History {
 impl History {
     /// Folds one event in. While `capacity` and `max_per_minute` do not bind, the entries are the same
     /// whatever the order of the events.
-    pub fn record(&mut self, event: &Weighted, rules: &HistoryRules) -> Recorded {
+    pub fn record(&mut self, event: &Weighted, rules: &HistoryRules, names: &Ordered) -> Recorded {
         if rules.max_per_minute > 0 {
             let minute = event.time_ms.div_euclid(60_000);
             if minute == self.minute {
@@ -174,27 +186,51 @@ impl History {
         if event.kind != EventKind::Return {
             after.last_ms = after.last_ms.max(event.time_ms);
         }
+        let length = self.entries.len();
         let mut evicted = None;
         if let Some(at) = at {
             self.entries.remove(at);
-        } else if self.entries.len() >= rules.capacity {
+        } else if length >= rules.capacity {
             match self.entries.last() {
-                Some(oldest) if oldest.key() > after.key() => return Recorded::TooOld,
+                Some(oldest) if oldest.is_newer(&after, names) => return Recorded::TooOld,
                 _ => evicted = self.entries.pop(),
             }
         }
-        let degree = self.degree;
-        let counted = |entry: Option<Entry>| u32::from(entry.is_some_and(|entry| entry.interest > 0));
-        self.degree = degree + counted(Some(after)) - counted(before) - counted(evicted);
-        let position = self.entries.partition_point(|entry| entry.key() > after.key());
+        let position = self
+            .entries
+            .partition_point(|entry| entry.is_newer(&after, names));
         self.entries.insert(position, after);
+        // An entry never moves towards the old end, so what was counted still is.
+        let was_counted = at.is_some_and(|at| at < rules.window);
+        let is_counted = position < rules.window;
+        let left = if !is_counted || was_counted {
+            None
+        } else if self.entries.len() > rules.window {
+            Some(self.entries[rules.window])
+        } else {
+            // With a window as large as the history, leaving both is one.
+            evicted.filter(|_| length <= rules.window)
+        };
+        let degree = self.degree;
+        let interesting = |entry: Option<&Entry>| u32::from(entry.is_some_and(|entry| entry.interest > 0));
+        let gained = interesting(Some(&after).filter(|_| is_counted));
+        let lost = interesting(before.as_ref().filter(|_| was_counted)) + interesting(left.as_ref());
+        self.degree = degree + gained - lost;
         self.newest_ms = self.newest_ms.max(event.time_ms);
+        let counted = (was_counted, is_counted);
         Recorded::Changed(Change {
             before,
             after,
+            counted,
+            left,
             evicted,
             degree,
         })
+    }
+
+    /// The entries that are counted in pairs.
+    pub fn counted(&self, window: usize) -> &[Entry] {
+        &self.entries[..self.entries.len().min(window)]
     }
 }
 
@@ -204,9 +240,16 @@ mod tests {
 
     const RULES: HistoryRules = HistoryRules {
         capacity: 3,
+        window: 3,
         repeats: Repeats::Log,
         max_per_minute: 0,
     };
+
+    fn names() -> Ordered {
+        let mut names = Ordered::default();
+        (0..10).for_each(|n| names.push(format!("p{n}").into()));
+        names
+    }
 
     fn event(product: u32, kind: EventKind, weight: f32, time_ms: i64) -> Weighted {
         Weighted {
@@ -223,10 +266,10 @@ mod tests {
         let returned = event(1, EventKind::Return, -5.0, 200);
         let (mut forward, mut backward) = (History::default(), History::default());
         for event in [&bought, &returned] {
-            forward.record(event, &RULES);
+            forward.record(event, &RULES, &names());
         }
         for event in [&returned, &bought] {
-            backward.record(event, &RULES);
+            backward.record(event, &RULES, &names());
         }
         assert_eq!(forward.entries, backward.entries);
         assert_eq!(
@@ -239,14 +282,14 @@ mod tests {
     fn a_full_history_lets_the_oldest_product_go_and_refuses_older_ones() {
         let mut history = History::default();
         for (product, time) in [(1, 10), (2, 20), (3, 30), (4, 40)] {
-            history.record(&event(product, EventKind::View, 1.0, time), &RULES);
+            history.record(&event(product, EventKind::View, 1.0, time), &RULES, &names());
         }
         assert_eq!(
             history.entries.iter().map(|e| e.product).collect::<Vec<_>>(),
             [4, 3, 2]
         );
         assert!(matches!(
-            history.record(&event(9, EventKind::View, 1.0, 5), &RULES),
+            history.record(&event(9, EventKind::View, 1.0, 5), &RULES, &names()),
             Recorded::TooOld
         ));
     }
@@ -259,15 +302,19 @@ mod tests {
         };
         let mut history = History::default();
         for n in 0..2 {
-            let outcome = history.record(&event(n, EventKind::View, 1.0, 60_000 + i64::from(n)), &rules);
+            let outcome = history.record(
+                &event(n, EventKind::View, 1.0, 60_000 + i64::from(n)),
+                &rules,
+                &names(),
+            );
             assert!(matches!(outcome, Recorded::Changed(_)));
         }
         assert!(matches!(
-            history.record(&event(7, EventKind::View, 1.0, 60_500), &rules),
+            history.record(&event(7, EventKind::View, 1.0, 60_500), &rules, &names()),
             Recorded::Damped
         ));
         assert!(matches!(
-            history.record(&event(7, EventKind::View, 1.0, 120_000), &rules),
+            history.record(&event(7, EventKind::View, 1.0, 120_000), &rules, &names()),
             Recorded::Changed(_)
         ));
     }

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use crate::{
     blend::Blend,
     config::{ConfigError, EngineConfig, Tuning},
-    counts::{Counting, Counts},
+    counts::{Counting, Counts, Ordered},
     event::{Applied, EventKind, Interaction, ProductMeta},
     fitted::Fitted,
     history::{History, HistoryRules, INTEREST_STEPS, Recorded, Weighted, units},
@@ -56,7 +56,7 @@ pub struct Writer {
     pub(crate) config: EngineConfig,
     pub(crate) shared: Arc<Shared>,
     pub(crate) counts: Counts,
-    pub(crate) names: Vec<Arc<str>>,
+    pub(crate) names: Ordered,
     seen: AHashSet<u64>,
     seen_order: VecDeque<u64>,
     hasher: ahash::RandomState,
@@ -96,6 +96,7 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
     });
     let reader = Reader::new(Arc::clone(&shared));
     let counting = Counting {
+        window: config.limits.pair_history,
         trend_half_life_ms: config.trend_half_life_ms,
         row_capacity: config.limits.row_capacity,
         damping: config.damping,
@@ -108,7 +109,7 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         config,
         shared,
         counts: Counts::new(counting),
-        names: Vec::new(),
+        names: Ordered::default(),
         seen: AHashSet::new(),
         seen_order: VecDeque::new(),
         hasher: ahash::RandomState::new(),
@@ -145,7 +146,7 @@ impl Writer {
         };
         let slot = self.customer(event.customer, weighted.time_ms);
         let mut history = History::clone(&slot.history.load());
-        let change = match history.record(&weighted, &self.history_rules()) {
+        let change = match history.record(&weighted, &self.history_rules(), &self.names) {
             Recorded::Changed(change) => change,
             Recorded::Damped => {
                 slot.history.store(Arc::new(history));
@@ -237,6 +238,7 @@ impl Writer {
     pub(crate) fn history_rules(&self) -> HistoryRules {
         HistoryRules {
             capacity: self.config.limits.learn_history,
+            window: self.config.limits.pair_history,
             repeats: self.config.repeats,
             max_per_minute: self.config.max_events_per_minute,
         }
@@ -394,7 +396,7 @@ impl Writer {
         }
         // A neighbour's own norm moves without marking every list that names it; one list of a quiet
         // product per publish keeps the rest from going stale.
-        if !self.names.is_empty() && rows < max_rows {
+        if !self.names.len() == 0 && rows < max_rows {
             self.cursor = (self.cursor + 1) % self.names.len();
             self.refresh(self.cursor as u32);
         }
@@ -481,10 +483,8 @@ impl Writer {
             })
             .filter(|(_, score)| *score > 0.0)
             .collect();
-        let order = |a: &(u32, f32), b: &(u32, f32)| {
-            b.1.total_cmp(&a.1)
-                .then_with(|| self.names[a.0 as usize].cmp(&self.names[b.0 as usize]))
-        };
+        let order =
+            |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then_with(|| self.names.compare(a.0, b.0));
         all.sort_unstable_by(order);
         let mut by_category: AHashMap<u32, Vec<(u32, f32)>> = AHashMap::new();
         for &(id, score) in &all {

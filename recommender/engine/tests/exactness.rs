@@ -129,6 +129,27 @@ proptest! {
     }
 
     #[test]
+    fn a_window_of_pairs_depends_on_the_history_alone(events in log(), seed in any::<u64>()) {
+        let limits = Limits { pair_history: 3, ..Limits::default() };
+        let config = EngineConfig { limits, ..EngineConfig::default() };
+        let (mut forward, one) = engine(config.clone()).unwrap();
+        let (mut backward, two) = engine(config.clone()).unwrap();
+        let (mut grouped, three) = engine(config).unwrap();
+        let turn = seed as usize % (events.len() + 1);
+        for event in &events {
+            forward.apply(&event.interaction(), NOW);
+        }
+        for event in events[turn..].iter().chain(&events[..turn]).rev() {
+            backward.apply(&event.interaction(), NOW);
+        }
+        grouped.bulk(events.iter().map(Event::interaction), NOW);
+        forward.flush(NOW);
+        backward.flush(NOW);
+        prop_assert_eq!(visible(&one), visible(&two));
+        prop_assert_eq!(visible(&one), visible(&three));
+    }
+
+    #[test]
     fn erasing_a_customer_equals_never_having_seen_them(events in log(), victim in 0u32..8) {
         let victim = format!("c{victim}");
         let (mut writer, reader) = empty();
@@ -164,7 +185,7 @@ proptest! {
 
     #[test]
     fn erasing_is_exact_even_when_the_cap_on_histories_binds(events in log()) {
-        let limits = Limits { learn_history: 3, ..Limits::default() };
+        let limits = Limits { learn_history: 4, pair_history: 3, ..Limits::default() };
         let (mut writer, reader) = engine(EngineConfig { limits, ..EngineConfig::default() }).unwrap();
         for event in &events {
             writer.apply(&event.interaction(), NOW);

@@ -8,6 +8,7 @@ mod run;
 mod split;
 mod tune;
 
+pub use crate::models::{als::AlsParams, ease::EaseParams};
 pub use data::{
     DataError, Dataset, Pair, Task, Touch, oldest_event, parse_events, parse_interactions, parse_sessions,
 };

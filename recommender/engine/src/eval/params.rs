@@ -29,8 +29,8 @@ pub struct Params {
     pub walk_beta: f32,
     /// Products of a customer that an answer is computed from.
     pub history_length: usize,
-    /// Products of a customer that are learned from.
-    pub learn_history: usize,
+    /// Newest products of a customer that are counted in pairs.
+    pub pair_history: usize,
     /// Days after which a product of the history counts half.
     pub half_life_days: f64,
     /// Days after which popularity counts half.
@@ -62,7 +62,7 @@ impl Default for Params {
             walk_alpha: config.walk_alpha,
             walk_beta: config.walk_beta,
             history_length: 10_000,
-            learn_history: 10_000,
+            pair_history: 10_000,
             half_life_days: 60.0,
             trend_half_life_days: 7.0,
             training_half_life_days: 180.0,
@@ -122,6 +122,8 @@ impl Params {
                 };
             }
             (Task::Customers(_), true) => {
+                params.pair_history = 50;
+                params.history_length = 50;
                 params.blend = Blend {
                     walk: 0.0,
                     als: 0.0,
@@ -175,7 +177,8 @@ impl Params {
             blend: self.blend.clone(),
             session: self.session.clone(),
             limits: Limits {
-                learn_history: self.learn_history,
+                learn_history: 100_000,
+                pair_history: self.pair_history,
                 row_capacity: 1 << 20,
                 postings: self.session.postings,
                 dedup_ids: 0,

@@ -14,9 +14,11 @@ type Axis = (&'static str, &'static [&'static str]);
 const WALK: &[Axis] = &[
     ("walkBeta", &["0.1", "0.3", "0.4", "0.5"]),
     ("walkAlpha", &["0.6", "1"]),
+    ("pairHistory", &["20", "30", "100", "10000"]),
     ("neighbors", &["200", "2000"]),
 ];
 const KNN: &[Axis] = &[
+    ("pairHistory", &["20", "30", "100", "10000"]),
     ("neighbors", &["20", "100", "2000"]),
     ("shrinkage", &["0", "5", "20"]),
     ("damping", &["false"]),
@@ -44,6 +46,7 @@ const SESSION: &[Axis] = &[
     ("session.neighbors", &["200", "1500"]),
 ];
 const TREND: &[Axis] = &[
+    ("historyLength", &["20", "100", "10000"]),
     ("trendHalfLifeDays", &["3", "14", "30"]),
     ("halfLifeDays", &["30", "180"]),
 ];
