@@ -25,6 +25,9 @@ pub struct StatementRecord {
     pub hash: String,
     /// The server executed it; `false`: it was about to be sent.
     pub applied: bool,
+    /// The Kafka topic of what it makes, as the server lists it: ksqlDB chooses one where the statement names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
     /// The server's command sequence number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence: Option<i64>,

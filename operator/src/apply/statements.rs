@@ -151,6 +151,7 @@ fn record(step: &StatementStep, sequence: Option<i64>) -> StatementRecord {
         statement: step.name.clone(),
         hash: step.hash.clone(),
         applied: true,
+        topic: step.topic.clone(),
         sequence,
     }
 }

@@ -22,6 +22,8 @@ pub struct StatementStep {
     pub source: String,
     /// Hash of its text, names filled in; the shapes of topics do not count.
     pub hash: String,
+    /// The Kafka topic of what it made, as the server lists it.
+    pub topic: Option<String>,
     /// It runs a query, which starts to read somewhere.
     pub query: bool,
     /// What to do.
@@ -98,6 +100,7 @@ fn step(
                 name,
                 source: String::new(),
                 hash: String::new(),
+                topic: None,
                 query: false,
                 action,
             };
@@ -105,6 +108,10 @@ fn step(
     };
     let hash = short_hash(text.as_bytes());
     let known = record.statements.get(&parsed.source);
+    let topic = listing
+        .sources
+        .get(&parsed.source)
+        .map(|source| source.topic.clone());
     let action = match (listing.sources.get(&parsed.source), known) {
         (Some(_), None) => {
             let message = format!(
@@ -120,6 +127,7 @@ fn step(
         name,
         source: parsed.source,
         hash,
+        topic,
         query: parsed.query,
         action,
     }

@@ -110,6 +110,11 @@ pub async fn dereference(
             .insert(name, found.map(|c| c.data.unwrap_or_default()));
     }
     let record = record(ctx, pipeline).await?;
+    references.sinks = record
+        .statements
+        .iter()
+        .filter_map(|(source, statement)| Some((source.clone(), statement.topic.clone()?)))
+        .collect();
     let name = pipeline.name_any();
     if let Some(credentials) = &credentials {
         ctx.keyring

@@ -25,6 +25,8 @@ pub use topics::DesiredTopic;
 pub struct References {
     /// Secrets by name: their keys, or `None` when there is no such Secret.
     pub secrets: BTreeMap<String, Option<BTreeSet<String>>>,
+    /// Kafka topics of the streams and tables that this pipeline's statements made, by their names.
+    pub sinks: BTreeMap<String, String>,
     /// ConfigMaps by name: their data, or `None` when there is no such ConfigMap.
     pub config_maps: BTreeMap<String, Option<BTreeMap<String, String>>>,
 }
@@ -163,7 +165,7 @@ pub fn validate(
     let retention_ms = topics::retention_ms(spec)?;
     let topics = topics::desired(spec)?;
     let ksqldb = statements::desired(spec, found)?;
-    let config = recommender::config(&id, spec, &topics)?;
+    let config = recommender::config(&id, spec, &topics, &found.sinks)?;
     let (mounts, make_jwt_secret) = recommender::mounts(&id.name, &recommender);
     let missing_secrets = missing(&mounts, ksqldb.as_ref(), found);
     let service = recommender.service.unwrap_or_default();

@@ -1,15 +1,18 @@
 //! `spec.recommender` as the recommender's configuration, and the Secrets that its pods mount.
 
+use std::collections::BTreeMap;
+
 use recommendation_api::config::{
     AuthConfig, HttpConfig, KafkaConfig, LimitsConfig, ModelConfig, QualityConfig, RateLimitsConfig,
-    RedisConfig, RulesConfig, TelemetryConfig, WebhooksConfig,
+    RedisConfig, RulesConfig, TelemetryConfig, TopicNames, WebhooksConfig,
 };
 use recommendation_api::model::{Algorithm, ModelSource};
 use recommendation_api::names::Children;
-use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec, SecretKeyRef};
+use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec, SecretKeyRef, TopicRole};
 use recommendation_api::{HumanDuration, RecommenderConfig};
 
 use super::{DesiredTopic, Identity, InvalidSpec, topics};
+use crate::ksqldb::defaults::source_names;
 
 /// A Secret in the recommender's pods: a folder of its own below the secrets folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,7 @@ pub(super) fn config(
     id: &Identity,
     spec: &RecommendationPipelineSpec,
     desired: &[DesiredTopic],
+    sinks: &BTreeMap<String, String>,
 ) -> Result<RecommenderConfig, InvalidSpec> {
     let recommender = spec.recommender.clone().unwrap_or_default();
     let (mounts, _) = mounts(&id.name, &recommender);
@@ -70,7 +74,7 @@ pub(super) fn config(
         kafka: Some(KafkaConfig {
             bootstrap_servers: spec.kafka.bootstrap_servers.clone(),
         }),
-        topics: topics::names(desired, spec.name_prefix.as_deref().unwrap_or_default()),
+        topics: topic_names(spec, desired, sinks),
         model: model(spec, &recommender)?,
         rules: rules(&recommender),
         limits: limits(&recommender),
@@ -108,6 +112,26 @@ pub(super) fn config(
                 log_filter,
             }),
     })
+}
+
+/// Purchases are on the topic of their role; a user's own statement may have left its choice to ksqlDB (the simplest
+/// form does: `CUSTOMER_PURCHASES`), then they are where the server says.
+fn topic_names(
+    spec: &RecommendationPipelineSpec,
+    desired: &[DesiredTopic],
+    sinks: &BTreeMap<String, String>,
+) -> TopicNames {
+    let prefix = spec.name_prefix.as_deref().unwrap_or_default();
+    let mut names = topics::names(desired, prefix);
+    let purchases = source_names(prefix)["customer_purchases_stream"].to_uppercase();
+    let has_role = desired.iter().any(|topic| topic.role == TopicRole::Purchases);
+    if let Some(topic) = sinks
+        .get(&purchases)
+        .filter(|_| spec.ksqldb.is_some() && !has_role)
+    {
+        names.purchases.clone_from(topic);
+    }
+    names
 }
 
 fn model(

@@ -299,3 +299,27 @@ fn a_weight_of_an_unknown_event_is_refused_by_its_name() {
     assert_eq!(error.path, "spec.recommender.model.eventWeights.clik");
     assert!(error.problem.contains("click"), "{error}");
 }
+
+#[test]
+fn purchases_of_the_simplest_form_are_read_where_ksqldb_put_them() {
+    let spec = "
+kafka: {bootstrapServers: ['k:1']}
+ksqldb: {endpoint: 'http://q:1', statements: [{name: p, sql: 'CREATE STREAM customer_purchases AS SELECT 1'}]}
+recommender: {model: {source: Purchases}}
+";
+    let sinks = BTreeMap::from([("CUSTOMER_PURCHASES".to_owned(), "CUSTOMER_PURCHASES".to_owned())]);
+    let found = References {
+        sinks,
+        ..References::default()
+    };
+    let topics = |spec: &str| {
+        validate(&pipeline(spec), &found, &Settings::default())
+            .unwrap()
+            .config
+            .topics
+    };
+    assert_eq!(topics(spec).purchases, "CUSTOMER_PURCHASES");
+    let role = format!("{spec}topics: [{{name: bought, role: Purchases}}]");
+    assert_eq!(topics(&role).purchases, "bought", "a declared topic wins");
+    assert_eq!(topics(QUICKSTART).purchases, "customer_purchases");
+}
