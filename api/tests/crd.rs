@@ -64,3 +64,21 @@ fn no_enum_value_reads_as_a_boolean_in_yaml_1_1() {
         assert!(!text.lines().any(|l| l.trim() == format!("- {word}")), "{word}");
     }
 }
+
+#[test]
+fn every_reason_is_explained_in_the_documents() {
+    let source = include_str!("../src/conditions.rs");
+    let guide = include_str!("../../docs/troubleshooting.md");
+    let reasons = source.split("pub mod reasons").nth(1).unwrap();
+    let names: Vec<&str> = reasons
+        .lines()
+        .filter(|line| line.trim_start().starts_with("pub const"))
+        .filter_map(|line| line.split('"').nth(1))
+        .collect();
+    assert!(names.len() > 30, "{names:?}");
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| !guide.contains(&format!("`{name}`")))
+        .collect();
+    assert!(missing.is_empty(), "docs/troubleshooting.md lacks {missing:?}");
+}

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::command::Cmd;
 use crate::paths::Paths;
 use crate::progress::{Steps, seconds};
-use crate::release::{self, workspace};
+use crate::release;
 use crate::stack::run::Ports;
 use crate::stack::{NodeMode, Stack, StackOptions};
 use crate::{e2e, machine};
@@ -201,9 +201,7 @@ fn is_cold() -> Result<bool> {
 }
 
 fn cargo(args: &[&str]) -> Cmd {
-    // The cargo that runs this task: the toolchain stays the same in every step.
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    Cmd::new(program).args(args).dir(workspace()).timeout(CARGO_LIMIT)
+    Cmd::cargo().args(args).timeout(CARGO_LIMIT)
 }
 
 /// Runs a test command, shows what it prints, and counts its closing lines.

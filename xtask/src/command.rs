@@ -73,6 +73,22 @@ impl Cmd {
         self
     }
 
+    /// The cargo that runs this task, as a person would start it. `cargo run` describes the running package in
+    /// variables that build scripts watch (ring's does): inherited, they would have half of the dependencies built
+    /// anew at each change between cargo and this task.
+    #[must_use]
+    pub fn cargo() -> Self {
+        let mut cmd = Self::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        for (key, _) in std::env::vars_os() {
+            let name = key.to_string_lossy();
+            let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+            if of_package.iter().any(|prefix| name.starts_with(prefix)) {
+                cmd.command.env_remove(&key);
+            }
+        }
+        cmd.dir(crate::release::workspace())
+    }
+
     /// Sets the working directory.
     #[must_use]
     pub fn dir(mut self, dir: &Path) -> Self {

@@ -45,8 +45,7 @@ pub fn c_compiler() -> Option<&'static str> {
 /// # Errors
 /// When the C compiler or the Rust target is missing, or the build fails.
 pub fn build(progress: &Progress) -> Result<Binaries> {
-    let mut cargo = Cmd::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .dir(workspace())
+    let mut cargo = Cmd::cargo()
         .args([
             "build",
             "--release",
@@ -133,8 +132,7 @@ pub fn workspace() -> &'static Path {
 /// # Errors
 /// When cargo cannot say.
 pub fn target_dir() -> Result<PathBuf> {
-    let metadata = Cmd::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .dir(workspace())
+    let metadata = Cmd::cargo()
         .args(["metadata", "--format-version", "1", "--no-deps"])
         .run()?;
     let metadata: Value = serde_json::from_str(&metadata).context("reading cargo's metadata")?;
