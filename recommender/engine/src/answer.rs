@@ -9,6 +9,7 @@ use crate::{
     event::EventKind,
     history::{Entry, INTEREST_STEPS},
     hybrid::{self, by_name},
+    knowledge::{self, Attributes},
     models::{Basis, Question, model},
     query::{Fallback, Query, Reason, Recommendations, Scored},
     rerank,
@@ -39,6 +40,7 @@ struct Filter<'a> {
     rules: &'a Compiled,
     excluded: AHashSet<u32>,
     category: Option<u32>,
+    profile: Option<&'a Attributes>,
 }
 
 impl Filter<'_> {
@@ -46,7 +48,15 @@ impl Filter<'_> {
         let in_category = self
             .category
             .is_none_or(|category| self.shared.product(id).category.load(Relaxed) == category);
-        in_category && !self.excluded.contains(&id) && showable(self.shared, self.rules, id)
+        let suits = || match self.profile {
+            Some(profile) if !self.rules.knowledge.is_empty() => {
+                let meta = self.shared.product(id).meta.load();
+                meta.as_ref()
+                    .is_none_or(|stored| knowledge::allows(&self.rules.knowledge, profile, &stored.meta))
+            }
+            _ => true,
+        };
+        in_category && suits() && !self.excluded.contains(&id) && showable(self.shared, self.rules, id)
     }
 }
 
@@ -66,7 +76,9 @@ pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
     let category = query
         .category
         .map(|name| shared.category_id(name).unwrap_or(NONE - 1));
+    let profile = query.customer.and_then(|name| shared.profile(name));
     let filter = Filter {
+        profile: profile.as_deref(),
         shared,
         rules: &rules,
         excluded: excluded(shared, query, &rules, &recent, &customer),
@@ -83,12 +95,15 @@ pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
         shared,
         fitted: &fitted,
         session: &rules.session,
+        rules: &rules.knowledge,
+        profile: profile.as_deref(),
         basis: &basis,
         visit: &visit,
         category,
     };
     // A fitted model by name is answered for by the blend until it is there.
     let algorithm = match algorithm {
+        Algorithm::Auto => Algorithm::ALL[usize::from(shared.auto.load(Relaxed))],
         Algorithm::Ease if fitted.ease.is_none() => Algorithm::Hybrid,
         Algorithm::ImplicitAls if fitted.als.is_none() => Algorithm::Hybrid,
         algorithm => algorithm,

@@ -44,7 +44,7 @@ impl Default for Blend {
 
 /// How many candidates of each model are worth blending for an answer of this length.
 pub(crate) fn candidates(limit: usize) -> usize {
-    limit.saturating_mul(10).saturating_add(100)
+    limit.saturating_mul(5).saturating_add(100)
 }
 
 /// Candidates that define a model's scale.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{blend::Blend, event::EventKind, models::session_knn::SessionParams};
+use crate::{blend::Blend, event::EventKind, knowledge::KnowledgeRule, models::session_knn::SessionParams};
 
 /// The models that can be asked for by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ impl Algorithm {
     /// Whether an engine can answer with this algorithm; `Ease` and `ImplicitAls` once they are fitted, and
     /// until then `Hybrid` answers for them.
     pub fn is_served(self) -> bool {
-        !matches!(self, Algorithm::Auto | Algorithm::Knowledge | Algorithm::Onnx)
+        self != Algorithm::Onnx
     }
 }
 
@@ -257,6 +257,8 @@ pub struct EngineConfig {
     pub blend: Blend,
     /// How `SessionKnn` answers.
     pub session: SessionParams,
+    /// Rules between attributes of customers and products; see [`crate::Writer::set_knowledge`].
+    pub knowledge: Vec<KnowledgeRule>,
     /// Bounds on memory.
     pub limits: Limits,
 }
@@ -277,6 +279,7 @@ impl Default for EngineConfig {
             non_products: Vec::new(),
             blend: Blend::default(),
             session: SessionParams::default(),
+            knowledge: Vec::new(),
             limits: Limits::default(),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::{
     blend::{Blend, Blender, candidates},
     config::Algorithm,
+    knowledge::preference,
     models::{Question, model},
     scratch::{Candidate, Scratch},
     shared::Shared,
@@ -52,11 +53,20 @@ pub(crate) fn rank(
         });
     }
     let lift = |product: u32| {
-        if blend.trend > 0.0 {
-            (f32::from_bits(shared.product(product).popularity.load(Relaxed)) + NOBODY).powf(blend.trend)
-        } else {
-            1.0
-        }
+        let preferred = match question.profile {
+            Some(profile) if !question.rules.is_empty() => {
+                let meta = shared.product(product).meta.load();
+                meta.as_ref()
+                    .map_or(1.0, |stored| preference(question.rules, profile, &stored.meta))
+            }
+            _ => 1.0,
+        };
+        preferred
+            * if blend.trend > 0.0 {
+                (f32::from_bits(shared.product(product).popularity.load(Relaxed)) + NOBODY).powf(blend.trend)
+            } else {
+                1.0
+            }
     };
     blender.finish(lift, tie)
 }

@@ -6,6 +6,7 @@ use crate::{
     answer,
     event::{HistoryItem, ProductMeta},
     history::WEIGHT_UNITS,
+    prequential::HitRate,
     query::{Query, Reason, Recommendations, Scored, Stats},
     shared::Shared,
 };
@@ -94,6 +95,11 @@ impl Reader {
             last_ms: entry.last_ms,
         };
         Some(history.entries.iter().map(item).collect())
+    }
+
+    /// How well the configured algorithm (with `Auto`, each) predicts what customers turn to next.
+    pub fn hit_rates(&self) -> Vec<HitRate> {
+        self.shared.hit_rates.load().to_vec()
     }
 
     /// Figures about the model. Each is exact, together they may be a few events apart.

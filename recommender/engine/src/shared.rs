@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 use ahash::{AHashMap, AHashSet};
@@ -15,10 +15,12 @@ use crate::{
     event::ProductMeta,
     fitted::Fitted,
     history::{History, Weighted},
+    knowledge::{Attributes, KnowledgeIndex, KnowledgeRule},
     models::{
         content::ContentIndex,
         session_knn::{SessionIndex, SessionParams},
     },
+    prequential::HitRate,
 };
 
 /// No category.
@@ -90,6 +92,7 @@ pub(crate) struct Compiled {
     pub tuning: Tuning,
     pub blend: Blend,
     pub session: SessionParams,
+    pub knowledge: Vec<KnowledgeRule>,
     pub excluded: AHashSet<Box<str>>,
 }
 
@@ -106,6 +109,7 @@ impl Compiled {
             tuning,
             blend: config.blend.clone(),
             session: config.session.clone(),
+            knowledge: config.knowledge.clone(),
             excluded,
         }
     }
@@ -146,6 +150,11 @@ pub(crate) struct Shared {
     pub sessions: ArcSwap<SessionIndex>,
     pub content: ArcSwap<ContentIndex>,
     pub fitted: ArcSwap<Fitted>,
+    pub knowledge: ArcSwap<KnowledgeIndex>,
+    pub profiles: Names<Arc<Attributes>>,
+    pub hit_rates: ArcSwap<Vec<HitRate>>,
+    /// What `Auto` means now: an index into [`Algorithm::ALL`].
+    pub auto: AtomicU8,
     pub tuning: ArcSwap<Compiled>,
     pub counters: Counters,
     pub half_life_ms: i64,

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
 };
 
 use ahash::{AHashMap, AHashSet};
@@ -15,11 +18,13 @@ use crate::{
     event::{Applied, EventKind, Interaction, ProductMeta},
     fitted::Fitted,
     history::{History, HistoryRules, INTEREST_STEPS, Recorded, Weighted, units},
+    knowledge::KnowledgeIndex,
     models::{
         content::ContentIndex,
         session_knn::{SessionIndex, SessionParams},
     },
     popularity::Buckets,
+    prequential::Prequential,
     reader::Reader,
     sessions::Sessions,
     shared::{Compiled, Counters, CustomerSlot, NONE, ProductSlot, Shared, StoredMeta, Trending, bump},
@@ -64,6 +69,7 @@ pub struct Writer {
     idle: VecDeque<(i64, Weak<CustomerSlot>)>,
     pub(crate) sessions: Sessions,
     session_hasher: ahash::RandomState,
+    prequential: Prequential,
     content_ms: i64,
     catalogue_changed: bool,
     trending_ms: i64,
@@ -89,6 +95,13 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         sessions: ArcSwap::from_pointee(SessionIndex::default()),
         content: ArcSwap::from_pointee(ContentIndex::default()),
         fitted: ArcSwap::from_pointee(Fitted::default()),
+        knowledge: ArcSwap::from_pointee(KnowledgeIndex::default()),
+        profiles: papaya::HashMap::builder()
+            .hasher(ahash::RandomState::new())
+            .build(),
+        hit_rates: ArcSwap::from_pointee(Vec::new()),
+        // Hybrid, until there is evidence.
+        auto: AtomicU8::new(1),
         tuning: ArcSwap::from_pointee(Compiled::new(&config)),
         counters: Counters::default(),
         half_life_ms: config.half_life_ms,
@@ -117,6 +130,7 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         sessions,
         // A fixed key: visits are told apart alike on every replica.
         session_hasher: ahash::RandomState::with_seeds(11, 22, 33, 44),
+        prequential: Prequential::new(),
         content_ms: i64::MIN,
         catalogue_changed: false,
         trending_ms: i64::MIN,
@@ -126,6 +140,11 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
 }
 
 impl Writer {
+    /// Shows readers a changed configuration.
+    pub(crate) fn compile(&self) {
+        self.shared.tuning.store(Arc::new(Compiled::new(&self.config)));
+    }
+
     /// Another reader of this engine.
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(&self.shared))
@@ -144,6 +163,8 @@ impl Writer {
             Ok(weighted) => weighted,
             Err(refusal) => return refusal,
         };
+        self.prequential
+            .predict(&self.shared, event, self.config.tuning.algorithm);
         let slot = self.customer(event.customer, weighted.time_ms);
         let mut history = History::clone(&slot.history.load());
         let change = match history.record(&weighted, &self.history_rules(), &self.names) {
@@ -306,7 +327,8 @@ impl Writer {
     /// Forgets a customer as if never seen: exactly what their events added is taken back, and readers no
     /// longer find a history. Answers whether there was one. Publish soon after.
     pub fn erase(&mut self, customer: &str) -> bool {
-        let erased = self.remove_customer(customer);
+        let profiled = self.shared.profiles.pin().remove(customer).is_some();
+        let erased = self.remove_customer(customer) || profiled;
         if erased {
             bump(&self.shared.counters.erased_customers, 1);
         }
@@ -367,20 +389,20 @@ impl Writer {
     pub fn tune(&mut self, tuning: Tuning) -> Result<(), ConfigError> {
         tuning.validate()?;
         self.config.tuning = tuning;
-        self.shared.tuning.store(Arc::new(Compiled::new(&self.config)));
+        self.compile();
         Ok(())
     }
 
     /// Swaps in other parameters of the session model.
     pub fn set_session(&mut self, session: SessionParams) {
         self.config.session = session;
-        self.shared.tuning.store(Arc::new(Compiled::new(&self.config)));
+        self.compile();
     }
 
     /// Swaps in other weights of the blend, such as ones fitted on held-out events.
     pub fn set_blend(&mut self, blend: Blend) {
         self.config.blend = blend;
-        self.shared.tuning.store(Arc::new(Compiled::new(&self.config)));
+        self.compile();
     }
 
     /// Shows readers what was learned: refreshes up to `max_rows` neighbour lists, those that waited
@@ -455,6 +477,12 @@ impl Writer {
                 .map(|stored| stored.as_ref().map(|stored| &stored.meta)),
         );
         self.shared.content.store(Arc::new(index));
+        let index = KnowledgeIndex::build(
+            stored
+                .iter()
+                .map(|stored| stored.as_ref().map(|stored| &stored.meta)),
+        );
+        self.shared.knowledge.store(Arc::new(index));
         (self.content_ms, self.catalogue_changed) = (now_ms, false);
     }
 

@@ -123,10 +123,16 @@ impl Params {
             }
             (Task::Customers(_), true) => {
                 params.pair_history = 50;
-                params.history_length = 50;
+                params.history_length = 100;
+                params.repeats = Repeats::Binary;
+                params.ease.keep = 200;
+                params.als = AlsParams {
+                    factors: 64,
+                    unobserved: 0.03,
+                    ..params.als
+                };
                 params.blend = Blend {
                     walk: 0.0,
-                    als: 0.0,
                     session: 0.0,
                     content: 0.0,
                     trend: 0.4,

@@ -21,7 +21,7 @@ impl Default for EaseParams {
     fn default() -> Self {
         EaseParams {
             regularization: 200.0,
-            keep: 300,
+            keep: 100,
             max_products: 20_000,
         }
     }

@@ -5,6 +5,7 @@ pub(crate) mod content;
 pub mod ease;
 mod fitted;
 mod item_knn;
+mod knowledge;
 mod popularity;
 mod session;
 pub mod session_knn;
@@ -12,6 +13,7 @@ pub mod session_knn;
 use crate::{
     config::Algorithm,
     fitted::Fitted,
+    knowledge::{Attributes, KnowledgeRule},
     scratch::{Candidate, Scratch},
     shared::Shared,
 };
@@ -30,6 +32,9 @@ pub(crate) struct Question<'a> {
     pub shared: &'a Shared,
     pub fitted: &'a Fitted,
     pub session: &'a SessionParams,
+    pub rules: &'a [KnowledgeRule],
+    /// What is known of the customer apart from events.
+    pub profile: Option<&'a Attributes>,
     /// The customer's products, newest first, none twice.
     pub basis: &'a [Basis],
     /// The products of the current visit, oldest first, as they came.
@@ -59,6 +64,7 @@ pub(crate) fn model(algorithm: Algorithm) -> Option<&'static dyn Model> {
         Algorithm::Content => Some(&content::Content),
         Algorithm::Ease => Some(&fitted::Ease),
         Algorithm::ImplicitAls => Some(&fitted::ImplicitAls),
-        Algorithm::Auto | Algorithm::Hybrid | Algorithm::Knowledge | Algorithm::Onnx => None,
+        Algorithm::Knowledge => Some(&knowledge::Knowledge),
+        Algorithm::Auto | Algorithm::Hybrid | Algorithm::Onnx => None,
     }
 }

@@ -37,9 +37,9 @@ pub struct SessionParams {
 impl Default for SessionParams {
     fn default() -> Self {
         SessionParams {
-            postings: 1_000,
-            neighbors: 500,
-            window: 20,
+            postings: 500,
+            neighbors: 200,
+            window: 10,
             position_decay: 3.0,
             recency_decay: 1.0,
             distance_decay: 3.0,
@@ -70,6 +70,52 @@ pub struct SessionScratch {
     similarity: Vec<f32>,
     anchor: Vec<(u16, u16)>,
     touched: Vec<u32>,
+    tables: Tables,
+}
+
+/// Powers and exponentials that every vote needs, worked out once for given parameters.
+#[derive(Debug, Default)]
+struct Tables {
+    made_for: Option<SessionParams>,
+    /// By frequency of a candidate.
+    penalty: Vec<f32>,
+    /// By length of a session.
+    length: Vec<f32>,
+    /// By steps between two products of a session.
+    distance: Vec<f32>,
+    /// By age of a session, in steps of one in `AGES` of all sessions.
+    age: Vec<f32>,
+}
+
+const AGES: usize = 256;
+const FREQUENCIES: usize = 1_024;
+const LENGTHS: usize = 128;
+
+impl Tables {
+    fn make(&mut self, params: &SessionParams) {
+        if self.made_for.as_ref() == Some(params) {
+            return;
+        }
+        let table = |size: usize, value: &dyn Fn(f32) -> f32| (0..size).map(|at| value(at as f32)).collect();
+        self.penalty = table(FREQUENCIES, &|frequency| {
+            frequency.max(1.0).powf(-params.popularity_penalty)
+        });
+        self.length = table(LENGTHS, &|length| length.max(1.0).powf(-params.length_penalty));
+        self.distance = table(LENGTHS, &|steps| (-steps / params.distance_decay).exp());
+        self.age = table(AGES + 1, &|step| {
+            if params.recency_decay > 0.0 {
+                (-step / AGES as f32 / params.recency_decay).exp()
+            } else {
+                1.0
+            }
+        });
+        self.made_for = Some(params.clone());
+    }
+}
+
+/// The entry of a table; beyond its end the last one.
+fn look_up(table: &[f32], at: usize) -> f32 {
+    table[at.min(table.len() - 1)]
 }
 
 impl SessionIndex {
@@ -137,6 +183,8 @@ impl SessionIndex {
             scratch.similarity.resize(total, 0.0);
             scratch.anchor.resize(total, (0, 0));
         }
+        scratch.tables.make(params);
+        let tables = &scratch.tables;
         let visit = &visit[visit.len().saturating_sub(params.window)..];
         for (back, &product) in visit.iter().rev().enumerate() {
             if visit[visit.len() - back..].contains(&product) {
@@ -157,13 +205,9 @@ impl SessionIndex {
             }
         }
         for &session in &scratch.touched {
-            let length = self.session(session).len() as f32;
-            let similarity = &mut scratch.similarity[session as usize];
-            *similarity *= length.powf(-params.length_penalty);
-            if params.recency_decay > 0.0 {
-                let age = (total as u32 - session) as f32 / total as f32;
-                *similarity *= (-age / params.recency_decay).exp();
-            }
+            let length = look_up(&tables.length, self.session(session).len());
+            let age = (total - session as usize) * AGES / total;
+            scratch.similarity[session as usize] *= length * look_up(&tables.age, age);
         }
         let near = &mut scratch.touched;
         if near.len() > params.neighbors {
@@ -181,16 +225,19 @@ impl SessionIndex {
             let source = visit[visit.len() - 1 - back as usize];
             let list = self.session(session);
             for (at, &product) in list.iter().enumerate() {
-                let distance = (at as i32 - i32::from(anchor)) as f32;
-                let direction = if distance < 0.0 { params.backward } else { 1.0 };
-                let mut vote = similarity * direction * (-distance.abs() / params.distance_decay).exp();
+                let steps = (at as i32 - i32::from(anchor)).unsigned_abs() as usize;
+                let direction = if at < anchor as usize {
+                    params.backward
+                } else {
+                    1.0
+                };
+                let frequency = self.frequency[product as usize] as usize;
+                let mut vote = similarity * direction * look_up(&tables.distance, steps);
+                vote *= look_up(&tables.penalty, frequency);
                 if visit.last() == Some(&product) {
                     vote *= params.repeat_last;
                 } else if visit.contains(&product) {
                     vote *= params.repeat;
-                }
-                if params.popularity_penalty > 0.0 {
-                    vote *= (self.frequency[product as usize] as f32).powf(-params.popularity_penalty);
                 }
                 add(product, vote, source);
             }

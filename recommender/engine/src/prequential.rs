@@ -1,0 +1,167 @@
+//! Prequential evaluation: some events are predicted before they are learned. Says how good each model is
+//! on this shop's own customers, now, and lets `Auto` choose.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use serde::Serialize;
+
+use crate::{
+    answer,
+    config::Algorithm,
+    event::{EventKind, Interaction},
+    query::Query,
+    shared::Shared,
+};
+
+/// One event in this many is predicted: the same ones on every replica.
+const SAMPLED: u64 = 128;
+/// Length of the answers.
+const AT: usize = 10;
+/// A prediction counts half after this many more.
+const HALF_LIFE: f64 = 2_000.0;
+/// Predictions before a choice is made.
+const ENOUGH: f64 = 100.0;
+/// A challenger must be better by this factor, or the choice would flutter.
+const MARGIN: f64 = 1.05;
+
+const CONTENDERS: [Algorithm; 7] = [
+    Algorithm::Hybrid,
+    Algorithm::ItemKnn,
+    Algorithm::Rp3Beta,
+    Algorithm::SessionKnn,
+    Algorithm::Ease,
+    Algorithm::ImplicitAls,
+    Algorithm::Popularity,
+];
+
+/// How well an algorithm predicts what customers turn to next.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HitRate {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// Share of the predicted events whose product was among the ten recommended just before; recent
+    /// predictions count more.
+    pub hit_rate_at_10: f32,
+    /// How many predictions, ever.
+    pub predictions: u64,
+}
+
+/// The writer's tallies.
+pub(crate) struct Prequential {
+    tallies: Vec<Tally>,
+    hasher: ahash::RandomState,
+}
+
+struct Tally {
+    algorithm: Algorithm,
+    hits: f64,
+    trials: f64,
+    predictions: u64,
+}
+
+impl Prequential {
+    pub fn new() -> Self {
+        // A fixed key: every replica samples the same events.
+        Prequential {
+            tallies: Vec::new(),
+            hasher: ahash::RandomState::with_seeds(9, 8, 7, 6),
+        }
+    }
+
+    /// Predicts an event that is about to be learned, if it is one of the sample and says something: a
+    /// product that is new to a customer with a history.
+    pub fn predict(&mut self, shared: &Shared, event: &Interaction<'_>, configured: Algorithm) {
+        let sampled = self
+            .hasher
+            .hash_one((event.customer, event.product, event.time_ms))
+            .is_multiple_of(SAMPLED);
+        if !sampled
+            || matches!(
+                event.kind,
+                EventKind::Return | EventKind::Email | EventKind::Other
+            )
+        {
+            return;
+        }
+        let Some(product) = shared.product_id(event.product) else {
+            return;
+        };
+        let Some(customer) = shared.customer(event.customer) else {
+            return;
+        };
+        let history = customer.history.load();
+        if history.entries.is_empty() || history.entries.iter().any(|entry| entry.product == product) {
+            return;
+        }
+        let all = configured == Algorithm::Auto;
+        for algorithm in CONTENDERS
+            .into_iter()
+            .filter(|algorithm| all || *algorithm == configured)
+        {
+            let query = Query {
+                customer: Some(event.customer),
+                algorithm: Some(algorithm),
+                limit: AT,
+                diversity: Some(0.0),
+                exploration: Some(0.0),
+                now_ms: event.time_ms,
+                ..Query::default()
+            };
+            let answer = answer::recommend(shared, &query);
+            // A model that is not fitted yet was answered for by another.
+            if answer.algorithm == algorithm {
+                let hit = answer.items.iter().any(|item| &*item.product == event.product);
+                self.count(algorithm, hit);
+            }
+        }
+        self.show(shared);
+    }
+
+    fn count(&mut self, algorithm: Algorithm, hit: bool) {
+        let at = self
+            .tallies
+            .iter()
+            .position(|tally| tally.algorithm == algorithm)
+            .unwrap_or_else(|| {
+                self.tallies.push(Tally {
+                    algorithm,
+                    hits: 0.0,
+                    trials: 0.0,
+                    predictions: 0,
+                });
+                self.tallies.len() - 1
+            });
+        let tally = &mut self.tallies[at];
+        let kept = (-1.0 / HALF_LIFE).exp2();
+        tally.hits = tally.hits * kept + f64::from(u8::from(hit));
+        tally.trials = tally.trials * kept + 1.0;
+        tally.predictions += 1;
+    }
+
+    fn show(&self, shared: &Shared) {
+        let rate = |tally: &Tally| tally.hits / tally.trials;
+        let shown = self.tallies.iter().map(|tally| HitRate {
+            algorithm: tally.algorithm,
+            hit_rate_at_10: rate(tally) as f32,
+            predictions: tally.predictions,
+        });
+        shared.hit_rates.store(Arc::new(shown.collect()));
+        let tried = || self.tallies.iter().filter(|tally| tally.trials >= ENOUGH);
+        let chosen = Algorithm::ALL[usize::from(shared.auto.load(Relaxed))];
+        let current = tried().find(|tally| tally.algorithm == chosen).map_or(0.0, rate);
+        // Of equals the first, which the order of contenders prefers.
+        let best = tried().fold(None::<&Tally>, |best, tally| match best {
+            Some(best) if rate(best) >= rate(tally) => Some(best),
+            _ => Some(tally),
+        });
+        if let Some(best) = best
+            && rate(best) > current * MARGIN
+            && let Some(index) = Algorithm::ALL
+                .iter()
+                .position(|algorithm| *algorithm == best.algorithm)
+        {
+            shared.auto.store(index as u8, Relaxed);
+        }
+    }
+}

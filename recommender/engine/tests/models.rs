@@ -1,0 +1,332 @@
+//! Models beyond the counted ones: content, rules, sessions, fitted artefacts, the choice of `Auto`; and
+//! readers beside a busy writer.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use recommender_engine::{
+    Algorithm, Artifact, Attributes, Effect, EngineConfig, EventKind, Fallback, Interaction, KnowledgeRule,
+    ProductMeta, Query, Reader, Tuning, Writer, engine,
+    eval::{AlsParams, EaseParams},
+};
+
+const NOW: i64 = 1_700_000_000_000;
+const MINUTE: i64 = 60_000;
+
+fn plain() -> (Writer, Reader) {
+    let tuning = Tuning {
+        diversity: 0.0,
+        exploration: 0.0,
+        ..Tuning::default()
+    };
+    engine(EngineConfig {
+        tuning,
+        ..EngineConfig::default()
+    })
+    .expect("the tuning is valid")
+}
+
+fn view(writer: &mut Writer, customer: &str, product: &str, time_ms: i64) {
+    writer.apply(
+        &Interaction::new(customer, product, EventKind::View, time_ms),
+        NOW,
+    );
+}
+
+fn names(reader: &Reader, query: &Query<'_>) -> Vec<String> {
+    reader
+        .recommend(query)
+        .items
+        .iter()
+        .map(|item| item.product.to_string())
+        .collect()
+}
+
+fn attributes(name: &str, value: &str) -> Attributes {
+    BTreeMap::from([(name.to_owned(), vec![value.to_owned()])])
+}
+
+#[test]
+fn a_new_product_is_recommended_for_its_words_before_its_first_event() {
+    let (mut writer, reader) = plain();
+    for (id, title) in [
+        ("a", "Blue ceramic mug"),
+        ("b", "Green ceramic mug"),
+        ("c", "Garden hose"),
+    ] {
+        writer.set_product(id, Some(ProductMeta::titled(title)));
+    }
+    view(&mut writer, "ann", "a", NOW - MINUTE);
+    writer.flush(NOW);
+    let query = Query {
+        customer: Some("ann"),
+        limit: 5,
+        now_ms: NOW,
+        ..Query::default()
+    };
+    let content = Query {
+        algorithm: Some(Algorithm::Content),
+        ..query.clone()
+    };
+    assert!(names(&reader, &content).contains(&"b".to_owned()));
+    assert!(!names(&reader, &content).contains(&"c".to_owned()));
+    assert!(
+        names(&reader, &query).contains(&"b".to_owned()),
+        "the blend has it too"
+    );
+}
+
+#[test]
+fn rules_leave_out_and_prefer_by_profile_and_erasing_forgets_the_profile() {
+    let (mut writer, reader) = plain();
+    for (id, skin) in [("rich-cream", "dry"), ("light-gel", "oily")] {
+        let meta = ProductMeta {
+            attributes: attributes("for_skin", skin),
+            ..ProductMeta::titled(id)
+        };
+        writer.set_product(id, Some(meta));
+    }
+    for customer in ["x", "y", "z"] {
+        view(&mut writer, customer, "light-gel", NOW - MINUTE);
+    }
+    view(&mut writer, "x", "rich-cream", NOW - MINUTE);
+    writer.set_knowledge(vec![KnowledgeRule {
+        customer_attribute: "skin".into(),
+        product_attribute: "for_skin".into(),
+        effect: Effect::Must,
+        weight: 1.0,
+    }]);
+    writer.set_profile("ann", Some(attributes("skin", "Dry")));
+    writer.flush(NOW);
+    let query = Query {
+        customer: Some("ann"),
+        limit: 5,
+        now_ms: NOW,
+        ..Query::default()
+    };
+    assert_eq!(names(&reader, &query), ["rich-cream"]);
+    let knowledge = Query {
+        algorithm: Some(Algorithm::Knowledge),
+        ..query.clone()
+    };
+    assert_eq!(names(&reader, &knowledge), ["rich-cream"]);
+    assert!(writer.erase("ann"));
+    assert_eq!(names(&reader, &query), ["light-gel", "rich-cream"]);
+}
+
+#[test]
+fn finished_visits_answer_for_those_who_are_on_the_same_way() {
+    let (mut writer, reader) = plain();
+    for n in 0..5 {
+        for (step, product) in ["tent", "stove", "lamp"].into_iter().enumerate() {
+            view(
+                &mut writer,
+                &format!("camper{n}"),
+                product,
+                NOW - 90 * MINUTE + step as i64 * 1_000,
+            );
+        }
+    }
+    // A later event tells that the visits above have ended.
+    view(&mut writer, "ann", "tent", NOW);
+    writer.publish(NOW, 1_000);
+    let visit = Query {
+        recent: &["tent", "stove"],
+        algorithm: Some(Algorithm::SessionKnn),
+        limit: 1,
+        now_ms: NOW,
+        ..Query::default()
+    };
+    let answer = reader.recommend(&visit);
+    assert_eq!(
+        (&*answer.items[0].product, answer.fallback),
+        ("lamp", Fallback::Session)
+    );
+    for n in 0..5 {
+        writer.erase(&format!("camper{n}"));
+    }
+    writer.publish(NOW + 2_000, 1_000);
+    assert!(
+        names(&reader, &visit).iter().all(|name| name != "lamp"),
+        "erased visits no longer answer"
+    );
+}
+
+fn two_tastes() -> (Writer, Reader) {
+    let (mut writer, reader) = plain();
+    for n in 0..40 {
+        let from = if n % 2 == 0 { 0 } else { 4 };
+        for product in (from..from + 4).filter(|product| product % 4 != n / 2 % 4) {
+            let (customer, product) = (format!("c{n:02}"), format!("p{product}"));
+            writer.apply(
+                &Interaction::new(&customer, &product, EventKind::Purchase, NOW - MINUTE),
+                NOW,
+            );
+        }
+    }
+    writer.flush(NOW);
+    (writer, reader)
+}
+
+#[test]
+fn fitted_models_survive_writing_and_reading_and_answer_once_installed() {
+    let (mut writer, reader) = two_tastes();
+    let data = reader.training_data(NOW, i64::MAX / 4);
+    assert_eq!((data.products.len(), data.interactions.rows()), (8, 40));
+    let ease = Artifact::ease(
+        &data,
+        &EaseParams {
+            regularization: 1.0,
+            ..EaseParams::default()
+        },
+        "e1",
+        NOW,
+    );
+    let params = AlsParams {
+        factors: 2,
+        regularization: 0.05,
+        ..AlsParams::default()
+    };
+    let artifacts = [
+        ease.expect("eight products are few"),
+        Artifact::implicit_als(&data, &params, 2, "a1", NOW),
+    ];
+    for artifact in artifacts {
+        let algorithm = artifact.algorithm();
+        let query = Query {
+            customer: Some("c00"),
+            algorithm: Some(algorithm),
+            limit: 1,
+            now_ms: NOW,
+            ..Query::default()
+        };
+        assert_eq!(
+            reader.recommend(&query).algorithm,
+            Algorithm::Hybrid,
+            "not fitted yet"
+        );
+        let bytes = artifact.to_bytes().expect("it can be written");
+        let read = Artifact::from_bytes(&bytes).expect("it can be read back");
+        assert_eq!(read, artifact);
+        writer.install(&read);
+        let answer = reader.recommend(&query);
+        assert_eq!((&*answer.items[0].product, answer.algorithm), ("p0", algorithm));
+        assert_eq!(
+            answer.fallback,
+            Fallback::Personal,
+            "it says which product speaks for it"
+        );
+        let mut damaged = bytes.clone();
+        damaged[40] ^= 1;
+        let refused = Artifact::from_bytes(&damaged).expect_err("a flipped bit is found");
+        assert_eq!(
+            refused.to_string(),
+            "the model artefact is damaged: its checksum differs"
+        );
+    }
+    assert_eq!(reader.fitted().len(), 2);
+    writer.uninstall(Algorithm::Ease);
+    assert_eq!(reader.fitted(), [(Algorithm::ImplicitAls, "a1".to_owned())]);
+}
+
+#[test]
+fn replicas_that_learned_in_another_order_fit_the_same_model() {
+    let (_one, reader) = two_tastes();
+    let (mut other, second) = plain();
+    for n in (0..40).rev() {
+        for item in reader.customer_history(&format!("c{n:02}")).unwrap() {
+            let customer = format!("c{n:02}");
+            other.apply(
+                &Interaction::new(&customer, &item.product, EventKind::Purchase, item.last_ms),
+                NOW,
+            );
+        }
+    }
+    assert_eq!(
+        reader.training_data(NOW, 1_000_000),
+        second.training_data(NOW, 1_000_000)
+    );
+}
+
+#[test]
+fn auto_measures_the_models_on_the_events_that_it_learns() {
+    let tuning = Tuning {
+        algorithm: Algorithm::Auto,
+        ..Tuning::default()
+    };
+    let (mut writer, reader) = engine(EngineConfig {
+        tuning,
+        ..EngineConfig::default()
+    })
+    .unwrap();
+    for n in 0..4_000i64 {
+        let customer = format!("c{n}");
+        // Forty pairs of products: whoever takes the first takes the second.
+        for product in [format!("first{}", n % 40), format!("second{}", n % 40)] {
+            view(&mut writer, &customer, &product, NOW - 4_000_000 + n * 1_000);
+        }
+        if n % 100 == 0 {
+            writer.publish(NOW + n, 10_000);
+        }
+    }
+    let rates = reader.hit_rates();
+    let rate = |algorithm| rates.iter().find(|rate| rate.algorithm == algorithm).unwrap();
+    assert!(rate(Algorithm::ItemKnn).predictions > 10);
+    assert!(rate(Algorithm::ItemKnn).hit_rate_at_10 > 0.9, "{rates:?}");
+    assert!(rate(Algorithm::ItemKnn).hit_rate_at_10 > rate(Algorithm::Popularity).hit_rate_at_10);
+    let answer = reader.recommend(&Query {
+        customer: Some("c7"),
+        now_ms: NOW,
+        ..Query::default()
+    });
+    assert_ne!(answer.algorithm, Algorithm::Auto);
+}
+
+#[test]
+fn readers_answer_while_the_writer_learns_erases_and_swaps() {
+    let (mut writer, reader) = plain();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (reader, done) = (reader.clone(), &done);
+            scope.spawn(move || {
+                let mut asked = 0u64;
+                while !done.load(Ordering::Relaxed) || asked == 0 {
+                    let customer = format!("c{}", (asked + thread) % 50);
+                    let query = Query {
+                        customer: Some(&customer),
+                        limit: 10,
+                        now_ms: NOW,
+                        ..Query::default()
+                    };
+                    for item in reader.recommend(&query).items {
+                        assert!(item.score.is_finite());
+                    }
+                    reader.similar("p1", 5);
+                    asked += 1;
+                }
+            });
+        }
+        for n in 0..5_000u64 {
+            let (customer, product) = (format!("c{}", n * 31 % 50), format!("p{}", n * n % 500));
+            view(&mut writer, &customer, &product, NOW - 1_000_000 + n as i64);
+            if n % 50 == 0 {
+                writer.publish(NOW + n as i64, 100);
+            }
+            if n % 500 == 0 {
+                writer.erase(&customer);
+                writer
+                    .tune(Tuning {
+                        history_length: 10 + n as usize / 500,
+                        ..Tuning::default()
+                    })
+                    .unwrap();
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    writer.flush(NOW);
+    assert_eq!(reader.stats().learned, 5_000);
+}
