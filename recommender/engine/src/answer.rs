@@ -23,6 +23,9 @@ const RECENT_DECAY: f32 = 0.8;
 /// How much the newest product of a visit weighs, against 1 for the newest of a fresh history.
 const RECENT_WEIGHT: f32 = 4.0;
 
+/// Neighbours of a product that are read however long the history.
+const FEWEST_READS: usize = 20;
+
 /// Products of a visit that the session model is asked about.
 const LONGEST_VISIT: usize = 50;
 
@@ -95,6 +98,7 @@ pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
         shared,
         fitted: &fitted,
         session: &rules.session,
+        reads: (rules.answer_budget / basis.len().max(1)).max(FEWEST_READS),
         rules: &rules.knowledge,
         profile: profile.as_deref(),
         basis: &basis,
@@ -134,7 +138,7 @@ pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
         let personal = ranked.iter().any(|candidate| candidate.source != NO_SOURCE);
         let mut explored = Vec::new();
         if personal {
-            ranked = rerank::diversify(shared, ranked, query.limit, diversity);
+            ranked = rerank::diversify(shared, scratch, ranked, query.limit, diversity);
             explored = rerank::explore(&mut ranked, query.limit, exploration, seed(query));
         }
         if ranked.len() < query.limit && algorithm != Algorithm::Popularity {

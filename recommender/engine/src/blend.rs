@@ -2,10 +2,9 @@
 
 use std::cmp::Ordering;
 
-use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::scratch::Candidate;
+use crate::scratch::{Candidate, Scratch};
 
 /// What each member of `Hybrid` counts. Members that have nothing to say (no visit, no fitted model) are
 /// left out.
@@ -53,14 +52,13 @@ const SCALE: usize = 50;
 /// Sums of scaled scores.
 #[derive(Default)]
 pub(crate) struct Blender {
-    at: AHashMap<u32, usize>,
     /// With the largest part that went into the score, which decides the source.
     pub mixed: Vec<(Candidate, f32)>,
 }
 
 impl Blender {
     /// Adds a model's candidates, best first.
-    pub fn add(&mut self, list: &[Candidate], weight: f32) {
+    pub fn add(&mut self, scratch: &mut Scratch, list: &[Candidate], weight: f32) {
         let top = &list[..list.len().min(SCALE)];
         let scale =
             top.iter().map(|candidate| candidate.score.max(0.0)).sum::<f32>() / top.len().max(1) as f32;
@@ -69,8 +67,8 @@ impl Blender {
         }
         for candidate in list {
             let part = weight * candidate.score / scale;
-            match self.at.get(&candidate.product) {
-                Some(&at) => {
+            match scratch.marked(candidate.product) {
+                Some(at) => {
                     let (known, largest) = &mut self.mixed[at];
                     known.score += part;
                     if part > *largest {
@@ -79,7 +77,7 @@ impl Blender {
                     }
                 }
                 None => {
-                    self.at.insert(candidate.product, self.mixed.len());
+                    scratch.mark_one(candidate.product, self.mixed.len());
                     self.mixed.push((
                         Candidate {
                             score: part,
@@ -116,7 +114,13 @@ impl Blender {
     }
 
     /// The blend, best first.
-    pub fn finish(self, lift: impl Fn(u32) -> f32, tie: impl Fn(u32, u32) -> Ordering) -> Vec<Candidate> {
+    pub fn finish(
+        self,
+        scratch: &mut Scratch,
+        lift: impl Fn(u32) -> f32,
+        tie: impl Fn(u32, u32) -> Ordering,
+    ) -> Vec<Candidate> {
+        scratch.unmark(self.mixed.iter().map(|(candidate, _)| candidate.product));
         let lifted = |(candidate, _): (Candidate, f32)| Candidate {
             score: candidate.score.max(0.0) * lift(candidate.product),
             ..candidate

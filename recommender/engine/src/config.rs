@@ -259,6 +259,9 @@ pub struct EngineConfig {
     pub session: SessionParams,
     /// Rules between attributes of customers and products; see [`crate::Writer::set_knowledge`].
     pub knowledge: Vec<KnowledgeRule>,
+    /// Neighbours read for an answer, shared out among the products of the history (each at least twenty):
+    /// what bounds its time.
+    pub answer_budget: usize,
     /// Bounds on memory.
     pub limits: Limits,
 }
@@ -280,6 +283,7 @@ impl Default for EngineConfig {
             blend: Blend::default(),
             session: SessionParams::default(),
             knowledge: Vec::new(),
+            answer_budget: 2_000,
             limits: Limits::default(),
         }
     }

@@ -41,7 +41,7 @@ pub(crate) fn rank(
             scratch.clear();
             model.score(question, scratch);
             scratch.best(candidates(limit), keep, tie, &mut found);
-            blender.add(&found, weight);
+            blender.add(scratch, &found, weight);
         }
     }
     if let Some(als) = &fitted.als
@@ -68,7 +68,7 @@ pub(crate) fn rank(
                 1.0
             }
     };
-    blender.finish(lift, tie)
+    blender.finish(scratch, lift, tie)
 }
 
 /// The order of names, which breaks ties.

@@ -34,7 +34,7 @@
 //!
 //! - per product: `350 + 16..32 × r + 8 × k`, plus the catalogue's text (twice the title) and embedding;
 //! - per customer: `250 + 24 × h`, plus twice the id's length;
-//! - deduplication: `25 × dedup_ids`; per thread that asks: `12 × p`.
+//! - deduplication: `25 × dedup_ids`; per thread that asks: `16 × p`.
 
 mod answer;
 mod blend;

@@ -1,11 +1,12 @@
 //! After scoring: variety among what is shown, and a share of slots for what is seldom shown.
 
-use ahash::AHashMap;
-
-use crate::{scratch::Candidate, shared::Shared};
+use crate::{
+    scratch::{Candidate, Scratch},
+    shared::Shared,
+};
 
 /// Candidates per slot that variety may choose from.
-const POOL: usize = 4;
+const POOL: usize = 3;
 
 /// How many candidates `diversify` and `explore` can make use of.
 pub(crate) fn pool(limit: usize) -> usize {
@@ -17,6 +18,7 @@ pub(crate) fn pool(limit: usize) -> usize {
 /// stays first.
 pub(crate) fn diversify(
     shared: &Shared,
+    scratch: &mut Scratch,
     ranked: Vec<Candidate>,
     limit: usize,
     diversity: f32,
@@ -28,12 +30,7 @@ pub(crate) fn diversify(
     let mut pool = ranked;
     let rest = pool.split_off(pool.len().min(self::pool(limit)));
     let mut likeness = vec![0f32; pool.len()];
-    let mut at: AHashMap<u32, usize> = AHashMap::with_capacity(pool.len());
-    at.extend(
-        pool.iter()
-            .enumerate()
-            .map(|(at, candidate)| (candidate.product, at)),
-    );
+    scratch.mark(pool.iter().map(|candidate| candidate.product));
     let mut taken = vec![false; pool.len()];
     let mut shown = Vec::with_capacity(pool.len() + rest.len());
     for _ in 0..limit.min(pool.len()) {
@@ -46,11 +43,12 @@ pub(crate) fn diversify(
         shown.push(pool[best]);
         let neighbors = shared.product(pool[best].product).neighbors.load();
         for neighbor in neighbors.iter().flat_map(|list| list.iter()) {
-            if let Some(&other) = at.get(&neighbor.product) {
+            if let Some(other) = scratch.marked(neighbor.product) {
                 likeness[other] = likeness[other].max(neighbor.similarity.min(1.0));
             }
         }
     }
+    scratch.unmark(pool.iter().map(|candidate| candidate.product));
     shown.extend(
         pool.iter()
             .zip(&taken)

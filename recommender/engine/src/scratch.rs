@@ -34,6 +34,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Scratch {
     cells: Vec<Cell>,
     touched: Vec<u32>,
+    /// Position plus one of marked products.
+    marks: Vec<u32>,
     /// Buffers of the session model.
     pub session: SessionScratch,
 }
@@ -69,6 +71,36 @@ impl Scratch {
         if score > cell.best {
             cell.best = score;
             cell.source = source;
+        }
+    }
+
+    /// Numbers products in their order, to be found by [`Scratch::marked`] until unmarked.
+    pub fn mark(&mut self, products: impl Iterator<Item = u32>) {
+        for (at, product) in products.enumerate() {
+            self.mark_one(product, at);
+        }
+    }
+
+    /// Gives one product a number.
+    pub fn mark_one(&mut self, product: u32, number: usize) {
+        if self.marks.len() <= product as usize {
+            self.marks.resize(self.cells.len().max(product as usize + 1), 0);
+        }
+        self.marks[product as usize] = number as u32 + 1;
+    }
+
+    /// The number of a marked product.
+    pub fn marked(&self, product: u32) -> Option<usize> {
+        self.marks
+            .get(product as usize)
+            .filter(|mark| **mark > 0)
+            .map(|mark| *mark as usize - 1)
+    }
+
+    /// The reverse of [`Scratch::mark`].
+    pub fn unmark(&mut self, products: impl Iterator<Item = u32>) {
+        for product in products {
+            self.marks[product as usize] = 0;
         }
     }
 
@@ -110,7 +142,7 @@ impl Scratch {
         // and the rest in turn if too few of them may.
         let mut kept = 0;
         let mut from = 0;
-        let mut step = limit.saturating_mul(2).saturating_add(32);
+        let mut step = limit.saturating_add(limit / 2 + 16);
         while kept < limit && from < out.len() {
             let end = from.saturating_add(step).min(out.len());
             if end < out.len() {

@@ -93,6 +93,7 @@ pub(crate) struct Compiled {
     pub blend: Blend,
     pub session: SessionParams,
     pub knowledge: Vec<KnowledgeRule>,
+    pub answer_budget: usize,
     pub excluded: AHashSet<Box<str>>,
 }
 
@@ -110,6 +111,7 @@ impl Compiled {
             blend: config.blend.clone(),
             session: config.session.clone(),
             knowledge: config.knowledge.clone(),
+            answer_budget: config.answer_budget,
             excluded,
         }
     }

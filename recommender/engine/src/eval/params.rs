@@ -31,6 +31,8 @@ pub struct Params {
     pub history_length: usize,
     /// Newest products of a customer that are counted in pairs.
     pub pair_history: usize,
+    /// Neighbours read for an answer.
+    pub answer_budget: usize,
     /// Days after which a product of the history counts half.
     pub half_life_days: f64,
     /// Days after which popularity counts half.
@@ -63,6 +65,7 @@ impl Default for Params {
             walk_beta: config.walk_beta,
             history_length: 10_000,
             pair_history: 10_000,
+            answer_budget: 10_000_000,
             half_life_days: 60.0,
             trend_half_life_days: 7.0,
             training_half_life_days: 180.0,
@@ -173,6 +176,7 @@ impl Params {
         EngineConfig {
             tuning,
             neighbors: self.neighbors,
+            answer_budget: self.answer_budget,
             half_life_ms: (self.half_life_days * DAY_MS) as i64,
             trend_half_life_ms: (self.trend_half_life_days * DAY_MS) as i64,
             repeats: self.repeats,

@@ -15,7 +15,7 @@ impl Model for ItemKnn {
         for from in question.basis {
             let list = question.shared.product(from.product).neighbors.load();
             add_all(
-                list.iter().flat_map(|list| list.iter()),
+                list.iter().flat_map(|list| list.iter()).take(question.reads),
                 from.weight,
                 from.product,
                 scratch,
@@ -29,7 +29,7 @@ impl Model for Rp3Beta {
         for from in question.basis {
             let list = question.shared.product(from.product).walks.load();
             add_all(
-                list.iter().flat_map(|list| list.iter()),
+                list.iter().flat_map(|list| list.iter()).take(question.reads),
                 from.weight,
                 from.product,
                 scratch,

@@ -37,6 +37,8 @@ pub(crate) struct Question<'a> {
     pub profile: Option<&'a Attributes>,
     /// The customer's products, newest first, none twice.
     pub basis: &'a [Basis],
+    /// Neighbours to read of each product of the basis.
+    pub reads: usize,
     /// The products of the current visit, oldest first, as they came.
     pub visit: &'a [u32],
     /// Only this category will be shown.
