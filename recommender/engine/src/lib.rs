@@ -37,6 +37,7 @@
 //! - deduplication: `25 × dedup_ids`; per thread that asks: `16 × p`.
 
 mod answer;
+mod assemble;
 mod blend;
 mod bulk;
 mod config;
@@ -51,6 +52,7 @@ pub mod matrix;
 pub mod models;
 mod popularity;
 mod prequential;
+mod publish;
 mod query;
 mod reader;
 mod rerank;
@@ -69,6 +71,7 @@ pub use fitted::{Artifact, ArtifactError, TrainingData};
 pub use knowledge::{Attributes, Effect, KnowledgeRule};
 pub use models::session_knn::SessionParams;
 pub use prequential::HitRate;
+pub use publish::Published;
 pub use query::{Fallback, Query, Reason, Recommendations, Scored, Stats};
 pub use reader::Reader;
-pub use writer::{BulkReport, Published, Writer, engine};
+pub use writer::{BulkReport, Writer, engine};

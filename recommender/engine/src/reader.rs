@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
-    answer,
+    answer, assemble,
     event::{HistoryItem, ProductMeta},
     history::WEIGHT_UNITS,
     prequential::HitRate,
@@ -64,7 +64,7 @@ impl Reader {
     /// What is popular now, overall or in a category. The order holds at any `now_ms`, for decay is the
     /// same for all products.
     pub fn trending(&self, limit: usize, category: Option<&str>, _now_ms: i64) -> Vec<Scored> {
-        answer::trending(&self.shared, limit, category)
+        assemble::trending(&self.shared, limit, category)
     }
 
     /// What the catalogue says of a product.

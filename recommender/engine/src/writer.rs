@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashSet;
 use arc_swap::ArcSwap;
 
 use crate::{
@@ -17,13 +17,12 @@ use crate::{
     counts::{Counting, Counts, Ordered},
     event::{Applied, EventKind, Interaction, ProductMeta},
     fitted::Fitted,
-    history::{History, HistoryRules, INTEREST_STEPS, Recorded, Weighted, units},
+    history::{History, HistoryRules, Recorded, Weighted, units},
     knowledge::KnowledgeIndex,
     models::{
         content::ContentIndex,
         session_knn::{SessionIndex, SessionParams},
     },
-    popularity::Buckets,
     prequential::Prequential,
     reader::Reader,
     sessions::Sessions,
@@ -32,21 +31,6 @@ use crate::{
 
 /// An event may be this far ahead of `now_ms` before its time is clamped to it.
 const MAX_AHEAD_MS: i64 = 5 * 60_000;
-/// Products in the trending view, and in each category of it.
-const TRENDING: usize = 1_000;
-/// The content index takes about 10 microseconds a product: it follows the catalogue this often at most.
-const CONTENT_MS: i64 = 10_000;
-const TRENDING_IN_CATEGORY: usize = 200;
-
-/// What a publish did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Published {
-    /// Neighbour lists refreshed.
-    pub rows: usize,
-    /// Neighbour lists that still wait.
-    pub pending: usize,
-}
-
 /// What became of a bulk of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BulkReport {
@@ -69,11 +53,11 @@ pub struct Writer {
     idle: VecDeque<(i64, Weak<CustomerSlot>)>,
     pub(crate) sessions: Sessions,
     session_hasher: ahash::RandomState,
-    prequential: Prequential,
-    content_ms: i64,
-    catalogue_changed: bool,
-    trending_ms: i64,
-    cursor: usize,
+    pub(crate) prequential: Prequential,
+    pub(crate) content_ms: i64,
+    pub(crate) catalogue_changed: bool,
+    pub(crate) trending_ms: i64,
+    pub(crate) cursor: usize,
 }
 
 /// Makes an empty engine: its one writer, and a reader to be cloned as often as needed.
@@ -327,6 +311,9 @@ impl Writer {
     /// Forgets a customer as if never seen: exactly what their events added is taken back, and readers no
     /// longer find a history. Answers whether there was one. Publish soon after.
     pub fn erase(&mut self, customer: &str) -> bool {
+        // Their visits may have outlived a customer who was forgotten for want of room.
+        let owner = self.owner(customer);
+        self.sessions.erase(owner);
         let profiled = self.shared.profiles.pin().remove(customer).is_some();
         let erased = self.remove_customer(customer) || profiled;
         if erased {
@@ -343,7 +330,6 @@ impl Writer {
         customers.store(customers.load(Relaxed).saturating_sub(1), Relaxed);
         let history = slot.history.swap(Arc::new(History::default()));
         self.counts.erase(&history);
-        self.sessions.erase(self.session_hasher.hash_one(name));
         true
     }
 
@@ -403,133 +389,5 @@ impl Writer {
     pub fn set_blend(&mut self, blend: Blend) {
         self.config.blend = blend;
         self.compile();
-    }
-
-    /// Shows readers what was learned: refreshes up to `max_rows` neighbour lists, those that waited
-    /// longest first, and the trending view at most once a second. Call it after each batch of events and
-    /// while `pending` is above 0; a list costs about a microsecond per hundred products counted with it.
-    pub fn publish(&mut self, now_ms: i64, max_rows: usize) -> Published {
-        let mut rows = 0;
-        while rows < max_rows
-            && let Some(product) = self.counts.next_dirty()
-        {
-            self.refresh(product);
-            rows += 1;
-        }
-        // A neighbour's own norm moves without marking every list that names it; one list of a quiet
-        // product per publish keeps the rest from going stale.
-        if !self.names.len() == 0 && rows < max_rows {
-            self.cursor = (self.cursor + 1) % self.names.len();
-            self.refresh(self.cursor as u32);
-        }
-        let due = now_ms.saturating_sub(self.trending_ms) >= 1_000 || now_ms < self.trending_ms;
-        if self.counts.popularity_changed && due {
-            self.refresh_trending(now_ms);
-        }
-        let event_ms = self.shared.counters.newest_event_ms.load(Relaxed);
-        self.sessions.publish(&self.shared, event_ms, now_ms);
-        let waited = now_ms.saturating_sub(self.content_ms);
-        if self.catalogue_changed && !(0..CONTENT_MS).contains(&waited) {
-            self.refresh_content(now_ms);
-        }
-        let pending = self.counts.pending();
-        self.show_figures(pending);
-        Published { rows, pending }
-    }
-
-    /// Refreshes everything: after it, readers see exactly what the counts say.
-    pub fn flush(&mut self, now_ms: i64) -> Published {
-        while self.counts.next_dirty().is_some() {}
-        for product in 0..self.names.len() as u32 {
-            self.refresh(product);
-        }
-        self.refresh_trending(now_ms);
-        self.sessions.build(&self.shared, now_ms);
-        if self.catalogue_changed {
-            self.refresh_content(now_ms);
-        }
-        self.show_figures(0);
-        Published {
-            rows: self.names.len(),
-            pending: 0,
-        }
-    }
-
-    fn show_figures(&self, pending: usize) {
-        self.shared.counters.pending_rows.store(pending as u64, Relaxed);
-        self.shared.counters.pairs.store(self.counts.pairs, Relaxed);
-    }
-
-    fn refresh(&mut self, product: u32) {
-        let (near, walks) = self.counts.nearest(product, self.config.neighbors, &self.names);
-        let slot = self.shared.product(product);
-        slot.neighbors.store((!near.is_empty()).then(|| Arc::new(near)));
-        slot.walks.store((!walks.is_empty()).then(|| Arc::new(walks)));
-    }
-
-    fn refresh_content(&mut self, now_ms: i64) {
-        let stored: Vec<_> = (0..self.names.len() as u32)
-            .map(|id| self.shared.product(id).meta.load_full())
-            .collect();
-        let index = ContentIndex::build(
-            stored
-                .iter()
-                .map(|stored| stored.as_ref().map(|stored| &stored.meta)),
-        );
-        self.shared.content.store(Arc::new(index));
-        let index = KnowledgeIndex::build(
-            stored
-                .iter()
-                .map(|stored| stored.as_ref().map(|stored| &stored.meta)),
-        );
-        self.shared.knowledge.store(Arc::new(index));
-        (self.content_ms, self.catalogue_changed) = (now_ms, false);
-    }
-
-    fn refresh_trending(&mut self, now_ms: i64) {
-        // Not the newest ever seen: that may have been of a customer who is erased by now.
-        let newest = self
-            .counts
-            .popularity
-            .iter()
-            .filter_map(Buckets::newest)
-            .max()
-            .unwrap_or_default();
-        let mut all: Vec<(u32, f32)> = (0..self.names.len() as u32)
-            .filter(|id| self.shared.product(*id).available.load(Relaxed))
-            .map(|id| {
-                (
-                    id,
-                    self.counts.popularity[id as usize].score(newest) / INTEREST_STEPS as f32,
-                )
-            })
-            .inspect(|(id, score)| {
-                self.shared
-                    .product(*id)
-                    .popularity
-                    .store(score.to_bits(), Relaxed)
-            })
-            .filter(|(_, score)| *score > 0.0)
-            .collect();
-        let order =
-            |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then_with(|| self.names.compare(a.0, b.0));
-        all.sort_unstable_by(order);
-        let mut by_category: AHashMap<u32, Vec<(u32, f32)>> = AHashMap::new();
-        for &(id, score) in &all {
-            let category = self.shared.product(id).category.load(Relaxed);
-            if category != NONE {
-                let list = by_category.entry(category).or_default();
-                if list.len() < TRENDING_IN_CATEGORY {
-                    list.push((id, score));
-                }
-            }
-        }
-        all.truncate(TRENDING);
-        self.shared.trending.store(Arc::new(Trending {
-            overall: all,
-            by_category,
-        }));
-        self.counts.popularity_changed = false;
-        self.trending_ms = now_ms;
     }
 }

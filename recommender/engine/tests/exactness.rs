@@ -263,3 +263,76 @@ fn a_time_far_ahead_is_clamped_to_five_minutes() {
     writer.apply(&Interaction::new("ann", "mug", EventKind::View, i64::MAX), NOW);
     assert_eq!(reader.customer_history("ann").unwrap()[0].last_ms, NOW + 300_000);
 }
+
+/// Customers with tastes: products of a group go together, with noise.
+fn tasteful_log() -> Vec<Event> {
+    let mut state = 7u64;
+    let mut draw = move |n: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % n
+    };
+    let mut events = Vec::new();
+    for customer in 0..600 {
+        let group = draw(10);
+        for n in 0..12 {
+            let product = if draw(4) == 0 {
+                draw(300)
+            } else {
+                group * 30 + draw(30)
+            };
+            let (customer, product) = (format!("c{customer}"), format!("p{product}"));
+            events.push(Event {
+                customer,
+                product,
+                kind: EventKind::View,
+                time_ms: NOW - n * HOUR,
+            });
+        }
+    }
+    events
+}
+
+#[test]
+fn when_the_cap_on_pairs_binds_most_of_the_nearest_neighbours_stay() {
+    let log = tasteful_log();
+    let learn = |row_capacity| {
+        let limits = Limits {
+            row_capacity,
+            ..Limits::default()
+        };
+        let config = EngineConfig {
+            limits,
+            neighbors: 10,
+            ..EngineConfig::default()
+        };
+        let (mut writer, reader) = engine(config).expect("the limits are valid");
+        for event in &log {
+            writer.apply(&event.interaction(), NOW);
+        }
+        writer.flush(NOW);
+        reader
+    };
+    let (exact, capped) = (learn(4_096), learn(64));
+    assert!(capped.stats().pairs * 2 < exact.stats().pairs, "the cap binds");
+    let (mut kept, mut all) = (0, 0);
+    for n in 0..300 {
+        let near = |reader: &Reader| -> Vec<_> {
+            reader
+                .similar(&format!("p{n}"), 10)
+                .into_iter()
+                .map(|item| item.product)
+                .collect()
+        };
+        let (exact, capped) = (near(&exact), near(&capped));
+        all += exact.len();
+        kept += exact.iter().filter(|product| capped.contains(product)).count();
+    }
+    let share = kept as f64 / all as f64;
+    println!(
+        "{:.1} % of the nearest ten stay with half the pairs",
+        share * 100.0
+    );
+    assert!(share > 0.85, "{share}");
+}

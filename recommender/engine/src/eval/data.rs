@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ahash::{AHashMap, AHashSet};
 use serde::Deserialize;
 
+use super::instant::instant;
 use crate::event::EventKind;
 
 /// Why data was refused.
@@ -343,41 +344,9 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .filter(|(_, line)| !line.trim().is_empty())
 }
 
-/// Milliseconds since 1970 of `YYYY-MM-DDTHH:MM:SS[.fff]Z`: evaluation data has only this form, and a
-/// calendar library is not worth it in a crate without a clock.
-fn instant(text: &str) -> Option<i64> {
-    let text = text.strip_suffix('Z')?;
-    let (date, time) = text.split_once('T')?;
-    let mut date = date.split('-').map(|part| part.parse::<i64>().ok());
-    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    let mut time = time.split(':');
-    let hour: i64 = time.next()?.parse().ok()?;
-    let minute: i64 = time.next()?.parse().ok()?;
-    let seconds: f64 = time.next().unwrap_or("0").parse().ok()?;
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 {
-        return None;
-    }
-    // Days since 1970 by the usual shift of the year to March, so that leap days come last.
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let era = shifted.div_euclid(400);
-    let year_of_era = shifted - era * 400;
-    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    let days = era * 146_097 + day_of_era - 719_468;
-    Some(((days * 24 + hour) * 60 + minute) * 60_000 + (seconds * 1_000.0).round() as i64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn instants_are_those_of_the_calendar() {
-        assert_eq!(instant("1970-01-01T00:00:00Z"), Some(0));
-        assert_eq!(instant("2000-03-01T00:00:00Z"), Some(951_868_800_000));
-        assert_eq!(instant("2011-12-09T12:50:00Z"), Some(1_323_435_000_000));
-        assert_eq!(instant("yesterday"), None);
-    }
 
     #[test]
     fn only_new_products_that_someone_bought_before_are_tested() {

@@ -2,6 +2,7 @@
 //! files and printing tables is the caller's.
 
 mod data;
+mod instant;
 mod metrics;
 mod params;
 mod run;
