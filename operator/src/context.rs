@@ -10,6 +10,7 @@ use kube::runtime::reflector::Store;
 use recommendation_api::pipeline::RecommendationPipeline;
 use recommendation_api::pipeline::status::ModelStatus;
 
+use crate::apply::refused::Refused;
 use crate::backoff::Backoff;
 use crate::build::service_monitor;
 use crate::caches::Caches;
@@ -52,6 +53,8 @@ pub struct Context {
     pub resync: Duration,
     /// When the model's figures were last written, by pipeline.
     pub figures: Figures,
+    /// Statements that ksqlDB refused a moment ago.
+    pub refused: Refused,
     /// Whether ServiceMonitors exist here.
     pub service_monitors: Discovered,
 }

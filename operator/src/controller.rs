@@ -13,6 +13,7 @@ use kube::{Client, ResourceExt as _};
 use recommendation_api::pipeline::RecommendationPipeline;
 use tokio_util::sync::CancellationToken;
 
+use crate::apply::refused::Refused;
 use crate::backoff::Backoff;
 use crate::caches::{Caches, Touched, scoped};
 use crate::cleanup::Keyring;
@@ -122,6 +123,7 @@ pub fn prepare(client: Client, options: Options) -> Result<Prepared, PrepareErro
         cleanup_timeout: options.cleanup_timeout,
         resync: options.resync,
         figures: Figures::default(),
+        refused: Refused::default(),
         service_monitors: Discovered::default(),
     };
     Ok(Prepared {

@@ -141,6 +141,7 @@ async fn delete(
     ctx.backoff.reset(key);
     let uid = pipeline.uid().unwrap_or_default();
     ctx.figures.forget(&uid);
+    ctx.refused.forget(&uid);
     ctx.keyring.forget(&uid);
     Ok(None)
 }
@@ -239,23 +240,19 @@ async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: Found) -> O
             let plan = topic_plan::plan(valid, &view, &record.topics, &found.claims);
             match ctx.kafka.get(&valid.bootstrap_servers) {
                 Ok(admin) => topics::apply(&admin, plan, view).await,
-                Err(error) => TopicsOutcome::unreachable(error.to_string()),
+                Err(error) => TopicsOutcome::unusable(&error),
             }
         }
         Err(error) => {
             ctx.metrics.errors.with_label_values(&[error.label()]).inc();
-            TopicsOutcome::unreachable(error.to_string())
+            tracing::warn!(%error, "cannot look at Kafka");
+            TopicsOutcome::unusable(&error)
         }
     };
-    record.topics.extend(
-        topics
-            .topics
-            .iter()
-            .map(|topic| (topic.name.clone(), topic.origin)),
-    );
+    record.topics.extend(topics.origins());
     let statements = match (&valid.ksqldb, found.ksqldb) {
-        (Some(wanted), Some(Ok((client, listing)))) => {
-            ksqldb(valid, wanted, &topics, &applier, &client, &listing, &mut record).await
+        (Some(wanted), Some(Ok(server))) => {
+            ksqldb(ctx, valid, wanted, &topics, &applier, &server, &mut record).await
         }
         (Some(_), Some(Err(error))) => {
             ctx.metrics.errors.with_label_values(&[error.label()]).inc();
@@ -308,12 +305,12 @@ async fn monitoring(
 }
 
 async fn ksqldb(
+    ctx: &Context,
     valid: &ValidatedPipeline,
     wanted: &DesiredKsqldb,
     topics: &TopicsOutcome,
     applier: &Applier<'_>,
-    client: &KsqlClient,
-    listing: &Listing,
+    (client, listing): &(KsqlClient, Listing),
     record: &mut AppliedRecord,
 ) -> StatementsOutcome {
     let live = topics
@@ -321,7 +318,8 @@ async fn ksqldb(
         .as_ref()
         .map(|view| view.topics.clone())
         .unwrap_or_default();
-    let plan = statement_plan::plan(wanted, &valid.topics, &live, record, listing);
+    let mut plan = statement_plan::plan(wanted, &valid.topics, &live, record, listing);
+    ctx.refused.hold(&valid.id.owner.uid, &mut plan, listing);
     // Announced before it is sent: should the operator die in between, what it finds then is its own.
     let announced: Vec<_> = statements::creates(&plan)
         .map(|step| (step.source.clone(), statement_plan::pending(step)))
@@ -334,6 +332,7 @@ async fn ksqldb(
         }
     }
     let outcome = statements::apply(client, &plan, wanted.earliest, record).await;
+    ctx.refused.note(&valid.id.owner.uid, &plan, &outcome, listing);
     record.statements.extend(outcome.records.iter().cloned());
     for source in &outcome.withdrawn {
         record.statements.remove(source);

@@ -64,7 +64,8 @@ pub struct TopicStatus {
 pub struct StatementStatus {
     /// Name in the spec.
     pub name: String,
-    /// SHA-256 of the statement as it was sent (hex, shortened to 16).
+    /// SHA-256 (hex, shortened to 16) of the statement with its names filled in. The shapes of topics (partitions,
+    /// replicas, retention) are left out: a topic that grows must not replace a stream.
     pub sql_hash: String,
     /// The query that it started.
     pub query_id: Option<String>,

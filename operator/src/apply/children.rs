@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{ApplyError, subset};
-use crate::build::{ChildObjects, secrets};
+use crate::build::{ChildObjects, MANAGED_BY, secrets};
 use crate::caches::Caches;
 use crate::deadline;
 use crate::validate::{Identity, ValidatedPipeline};
@@ -89,6 +89,11 @@ impl Applier<'_> {
             }
         }
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.id.namespace);
+        // The cache holds only what carries the operator's label: somebody else's object of this name is seen here.
+        let there = self.written(&kind, &name, api.get_opt(&name)).await?;
+        if there.is_some_and(|there| foreign(&there, self.id)) {
+            return Err(ApplyError::Foreign { kind, name });
+        }
         tracing::info!(%kind, %name, "applying");
         // Forced: a field that someone else set by hand is set back, which is what the manifest says.
         let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -112,6 +117,10 @@ impl Applier<'_> {
         }
         let api: Api<k8s_openapi::api::core::v1::Secret> =
             Api::namespaced(self.client.clone(), &self.id.namespace);
+        // One that lost its label is in no cache: its key stands.
+        if self.written("Secret", &name, api.get_opt(&name)).await?.is_some() {
+            return Ok(());
+        }
         let secret = secrets::build(pipeline, name.clone(), &rand::random());
         // Created, not applied: if the cache is behind, the key that is there must win.
         match deadline::within(deadline::KUBERNETES, api.create(&Default::default(), &secret)).await {
@@ -161,6 +170,9 @@ impl Applier<'_> {
             }
             (live, Some(wanted)) => {
                 let wanted = serde_json::to_value(wanted).map_err(encode)?;
+                if live.as_ref().is_some_and(|live| foreign(live, self.id)) {
+                    return Err(ApplyError::Foreign { kind, name });
+                }
                 if let Some(live) = live
                     && subset::contains(&serde_json::to_value(&live).map_err(encode)?, &wanted)
                 {
@@ -267,3 +279,16 @@ fn owned<K: Resource>(object: &K, id: &Identity) -> bool {
         .flatten()
         .any(|owner| owner.uid == id.owner.uid)
 }
+
+/// Whether an object is somebody else's: another controller's, or nobody's and without the operator's label. One with
+/// the label and without an owner was left by a pipeline that was deleted without its children.
+fn foreign<K: Resource>(object: &K, id: &Identity) -> bool {
+    let mut owners = object.meta().owner_references.iter().flatten();
+    match owners.find(|owner| owner.controller == Some(true)) {
+        Some(owner) => owner.uid != id.owner.uid,
+        None => object.labels().get(MANAGED_BY.0).map(String::as_str) != Some(MANAGED_BY.1),
+    }
+}
+
+#[cfg(test)]
+mod tests;

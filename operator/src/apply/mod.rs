@@ -3,6 +3,7 @@
 
 pub mod children;
 pub mod record;
+pub mod refused;
 pub mod statements;
 pub mod subset;
 pub mod topics;
@@ -32,6 +33,16 @@ pub enum ApplyError {
         /// Why.
         source: Box<kube::Error>,
     },
+    /// Something of that name is there, and not this pipeline's: it is not taken over.
+    #[error(
+        "{kind} {name} is there already and not this pipeline's: delete it, or give the pipeline another name"
+    )]
+    Foreign {
+        /// Kind.
+        kind: String,
+        /// Name.
+        name: String,
+    },
     /// No answer in time.
     #[error("{kind} {name}: the API server gave {source}")]
     Timeout {
@@ -60,6 +71,7 @@ impl ApplyError {
         match self {
             Self::Apply { .. } => "Apply",
             Self::Delete { .. } => "Delete",
+            Self::Foreign { .. } => "Foreign",
             Self::Timeout { .. } => "Timeout",
             Self::Encode { .. } => "Encode",
         }

@@ -24,6 +24,8 @@ pub struct StatementsOutcome {
     pub done: Vec<String>,
     /// Records to keep, by source.
     pub records: Vec<(String, StatementRecord)>,
+    /// The statement that was sent and refused by the server.
+    pub rejected: Option<String>,
     /// Sources whose announcement is to be taken back, because the server refused them.
     pub withdrawn: Vec<String>,
 }
@@ -39,9 +41,11 @@ impl StatementsOutcome {
     }
 }
 
-/// Whether the plan sends anything that makes a new stream or table: that is recorded before it is sent.
+/// What the plan will send that makes a new stream or table: that is recorded before it is sent. Nothing after a
+/// refusal is sent.
 pub fn creates(plan: &[StatementStep]) -> impl Iterator<Item = &StatementStep> {
     plan.iter()
+        .take_while(|step| !matches!(step.action, StatementAction::Refuse(_)))
         .filter(|step| matches!(step.action, StatementAction::Create(_)))
 }
 
@@ -138,6 +142,7 @@ fn failed(step: &StatementStep, replaces: bool, error: &KsqlError, outcome: &mut
                 reasons::STATEMENT_REJECTED
             };
             outcome.refusal = Some(Refusal::new(reason, format!("statement {}: {error}", step.name)));
+            outcome.rejected = Some(step.name.clone());
             if !replaces {
                 outcome.withdrawn.push(step.source.clone());
             }

@@ -23,15 +23,28 @@ fn within(live: &Value, wanted: &Value, amounts: bool) -> bool {
                 None => is_empty(value),
             })
         }
-        // Lists are compared by position: the API server keeps their order.
-        (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| within(l, w, false))
-        }
+        (Value::Array(live), Value::Array(wanted)) => match merge_key(live, wanted) {
+            // What another writer added stays there whatever is applied, so only what is wanted is looked for.
+            Some(key) => wanted.iter().all(|w| {
+                let found = live.iter().find(|l| l[key] == w[key]);
+                found.is_some_and(|found| within(found, w, false))
+            }),
+            // By position: the API server keeps their order.
+            None => live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| within(l, w, false)),
+        },
         (Value::String(live), Value::String(wanted)) => {
             live == wanted || (amounts && same_amount(live, wanted))
         }
         (live, wanted) => live == wanted,
     }
+}
+
+/// The key by which server-side apply merges two lists element by element (owners by their uid; containers, volumes
+/// and ports by name); `None` for a list that is replaced as a whole.
+fn merge_key(live: &[Value], wanted: &[Value]) -> Option<&'static str> {
+    ["uid", "name"]
+        .into_iter()
+        .find(|key| live.iter().chain(wanted).all(|element| element[*key].is_string()))
 }
 
 /// Empty maps and lists are not stored.
@@ -103,6 +116,32 @@ mod tests {
         assert!(!contains(&live, &json!({"list": [1]})));
         assert!(!contains(&live, &json!({"list": [2, 1]})));
         assert!(!contains(&json!({"a": {}}), &json!({"a": {"b": ""}})));
+    }
+
+    #[test]
+    fn a_named_element_that_another_writer_added_does_not_count_and_one_that_is_missing_does() {
+        let live = json!({"containers": [{"name": "injected", "image": "i"}, {"name": "a", "image": "1"}]});
+        assert!(contains(
+            &live,
+            &json!({"containers": [{"name": "a", "image": "1"}]})
+        ));
+        assert!(!contains(
+            &live,
+            &json!({"containers": [{"name": "a", "image": "2"}]})
+        ));
+        assert!(!contains(
+            &live,
+            &json!({"containers": [{"name": "a"}, {"name": "b"}]})
+        ));
+        let owners = json!({"owners": [{"name": "shop", "uid": "1"}, {"name": "shop", "uid": "2"}]});
+        assert!(contains(
+            &owners,
+            &json!({"owners": [{"name": "shop", "uid": "2"}]})
+        ));
+        assert!(!contains(
+            &owners,
+            &json!({"owners": [{"name": "shop", "uid": "3"}]})
+        ));
     }
 
     #[test]

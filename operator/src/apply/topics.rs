@@ -48,6 +48,32 @@ impl TopicsOutcome {
             ..Self::default()
         }
     }
+
+    /// The cluster could not be looked at.
+    pub fn unusable(error: &KafkaError) -> Self {
+        match error {
+            // Waiting does not mend it.
+            KafkaError::Unauthorized { .. } => Self {
+                refused: Some(Refusal::new(reasons::AUTHORIZATION_FAILED, error.advice())),
+                ..Self::default()
+            },
+            _ => Self::unreachable(error.advice()),
+        }
+    }
+
+    /// How the operator came to topics, for the record. A topic that Kafka refused to make is nobody's: if someone
+    /// else makes it later, it must not go with this pipeline. Where no answer came it may have been made.
+    pub fn origins(&self) -> impl Iterator<Item = (String, TopicOrigin)> {
+        let exists = |name: &str| {
+            self.view
+                .as_ref()
+                .is_some_and(|view| view.topics.contains_key(name))
+        };
+        self.topics
+            .iter()
+            .filter(move |topic| topic.refusal.is_none() || exists(&topic.name))
+            .map(|topic| (topic.name.clone(), topic.origin))
+    }
 }
 
 /// Carries out the plan. Topics do not hide each other: one that Kafka refuses does not stop the next.
@@ -112,7 +138,10 @@ async fn carry_out(admin: &Admin, step: &TopicStep) -> (TopicOutcome, Option<Str
                 tracing::info!(topic = %step.name, "{sentence}");
                 outcome.done.push(sentence);
             }
-            Err(error @ KafkaError::Unreachable { .. }) => return (outcome, Some(error.to_string())),
+            Err(error @ KafkaError::Unreachable { .. }) => {
+                tracing::warn!(topic = %step.name, %error, "Kafka did not take a change");
+                return (outcome, Some(error.advice()));
+            }
             Err(error) => {
                 let reason = match error {
                     KafkaError::Unauthorized { .. } => reasons::AUTHORIZATION_FAILED,
@@ -148,4 +177,53 @@ async fn refreshed(
         tokio::time::sleep(LISTED.0).await;
     }
     view
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::LiveTopic;
+
+    #[test]
+    fn a_topic_that_kafka_refused_to_make_is_not_recorded_and_one_without_an_answer_is() {
+        let topic = |name: &str, origin, refused: bool| TopicOutcome {
+            name: name.to_owned(),
+            origin,
+            refusal: refused.then(|| Refusal::new(reasons::TOPIC_REJECTED, "no".to_owned())),
+            note: None,
+            done: Vec::new(),
+        };
+        let outcome = TopicsOutcome {
+            view: Some(ClusterView {
+                cluster_id: None,
+                topics: [("there".to_owned(), LiveTopic::default())].into(),
+            }),
+            topics: vec![
+                topic("there", TopicOrigin::Adopted, true),
+                topic("refused", TopicOrigin::Created, true),
+                topic("no-answer", TopicOrigin::Created, false),
+            ],
+            ..TopicsOutcome::default()
+        };
+        let names: Vec<String> = outcome.origins().map(|(name, _)| name).collect();
+        assert_eq!(names, ["there", "no-answer"]);
+    }
+
+    #[test]
+    fn a_refused_client_is_told_from_a_broker_that_is_away_whose_message_does_not_move() {
+        let refused = TopicsOutcome::unusable(&KafkaError::Unauthorized {
+            step: "reading topic configurations",
+            message: "Topic authorization failed".to_owned(),
+        });
+        assert_eq!(refused.refused.unwrap().reason, reasons::AUTHORIZATION_FAILED);
+        let away = |message: &str| {
+            let error = KafkaError::Unreachable {
+                servers: "k:1".to_owned(),
+                step: "reading the cluster's metadata",
+                message: message.to_owned(),
+            };
+            TopicsOutcome::unusable(&error).unreachable.unwrap()
+        };
+        assert_eq!(away("BrokerTransportFailure"), away("OperationTimedOut"));
+    }
 }

@@ -108,7 +108,10 @@ fn step(
     let mut step = TopicStep {
         name: topic.name.clone(),
         role: topic.role,
-        origin: known.unwrap_or(TopicOrigin::Adopted),
+        // One that was only looked at until now is found, not made.
+        origin: known
+            .filter(|origin| *origin == TopicOrigin::Created)
+            .unwrap_or(TopicOrigin::Adopted),
         actions: Vec::new(),
         refusal: None,
         note: None,
@@ -196,7 +199,7 @@ fn drift(topic: &DesiredTopic, live: &LiveTopic, created: bool) -> Option<BTreeM
     wanted.extend(topic.config.clone());
     if wanted
         .iter()
-        .all(|(key, value)| live.config.get(key) == Some(value))
+        .all(|(key, value)| live.config.get(key).is_some_and(|found| same_value(found, value)))
     {
         return None;
     }
@@ -207,6 +210,24 @@ fn drift(topic: &DesiredTopic, live: &LiveTopic, created: bool) -> Option<BTreeM
         .collect();
     config.extend(wanted);
     Some(config)
+}
+
+/// Whether the broker means the same by both: it answers with its own spelling of numbers, lists and booleans, and a
+/// spelling of the user's own would be set again at every look.
+fn same_value(live: &str, wanted: &str) -> bool {
+    let (live, wanted) = (live.trim(), wanted.trim());
+    if let (Ok(live), Ok(wanted)) = (live.parse::<i64>(), wanted.parse::<i64>()) {
+        return live == wanted;
+    }
+    if let (Ok(live), Ok(wanted)) = (live.parse::<f64>(), wanted.parse::<f64>()) {
+        return live.total_cmp(&wanted).is_eq();
+    }
+    if matches!(live, "true" | "false") {
+        return live.eq_ignore_ascii_case(wanted);
+    }
+    live.split(',')
+        .map(str::trim)
+        .eq(wanted.split(',').map(str::trim))
 }
 
 /// `privacy.retention` is an upper bound; a topic that keeps records longer is reported, not changed.

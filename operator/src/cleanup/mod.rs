@@ -197,12 +197,12 @@ async fn delete_topics(
     let admin = ctx
         .kafka
         .get(&pipeline.spec.kafka.bootstrap_servers)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| error.advice())?;
     if let Some(wanted) = &pipeline.spec.kafka.cluster_id {
         let view = admin
             .observe(&Default::default())
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| error.advice())?;
         if view.cluster_id.as_ref().is_some_and(|id| id != wanted) {
             return Err(format!(
                 "spec.kafka.clusterId is {wanted} but another cluster answers"
@@ -210,7 +210,7 @@ async fn delete_topics(
         }
     }
     for topic in &plan.topics {
-        admin.delete(topic).await.map_err(|error| error.to_string())?;
+        admin.delete(topic).await.map_err(|error| error.advice())?;
         tracing::info!(%topic, "deleted");
     }
     Ok(())

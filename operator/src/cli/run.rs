@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::LogFormat;
 use crate::controller::{self, Options};
+use crate::deadline;
 use crate::server;
 use crate::validate::Settings;
 
@@ -48,9 +49,10 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
         .await
         .context("no way to reach a Kubernetes API server")?;
     let client = Client::try_from(config).context("cannot make a Kubernetes client")?;
-    let version = client
-        .apiserver_version()
+    let version = deadline::within(deadline::KUBERNETES, client.apiserver_version())
         .await
+        .map_err(anyhow::Error::from)
+        .and_then(|answer| Ok(answer?))
         .context("the API server does not answer")?;
     tracing::info!(kubernetes = %version.git_version, operator = env!("CARGO_PKG_VERSION"), "starting");
 

@@ -15,6 +15,7 @@ pub use replicas::{ReplicaStatus, Replicas};
 
 use crate::apply::record::AppliedRecord;
 use crate::build::configmap::APPLIED_KEY;
+use crate::cleanup;
 use crate::context::Context;
 use crate::deadline::{self, Elapsed};
 use crate::kafka::{ClusterView, KafkaError};
@@ -116,7 +117,10 @@ pub async fn dereference(
         .filter_map(|(source, statement)| Some((source.clone(), statement.topic.clone()?)))
         .collect();
     let name = pipeline.name_any();
-    if let Some(credentials) = &credentials {
+    // A cleanup may find the Secret gone; nobody else needs them kept.
+    if let Some(credentials) = &credentials
+        && cleanup::plan::needs_finalizer(&pipeline.spec)
+    {
         ctx.keyring
             .keep(&pipeline.uid().unwrap_or_default(), credentials.clone());
     }

@@ -80,6 +80,17 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
+    /// What a condition says. librdkafka's words change from look to look while an outage lasts, and a condition's
+    /// message must not.
+    pub fn advice(&self) -> String {
+        match self {
+            Self::Unreachable { servers, step, .. } => format!(
+                "no broker of {servers} answers while {step}: check spec.kafka.bootstrapServers, and that Kafka runs"
+            ),
+            other => other.to_string(),
+        }
+    }
+
     /// The variant's name, as a metric label.
     pub fn label(&self) -> &'static str {
         match self {

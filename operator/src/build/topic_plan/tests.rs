@@ -168,3 +168,31 @@ fn an_observed_topic_is_never_made() {
     assert!(step.refusal.is_some());
     assert!(events(spec, &view(live(1, 1, &[])), None).refusal.is_none());
 }
+
+#[test]
+fn a_value_that_the_broker_spells_otherwise_is_not_set_again() {
+    for (live, wanted) in [
+        ("compact,delete", "compact, delete"),
+        ("0.5", "0.50"),
+        ("true", "True"),
+        ("1000", "01000"),
+    ] {
+        assert!(same_value(live, wanted), "{live} {wanted}");
+    }
+    for (live, wanted) in [
+        ("compact", "compact,delete"),
+        ("0.5", "0.51"),
+        ("true", "false"),
+        ("9007199254740993", "9007199254740992"),
+        ("lz4", "zstd"),
+    ] {
+        assert!(!same_value(live, wanted), "{live} {wanted}");
+    }
+}
+
+#[test]
+fn a_topic_that_was_only_looked_at_is_adopted_once_it_is_managed() {
+    let there = view(live(12, 3, &[("retention.ms", "1000")]));
+    let step = events(THREE, &there, Some(TopicOrigin::Observed));
+    assert_eq!(step.origin, TopicOrigin::Adopted);
+}
