@@ -89,7 +89,8 @@ impl Default for TopicNames {
     }
 }
 
-/// The model. All but `algorithm`, `source`, `neighbors` and `historyLength` are taken up while running.
+/// The model. `eventWeights`, `diversity` and `exploration` are taken up while running; the others need the log
+/// to be read again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ModelConfig {
@@ -165,7 +166,7 @@ impl Default for LimitsConfig {
     }
 }
 
-/// Data quality.
+/// Data quality. Of these the engine is told `maxEventsPerMinute` at its start only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct QualityConfig {
@@ -287,19 +288,29 @@ impl RecommenderConfig {
     /// configurations whose restart parts are equal need no restart between them.
     #[must_use]
     pub fn restart_part(&self) -> Self {
-        let model = ModelConfig {
-            algorithm: self.model.algorithm,
-            source: self.model.source,
-            neighbors: self.model.neighbors,
-            history_length: self.model.history_length,
-            ..ModelConfig::default()
-        };
+        self.with_live_part_of(&Self::default())
+    }
+
+    /// This configuration with everything that is taken up while running as in `other`: what runs once a
+    /// change from this one to `other` has been taken up.
+    #[must_use]
+    pub fn with_live_part_of(&self, other: &Self) -> Self {
         Self {
-            model,
-            rules: RulesConfig::default(),
-            rate_limits: RateLimitsConfig::default(),
-            telemetry: TelemetryConfig::default(),
-            quality: QualityConfig::default(),
+            // Named one by one: a new field needs a restart until somebody sees to it that it does not.
+            model: ModelConfig {
+                event_weights: other.model.event_weights.clone(),
+                diversity: other.model.diversity,
+                exploration: other.model.exploration,
+                ..self.model.clone()
+            },
+            rules: other.rules.clone(),
+            rate_limits: other.rate_limits.clone(),
+            telemetry: other.telemetry.clone(),
+            quality: QualityConfig {
+                drift_threshold: other.quality.drift_threshold,
+                max_lag_seconds: other.quality.max_lag_seconds,
+                ..self.quality.clone()
+            },
             ..self.clone()
         }
     }
@@ -331,8 +342,26 @@ mod tests {
         b.rules.pin.push("1".into());
         b.rate_limits.resource_per_minute = 50;
         b.telemetry.log_filter = "debug".into();
+        b.quality.max_lag_seconds = 60;
         assert_eq!(a.restart_part(), b.restart_part());
-        b.model.neighbors = 5;
-        assert_ne!(a.restart_part(), b.restart_part());
+        assert_eq!(a.with_live_part_of(&b), b);
+    }
+
+    #[test]
+    fn what_the_engine_is_told_at_its_start_only_needs_a_restart() {
+        let a = RecommenderConfig::default();
+        let changes: [fn(&mut RecommenderConfig); 5] = [
+            |c| c.model.neighbors = 5,
+            |c| c.model.history_length = 5,
+            |c| c.model.half_life = HumanDuration::from_days(1),
+            |c| c.quality.max_events_per_minute = 5,
+            |c| c.limits.max_customers = 5,
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            let mut b = a.clone();
+            change(&mut b);
+            assert_ne!(a.restart_part(), b.restart_part(), "change {i}");
+            assert_eq!(a.with_live_part_of(&b), a, "change {i}");
+        }
     }
 }

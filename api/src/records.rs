@@ -50,7 +50,8 @@ pub struct CustomerProfile {
     pub consent: Option<bool>,
 }
 
-/// Headers of a record on the dead-letter topic; its value and key are the original bytes.
+/// Headers of a record on the dead-letter topic; its value and key are the original bytes, unless
+/// [`TRUNCATED`](dead_letter::TRUNCATED) is there.
 pub mod dead_letter {
     /// Why: [`crate::EventError::reason`].
     pub const REASON: &str = "dead-letter-reason";
@@ -62,4 +63,7 @@ pub mod dead_letter {
     pub const PARTITION: &str = "dead-letter-partition";
     /// The offset that it had there.
     pub const OFFSET: &str = "dead-letter-offset";
+    /// Present where the topic did not take the record as a whole: the size that it had, in bytes. The value is
+    /// its beginning.
+    pub const TRUNCATED: &str = "dead-letter-truncated";
 }

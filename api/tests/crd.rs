@@ -9,7 +9,7 @@ const PATH: &str = concat!(
 );
 
 fn yaml() -> String {
-    serde_saphyr::to_string(&RecommendationPipeline::crd()).unwrap()
+    serde_saphyr::to_string(&RecommendationPipeline::crd()).expect("a CRD is plain data")
 }
 
 #[test]

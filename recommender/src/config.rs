@@ -1,6 +1,7 @@
 //! The configuration file: read at start, then looked at every two seconds. Weights, rules, rate limits and
 //! the log filter are taken up while running; anything else is named in the log as needing a restart.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use recommendation_api::RecommenderConfig;
-use recommendation_api::config::{QualityConfig, RateLimitsConfig};
+use recommendation_api::config::RateLimitsConfig;
 use recommender_engine::Tuning;
 use tokio_util::sync::CancellationToken;
 
@@ -96,8 +97,8 @@ pub fn check(config: &RecommenderConfig) -> Result<(), ConfigError> {
 pub struct Live {
     /// Rate limits.
     pub rate_limits: RateLimitsConfig,
-    /// Data quality.
-    pub quality: QualityConfig,
+    /// Products that no answer shows or names as a reason.
+    pub excluded: HashSet<String>,
     /// The algorithm that answers unless a request names another.
     pub algorithm: String,
     /// Version id, in every answer.
@@ -110,7 +111,7 @@ impl Live {
         let engine = model::engine_config(config)?;
         Ok(Self {
             rate_limits: config.rate_limits.clone(),
-            quality: config.quality.clone(),
+            excluded: config.rules.exclude_products.iter().cloned().collect(),
             algorithm: config.model.algorithm.name().to_owned(),
             version: model::version(&engine),
         })
@@ -136,7 +137,8 @@ pub struct Watch {
 impl Watch {
     /// Looks until stopped.
     pub async fn run(self, stop: CancellationToken) {
-        let mut seen = self.read();
+        // Nothing is seen yet: the file may have changed between its reading at start and now.
+        let mut seen = None;
         let mut config = self.started_with.clone();
         while stop
             .run_until_cancelled(tokio::time::sleep(LOOK_EVERY))
@@ -153,6 +155,7 @@ impl Watch {
                 continue;
             }
             match parse(path, bytes) {
+                Ok(new) if new == config => {}
                 Ok(new) => {
                     self.take_up(&config, &new);
                     config = new;
@@ -174,10 +177,7 @@ impl Watch {
             tracing::warn!("the configuration has changes that need a restart; the others are taken up now");
         }
         // What needs a restart keeps its old value: the engine and `/status` must agree with what runs.
-        let mut running = new.clone();
-        running.model.algorithm = self.started_with.model.algorithm;
-        running.model.neighbors = self.started_with.model.neighbors;
-        running.model.history_length = self.started_with.model.history_length;
+        let running = self.started_with.with_live_part_of(new);
         let (tuning, live) = match (model::tuning(&running), Live::new(&running)) {
             (Ok(tuning), Ok(live)) => (tuning, live),
             (Err(e), _) | (_, Err(e)) => {

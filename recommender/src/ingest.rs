@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use recommendation_api::report::{DependencyState, Phase};
 use recommendation_api::{Event, EventError, EventType};
-use recommender_engine::{EventKind, Interaction, Tuning, Writer};
+use recommender_engine::{EventKind, Interaction, Published, Tuning, Writer};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
@@ -24,6 +24,9 @@ const WAIT: Duration = Duration::from_millis(20);
 const ROWS_PER_PUBLISH: usize = 500;
 /// Events gathered for the engine's bulk path at most (about 150 bytes each).
 const MAX_BULK: usize = 2_000_000;
+
+/// Live events whose freshness is measured at once; under a load that never lets up, the others are not.
+const MAX_FRESH: usize = 100_000;
 
 /// What the thread last said about itself.
 #[derive(Clone, Debug)]
@@ -142,6 +145,9 @@ impl Ingest {
         let mut phase = Phase::Loading;
         let mut failures = 0u32;
         let mut pending = 0;
+        // Neighbour lists that waited when the log had been caught up with. They are shown oldest first, so that
+        // those of newer events cannot hold readiness back under a load that never lets up.
+        let mut lists_left = None;
         while !stop.is_cancelled() {
             while let Ok(tuning) = self.commands.try_recv() {
                 if let Err(e) = self.learner.writer.tune(tuning) {
@@ -175,9 +181,13 @@ impl Ingest {
             {
                 learner.learn_bulk(now);
             }
-            pending = learner.publish(now);
-            if phase == Phase::Loading && lag.caught_up && pending == 0 && lag.seconds <= self.max_lag_seconds
-            {
+            let published = learner.publish(now);
+            pending = published.pending;
+            if lag.caught_up {
+                lists_left =
+                    Some(lists_left.map_or(pending, |left: usize| left.saturating_sub(published.rows)));
+            }
+            if phase == Phase::Loading && lists_left == Some(0) && lag.seconds <= self.max_lag_seconds {
                 phase = Phase::Serving;
                 let stats = learner.writer.reader().stats();
                 tracing::info!(
@@ -266,7 +276,9 @@ impl Learner {
                     },
                     now,
                 );
-                self.fresh.push(record.time_ms);
+                if self.fresh.len() < MAX_FRESH {
+                    self.fresh.push(record.time_ms);
+                }
             }
         }
         Ok(())
@@ -309,8 +321,8 @@ impl Learner {
         self.figures();
     }
 
-    /// Shows readers what was learned; returns how many neighbour lists still wait.
-    fn publish(&mut self, now: i64) -> usize {
+    /// Shows readers what was learned.
+    fn publish(&mut self, now: i64) -> Published {
         let published = self.writer.publish(now, ROWS_PER_PUBLISH);
         if published.pending == 0 && !self.fresh.is_empty() {
             let now = now_ms();
@@ -321,7 +333,7 @@ impl Learner {
         if published.rows > 0 {
             self.figures();
         }
-        published.pending
+        published
     }
 
     fn figures(&self) {

@@ -8,7 +8,7 @@ use recommendation_api::records::Product;
 use recommendation_api::{EventError, EventType};
 use recommender_engine as engine;
 use recommender_engine::{EngineConfig, EventKind, ProductMeta, Tuning};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 /// Why a model configuration is refused; the message names the field.
@@ -155,12 +155,15 @@ pub fn product(id: &str, meta: ProductMeta) -> Product {
     }
 }
 
-/// A record of the catalogue topic. `Ok(None)` is a withdrawal: a tombstone.
+/// A record of the catalogue topic. `Ok(None)` is a withdrawal: a tombstone. A field that is null is absent, as
+/// connectors and ksqlDB write it.
 pub fn parse_product(value: Option<&[u8]>) -> Result<Option<ProductMeta>, EventError> {
     let Some(value) = value else { return Ok(None) };
-    let mut json = serde_json::Deserializer::from_slice(value);
-    let product: Product =
-        serde_path_to_error::deserialize(&mut json).map_err(|e| EventError::NotJson(e.to_string()))?;
+    let mut map: Map<String, Value> =
+        serde_json::from_slice(value).map_err(|e| EventError::NotJson(e.to_string()))?;
+    map.retain(|_, value| !value.is_null());
+    let product: Product = serde_path_to_error::deserialize(Value::Object(map))
+        .map_err(|e| EventError::NotJson(e.to_string()))?;
     Ok(Some(meta(product)))
 }
 
@@ -226,5 +229,14 @@ mod tests {
         );
         assert!(parse_product(None).unwrap().is_none());
         assert!(parse_product(Some(b"[1")).is_err());
+        assert!(parse_product(Some(br#"{"tags":"red"}"#)).is_err());
+    }
+
+    #[test]
+    fn a_catalogue_record_with_nulls_is_understood() {
+        let text =
+            br#"{"title":null,"tags":null,"price":null,"attributes":null,"embedding":null,"category":"x"}"#;
+        let meta = parse_product(Some(text)).unwrap().unwrap();
+        assert_eq!((meta.title, meta.category.as_deref()), (None, Some("x")));
     }
 }

@@ -228,6 +228,7 @@ impl Service {
         let redis = match &config.redis {
             Some(redis) => Some(RedisWindows::new(
                 &redis.url,
+                &config.pipeline,
                 secret(&redis.password_file)?.as_ref(),
             )?),
             None => None,

@@ -162,8 +162,12 @@ impl Auth {
         }
         let path = self.users_dir.as_ref()?.join(username);
         let bytes = tokio::fs::read(path).await.ok()?;
+        // Where, and not what: serde's text may quote the file, and with it a password written there by mistake.
         serde_json::from_slice(&bytes)
-            .inspect_err(|e| tracing::error!(username, error = %e, "a user's file is not understood"))
+            .inspect_err(|e| {
+                let (line, column) = (e.line(), e.column());
+                tracing::error!(username, line, column, "a user's file is not understood");
+            })
             .ok()
     }
 }

@@ -21,6 +21,7 @@ pub struct Problem {
     detail: String,
     field: Option<String>,
     retry_after: Option<u64>,
+    event_id: Option<String>,
 }
 
 impl Problem {
@@ -30,6 +31,16 @@ impl Problem {
             detail: detail.into(),
             field: None,
             retry_after: None,
+            event_id: None,
+        }
+    }
+
+    /// With the id to send the event again with: it may have been written all the same.
+    #[must_use]
+    pub fn about_event(self, event_id: String) -> Self {
+        Self {
+            event_id: Some(event_id),
+            ..self
         }
     }
 
@@ -160,6 +171,8 @@ impl IntoResponse for Problem {
             #[serde(skip_serializing_if = "Option::is_none")]
             field: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
+            event_id: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             request_id: Option<String>,
         }
         let body = Json(Body {
@@ -168,6 +181,7 @@ impl IntoResponse for Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
             field: self.field.as_deref(),
+            event_id: self.event_id.as_deref(),
             request_id: REQUEST_ID.try_with(Clone::clone).ok(),
         });
         let mut response = (self.status, body).into_response();

@@ -45,11 +45,12 @@ impl Trusted {
         if !self.contains(caller) {
             return caller;
         }
+        // A line that is no text is an entry that is no address. To leave it out would uncover the line before
+        // it, which the caller may have written.
         let forwarded: Vec<&str> = headers
             .get_all("x-forwarded-for")
             .iter()
-            .filter_map(|v| v.to_str().ok())
-            .flat_map(|v| v.split(','))
+            .flat_map(|v| v.to_str().unwrap_or("?").split(','))
             .collect();
         for entry in forwarded.iter().rev() {
             let Some(address) = parse_address(entry.trim()) else {
@@ -107,6 +108,17 @@ mod tests {
     fn rubbish_stops_the_walk_at_the_last_known_address() {
         assert_eq!(caller("10.1.1.1:1", &["1.2.3.4, unknown"]), "10.1.1.1");
         assert_eq!(caller("10.1.1.1:1", &[]), "10.1.1.1");
+    }
+
+    #[test]
+    fn a_line_that_is_no_text_does_not_uncover_what_the_caller_wrote_before_it() {
+        let trusted = Trusted::new(&["10.0.0.0/8".into()]);
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", "6.6.6.6".parse().unwrap());
+        let line = http::HeaderValue::from_bytes(b"\xff, 203.0.113.9").unwrap();
+        headers.append("x-forwarded-for", line);
+        let peer = Peer("10.1.1.1:1".parse().unwrap());
+        assert_eq!(trusted.caller(peer, &headers).to_string(), "10.1.1.1");
     }
 
     proptest! {

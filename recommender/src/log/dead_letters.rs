@@ -22,10 +22,13 @@ use recommendation_api::records::dead_letter;
 use recommendation_api::{Event, EventError, EventType};
 use tokio_util::sync::CancellationToken;
 
+use super::AppendError;
 use super::context::Quiet;
 use super::kafka::KafkaLog;
 use crate::metrics::Metrics;
 
+/// What is kept of a record that the dead-letter topic does not take as a whole.
+const KEPT_BYTES: usize = 16 * 1024;
 const POLL: Duration = Duration::from_millis(200);
 
 /// Judges the records of the partitions that it owns.
@@ -126,11 +129,17 @@ impl Validator {
         stop: &CancellationToken,
     ) -> bool {
         let mut pause = Duration::from_secs(1);
+        let (mut key, mut kept) = (message.key(), value);
         loop {
-            let headers = headers(message.topic(), message.partition(), message.offset(), error);
-            let sent = self
-                .runtime
-                .block_on(self.log.dead_letter(message.key(), value, headers));
+            let mut headers = headers(message.topic(), message.partition(), message.offset(), error);
+            if kept.len() < value.len() {
+                let bytes = value.len().to_string();
+                headers = headers.insert(Header {
+                    key: dead_letter::TRUNCATED,
+                    value: Some(&bytes),
+                });
+            }
+            let sent = self.runtime.block_on(self.log.dead_letter(key, kept, headers));
             match sent {
                 Ok(()) => {
                     self.metrics.dead_letters.inc();
@@ -141,6 +150,14 @@ impl Validator {
                         "malformed record written to the dead-letter topic"
                     );
                     return true;
+                }
+                // With its headers it is too large for the topic, and always will be: its beginning must do, or it
+                // would hold up every letter after it.
+                Err(AppendError::Refused(cause)) if kept.len() > KEPT_BYTES => {
+                    tracing::warn!(cause, bytes = value.len(), "dead letter cut short");
+                    kept = &value[..KEPT_BYTES];
+                    key = key.filter(|key| key.len() <= KEPT_BYTES);
+                    continue;
                 }
                 Err(e) => tracing::warn!(error = %e, again_in = ?pause, "dead letter not written yet"),
             }

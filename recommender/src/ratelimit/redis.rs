@@ -29,12 +29,15 @@ pub enum RedisError {
 #[derive(Clone)]
 pub struct RedisWindows {
     connection: ConnectionManager,
+    /// Begins every key: pipelines may share one Redis, but not their counts.
+    prefix: std::sync::Arc<str>,
     script: std::sync::Arc<Script>,
 }
 
 impl RedisWindows {
-    /// Connects lazily: Redis need not be there yet, and one that went away is connected to again.
-    pub fn new(url: &str, password: Option<&SecretString>) -> Result<Self, RedisError> {
+    /// Connects lazily: Redis need not be there yet, and one that went away is connected to again. Services of
+    /// the same `pipeline` count together.
+    pub fn new(url: &str, pipeline: &str, password: Option<&SecretString>) -> Result<Self, RedisError> {
         let mut info = url.into_connection_info().map_err(RedisError::Url)?;
         if let Some(password) = password {
             let settings = info
@@ -54,6 +57,7 @@ impl RedisWindows {
         let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(RedisError::Call)?;
         Ok(Self {
             connection,
+            prefix: format!("recommender:{pipeline}:rate:").into(),
             script: std::sync::Arc::new(Script::new(include_str!("window.lua"))),
         })
     }
@@ -61,7 +65,7 @@ impl RedisWindows {
     /// Counts one request of `caller`, if it may pass.
     pub async fn check(&self, caller: &str, limit: u32) -> Result<Decision, RedisError> {
         let mut connection = self.connection.clone();
-        let mut call = self.script.key(format!("recommender:rate:{caller}"));
+        let mut call = self.script.key(format!("{}{caller}", self.prefix));
         call.arg(limit)
             .arg(u64::try_from(WINDOW.as_millis()).unwrap_or(u64::MAX))
             .arg(uuid::Uuid::new_v4().to_string());

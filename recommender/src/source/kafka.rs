@@ -1,7 +1,6 @@
 //! The Kafka source: the catalogue first, to its end, then the events, then both as they come.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,7 +23,6 @@ pub struct KafkaSource {
     events: TopicReader,
     catalog_was_read: bool,
     stop: CancellationToken,
-    dead_letters_ended: Arc<AtomicBool>,
     dead_letters: Option<JoinHandle<()>>,
 }
 
@@ -57,7 +55,6 @@ impl KafkaSource {
         let catalog = TopicReader::start(client, &config.topics.catalog, &format!("{group}-catalog"), false)?;
         let events = TopicReader::start(client, topic, &group, true)?;
         let stop = CancellationToken::new();
-        let dead_letters_ended = Arc::new(AtomicBool::new(false));
         let work = dead_letters::Validator::new(
             client,
             topic,
@@ -67,13 +64,10 @@ impl KafkaSource {
             Arc::clone(metrics),
         )?;
         let thread = {
-            let (stop, ended) = (stop.clone(), Arc::clone(&dead_letters_ended));
+            let stop = stop.clone();
             std::thread::Builder::new()
                 .name("dead-letters".into())
-                .spawn(move || {
-                    work.run(&stop);
-                    ended.store(true, Ordering::Release);
-                })
+                .spawn(move || work.run(&stop))
                 .map_err(|_| SourceError::Thread("dead-letters"))?
         };
         Ok(Self {
@@ -81,7 +75,6 @@ impl KafkaSource {
             events,
             catalog_was_read: false,
             stop,
-            dead_letters_ended,
             dead_letters: Some(thread),
         })
     }
@@ -89,7 +82,8 @@ impl KafkaSource {
 
 impl Source for KafkaSource {
     fn poll(&mut self, wait: Duration, take: &mut Take<'_>) -> Result<usize, SourceError> {
-        if self.dead_letters_ended.load(Ordering::Acquire) && !self.stop.is_cancelled() {
+        // Nobody told it to: it panicked.
+        if self.dead_letters.as_ref().is_some_and(JoinHandle::is_finished) && !self.stop.is_cancelled() {
             return Err(SourceError::Thread("dead-letters"));
         }
         // The verdict on a record is not used here: the validator owns dead letters.

@@ -2,7 +2,6 @@
 //! partitions and end offsets, because those calls block; the reading side only polls.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -69,7 +68,6 @@ pub(super) struct TopicReader {
     places: HashMap<i32, Place>,
     publish_offsets: bool,
     published: Instant,
-    ended: Arc<AtomicBool>,
     stop: CancellationToken,
     asking: Option<JoinHandle<()>>,
 }
@@ -103,16 +101,12 @@ impl TopicReader {
         let consumer: Arc<BaseConsumer<Quiet>> = Arc::new(config.create_with_context(Quiet::default())?);
         let known = Arc::new(Mutex::new(Known::default()));
         let stop = CancellationToken::new();
-        let ended = Arc::new(AtomicBool::new(false));
         let asking = {
             let (consumer, known, stop) = (Arc::clone(&consumer), Arc::clone(&known), stop.clone());
-            let (topic, ended) = (topic.to_owned(), Arc::clone(&ended));
+            let topic = topic.to_owned();
             std::thread::Builder::new()
                 .name("kafka-ask".into())
-                .spawn(move || {
-                    ask(&consumer, &topic, &known, &stop);
-                    ended.store(true, Ordering::Release);
-                })
+                .spawn(move || ask(&consumer, &topic, &known, &stop))
                 .map_err(|_| SourceError::Thread("kafka-ask"))?
         };
         Ok(Self {
@@ -122,7 +116,6 @@ impl TopicReader {
             places: HashMap::new(),
             publish_offsets,
             published: Instant::now(),
-            ended,
             stop,
             asking: Some(asking),
         })
@@ -172,7 +165,8 @@ impl TopicReader {
 
     /// Hands over what has arrived; see [`super::Source::poll`].
     pub fn poll(&mut self, wait: Duration, take: &mut dyn FnMut(Record<'_>)) -> Result<usize, SourceError> {
-        if self.ended.load(Ordering::Acquire) && !self.stop.is_cancelled() {
+        // Nobody told it to: it panicked.
+        if self.asking.as_ref().is_some_and(JoinHandle::is_finished) && !self.stop.is_cancelled() {
             return Err(SourceError::Thread("kafka-ask"));
         }
         self.assign_new()?;

@@ -110,7 +110,7 @@ async fn rate_limits_and_rules_are_taken_up_from_the_file_while_running() {
 async fn at_the_end_it_is_not_ready_at_once_but_serves_on_while_it_drains() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = embedded(dir.path(), RecommenderConfig::default());
-    options.drain = Duration::from_secs(2);
+    options.drain = Duration::from_secs(5);
     let service = Running::start(options).await.ready().await;
     let started = Instant::now();
     service.end();
@@ -118,10 +118,10 @@ async fn at_the_end_it_is_not_ready_at_once_but_serves_on_while_it_drains() {
         service.internal("/readyz").await.status == 503
     })
     .await;
-    assert!(started.elapsed() < Duration::from_millis(1_500));
+    assert!(started.elapsed() < Duration::from_secs(4));
     assert_eq!(service.get("/v1/trending").await.status, 200);
     service.stop().await;
-    assert!(started.elapsed() >= Duration::from_secs(2));
+    assert!(started.elapsed() >= Duration::from_secs(5));
 }
 
 #[tokio::test]

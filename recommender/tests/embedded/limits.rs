@@ -27,7 +27,7 @@ async fn the_sixth_request_in_a_minute_is_refused_with_its_headers() {
     let refused = service.get("/api/resource").await;
     assert_eq!(refused.status, 429);
     let seconds: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
-    assert!((55..=60).contains(&seconds), "{seconds}");
+    assert!((30..=60).contains(&seconds), "{seconds}");
     assert_eq!(refused.headers["ratelimit-limit"], "5");
     assert_eq!(refused.headers["content-type"], "application/problem+json");
     service.stop().await;
@@ -205,7 +205,8 @@ async fn all_other_routes_share_the_callers_rate() {
     config.rate_limits.requests_per_second = 3;
     let service = Running::start(embedded(dir.path(), config)).await.ready().await;
     let mut refused = 0;
-    for _ in 0..12 {
+    // More than a slow machine can spread over enough seconds for all of them to pass.
+    for _ in 0..60 {
         refused += u32::from(service.get("/v1/trending").await.status == 429);
     }
     assert!(refused >= 2, "{refused}");

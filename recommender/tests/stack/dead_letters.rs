@@ -45,3 +45,19 @@ async fn a_malformed_record_becomes_one_dead_letter_whatever_the_number_of_repli
     assert_eq!(shop.dead_letters(4).await.len(), 4);
     c.stop().await;
 }
+
+#[tokio::test]
+async fn a_letter_too_large_for_its_topic_is_cut_short_and_holds_up_none_after_it() {
+    let shop = Shop::new(1).await;
+    // Fits the events topic, but not the dead-letter topic with its headers.
+    let large = vec![b'x'; 999_900];
+    shop.put(Some(0), "c", &large).await;
+    shop.put(Some(0), "c", b"not json").await;
+    let service = Running::start(shop.replica()).await.ready().await;
+    let letters = shop.dead_letters(2).await;
+    assert_eq!(letters.len(), 2);
+    assert_eq!(letters[0].header(dead_letter::TRUNCATED), "999900");
+    assert!(large.starts_with(&letters[0].value) && !letters[0].value.is_empty());
+    assert_eq!(letters[1].value, b"not json");
+    service.stop().await;
+}

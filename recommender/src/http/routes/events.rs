@@ -54,8 +54,10 @@ async fn one(
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
     caller.require_scope(EVENTS_WRITE)?;
     let (event_id, event) = with_id(Event::from_map(body.object()?, None)?);
-    append(&app, &event).await?;
-    Ok((StatusCode::ACCEPTED, Json(Accepted { event_id })))
+    match append(&app, &event).await {
+        Ok(()) => Ok((StatusCode::ACCEPTED, Json(Accepted { event_id }))),
+        Err(problem) => Err(problem.about_event(event_id)),
+    }
 }
 
 #[derive(Serialize)]
@@ -96,21 +98,17 @@ async fn batch(
     let results: Vec<BatchItem> = ids
         .into_iter()
         .map(|id| {
-            let outcome = id.and_then(|id| match appended.next() {
-                Some(Err(e)) => Err(Problem::from(e)),
-                _ => Ok(id),
-            });
-            match outcome {
-                Ok(id) => BatchItem {
-                    status: StatusCode::ACCEPTED.as_u16(),
-                    event_id: Some(id),
-                    error: None,
-                },
-                Err(p) => BatchItem {
-                    status: p.status().as_u16(),
-                    event_id: None,
-                    error: Some(p.item()),
-                },
+            let (event_id, problem) = match id {
+                Ok(id) => (Some(id), appended.next().and_then(Result::err).map(Problem::from)),
+                Err(problem) => (None, Some(problem)),
+            };
+            BatchItem {
+                status: problem
+                    .as_ref()
+                    .map_or(StatusCode::ACCEPTED, Problem::status)
+                    .as_u16(),
+                event_id,
+                error: problem.as_ref().map(Problem::item),
             }
         })
         .collect();
@@ -118,7 +116,7 @@ async fn batch(
     let unavailable = StatusCode::SERVICE_UNAVAILABLE.as_u16();
     if accepted == 0 && results.iter().any(|r| r.status == unavailable) {
         return Err(Problem::unavailable(
-            "the event log did not acknowledge any event of the batch",
+            "the event log did not acknowledge any event of the batch; send it again, with the same event_ids",
             1,
         ));
     }

@@ -112,6 +112,13 @@ async fn batch(
         });
     }
     let accepted = results.iter().filter(|r| r.error.is_none()).count();
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE.as_u16();
+    if accepted == 0 && results.iter().any(|r| r.status == unavailable) {
+        return Err(Problem::unavailable(
+            "the log did not acknowledge any product of the batch",
+            1,
+        ));
+    }
     let rejected = results.len() - accepted;
     Ok((
         StatusCode::ACCEPTED,
@@ -143,10 +150,10 @@ async fn similar(
         return Err(Problem::not_found("no such product is known"));
     }
     let items = app.reader.similar(&id, params.limit()?);
-    let model = ModelView::new(&app.live.load(), Some(recommender_engine::Algorithm::ItemKnn));
+    let live = app.live.load();
     Ok(Json(Similar {
         product_id: id,
-        model,
-        items: view::items(&app.reader, items),
+        model: ModelView::new(&live, Some(recommender_engine::Algorithm::ItemKnn)),
+        items: view::items(&app.reader, &live, items),
     }))
 }

@@ -115,12 +115,13 @@ fn answer(
         Fallback::Popular => "popular",
     };
     app.metrics.answers.with_label_values(&[label]).inc();
+    let live = app.live.load();
     Answer {
         customer_id,
         recommendation_id: uuid::Uuid::now_v7().to_string(),
-        model: ModelView::new(&app.live.load(), Some(found.algorithm)),
+        model: ModelView::new(&live, Some(found.algorithm)),
         fallback: found.fallback,
-        items: view::items(&app.reader, found.items),
+        items: view::items(&app.reader, &live, found.items),
         explanation,
     }
 }
@@ -183,9 +184,10 @@ async fn trending(State(app): State<Arc<App>>, params: Params, _: Caller) -> Res
     app.require_model()?;
     let category = params.category()?;
     let items = app.reader.trending(params.limit()?, category, now_ms());
+    let live = app.live.load();
     Ok(Json(Trending {
         category: category.map(str::to_owned),
-        model: ModelView::popularity(&app.live.load()),
-        items: view::items(&app.reader, items),
+        model: ModelView::popularity(&live),
+        items: view::items(&app.reader, &live, items),
     }))
 }

@@ -1,5 +1,6 @@
 //! Answers as clients see them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use recommendation_api::model::Algorithm;
@@ -72,8 +73,9 @@ pub fn done(kind: EventKind) -> (&'static str, &'static str) {
     }
 }
 
-/// The engine's answer with titles and texts.
-pub fn items(reader: &Reader, scored: Vec<Scored>) -> Vec<ItemView> {
+/// The engine's answer with titles and texts. What the rules exclude is not named as a reason either: nobody
+/// wants to read "because you bought POSTAGE".
+pub fn items(reader: &Reader, live: &Live, scored: Vec<Scored>) -> Vec<ItemView> {
     let title = |id: &str| {
         reader
             .product(id)
@@ -86,14 +88,15 @@ pub fn items(reader: &Reader, scored: Vec<Scored>) -> Vec<ItemView> {
             title: item.title.unwrap_or_else(|| Arc::clone(&item.product)),
             product_id: item.product,
             score: item.score,
-            reason: reason(item.reason, &title),
+            reason: reason(item.reason, &live.excluded, &title),
         })
         .collect()
 }
 
-fn reason(reason: Reason, title: &dyn Fn(&str) -> String) -> ReasonView {
+fn reason(reason: Reason, excluded: &HashSet<String>, title: &dyn Fn(&str) -> String) -> ReasonView {
     match reason {
-        Reason::BecauseOf { products, kind } => {
+        Reason::BecauseOf { mut products, kind } => {
+            products.retain(|product| !excluded.contains(&**product));
             let (kind, verb) = done(kind);
             let text = match products.as_slice() {
                 [] => "because of what you did before".to_owned(),
@@ -123,5 +126,30 @@ fn reason(reason: Reason, title: &dyn Fn(&str) -> String) -> ReasonView {
             kind: "pinned",
             products: Vec::new(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excluded_products_are_no_reason() {
+        let because = |products: &[&str]| {
+            let products = products.iter().map(|id| Arc::from(*id)).collect();
+            let kind = EventKind::Purchase;
+            let excluded = HashSet::from(["POST".to_owned()]);
+            reason(
+                Reason::BecauseOf { products, kind },
+                &excluded,
+                &str::to_lowercase,
+            )
+        };
+        assert_eq!(because(&["POST", "CUP"]).text, "because you bought cup");
+        let only = because(&["POST"]);
+        assert_eq!(
+            (only.text.as_str(), only.products.len()),
+            ("because of what you did before", 0)
+        );
     }
 }
