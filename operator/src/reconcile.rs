@@ -320,6 +320,7 @@ async fn ksqldb(
         .unwrap_or_default();
     let mut plan = statement_plan::plan(wanted, &valid.topics, &live, record, listing);
     ctx.refused.hold(&valid.id.owner.uid, &mut plan, listing);
+    let before = record.statements.clone();
     // Announced before it is sent: should the operator die in between, what it finds then is its own.
     let announced: Vec<_> = statements::creates(&plan)
         .map(|step| (step.source.clone(), statement_plan::pending(step)))
@@ -335,7 +336,10 @@ async fn ksqldb(
     ctx.refused.note(&valid.id.owner.uid, &plan, &outcome, listing);
     record.statements.extend(outcome.records.iter().cloned());
     for source in &outcome.withdrawn {
-        record.statements.remove(source);
+        // Announced by an earlier look that ended without an answer: what is there now may well be its doing.
+        if before.get(source) != record.statements.get(source) {
+            record.statements.remove(source);
+        }
     }
     outcome
 }

@@ -28,6 +28,9 @@ pub struct StatementRecord {
     /// The Kafka topic of what it makes, as the server lists it: ksqlDB chooses one where the statement names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// The server took it and had not executed it when it was last asked: its command's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// The server's command sequence number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence: Option<i64>,

@@ -63,6 +63,9 @@ pub async fn apply(
     for step in plan {
         let stopped = outcome.refusal.is_some() || outcome.unreachable.is_some();
         let (state, query_id, sequence) = match &step.action {
+            StatementAction::Leave(_) if on_its_way(known, step).is_some() => {
+                arrive(client, step, known, &mut outcome).await
+            }
             StatementAction::Leave(query) => {
                 let sequence = known
                     .statements
@@ -101,6 +104,47 @@ pub async fn apply(
     outcome
 }
 
+/// The record of a statement that the server took without telling what became of it.
+fn on_its_way<'a>(known: &'a AppliedRecord, step: &StatementStep) -> Option<(&'a StatementRecord, &'a str)> {
+    let record = known.statements.get(&step.source)?;
+    Some((record, record.command.as_deref()?))
+}
+
+async fn arrive(
+    client: &KsqlClient,
+    step: &StatementStep,
+    known: &AppliedRecord,
+    outcome: &mut StatementsOutcome,
+) -> Line {
+    let Some((before, command)) = on_its_way(known, step) else {
+        return ("Waiting".to_owned(), None, None);
+    };
+    let sequence = before.sequence;
+    let answer = client.outcome(command, sequence.unwrap_or(-1)).await;
+    let query_id = match answer {
+        Ok(query_id) => query_id,
+        // A server that lost its command topic: whether the stream is there shows at the next look.
+        Err(KsqlError::Rejected { code: 40400, .. }) => None,
+        Err(error) => {
+            outcome.records.push((step.source.clone(), before.clone()));
+            if let KsqlError::Rejected { message, .. } = &error {
+                let message = format!("statement {}: {message}", step.name);
+                let refusal = Refusal::new(reasons::STATEMENT_REJECTED, message);
+                outcome.refusal.get_or_insert(refusal);
+                return ("Refused".to_owned(), None, sequence);
+            }
+            outcome.unreachable.get_or_insert(error.to_string());
+            return ("Waiting".to_owned(), None, sequence);
+        }
+    };
+    outcome
+        .records
+        .push((step.source.clone(), record(step, sequence)));
+    outcome.done.push(format!("Applied statement {}", step.name));
+    let state = if query_id.is_some() { "RUNNING" } else { "Applied" };
+    (state.to_owned(), query_id, sequence)
+}
+
 type Line = (String, Option<String>, Option<i64>);
 
 fn sent(step: &StatementStep, replaces: bool, applied: Applied, outcome: &mut StatementsOutcome) -> Line {
@@ -135,6 +179,18 @@ fn failed(step: &StatementStep, replaces: bool, error: &KsqlError, outcome: &mut
             outcome.unreachable = Some(error.to_string());
             ("Waiting".to_owned(), None, None)
         }
+        KsqlError::Unfinished {
+            command, sequence, ..
+        } => {
+            outcome.unreachable = Some(error.to_string());
+            let record = StatementRecord {
+                applied: false,
+                command: Some(command.clone()),
+                ..record(step, Some(*sequence))
+            };
+            outcome.records.push((step.source.clone(), record));
+            ("Waiting".to_owned(), None, Some(*sequence))
+        }
         KsqlError::Unauthorized { .. } | KsqlError::Rejected { .. } => {
             let reason = if replaces && error.is_not_upgradeable() {
                 reasons::UPGRADE_NOT_SUPPORTED
@@ -157,6 +213,7 @@ fn record(step: &StatementStep, sequence: Option<i64>) -> StatementRecord {
         hash: step.hash.clone(),
         applied: true,
         topic: step.topic.clone(),
+        command: None,
         sequence,
     }
 }

@@ -120,6 +120,8 @@ fn step(
             );
             StatementAction::Refuse(Refusal::new(reasons::STATEMENT_CONFLICT, message))
         }
+        // On its way: whether it arrived is asked, sending it again would be another statement.
+        (_, Some(known)) if known.hash == hash && known.command.is_some() => StatementAction::Leave(None),
         (Some(_), Some(known)) if known.hash == hash => leave(statement, &parsed, listing),
         (listed, _) => send(statement, texts, listed.is_some()),
     };

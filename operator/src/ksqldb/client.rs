@@ -40,6 +40,16 @@ pub enum KsqlError {
         /// What happened.
         message: String,
     },
+    /// The server took the statement, and what became of it is not known yet.
+    #[error("ksqlDB at {endpoint} cannot be used now: {command} was accepted but is not executed yet")]
+    Unfinished {
+        /// The server.
+        endpoint: String,
+        /// What to ask [`KsqlClient::outcome`] about.
+        command: String,
+        /// Its place in the command topic.
+        sequence: i64,
+    },
     /// The server refuses these credentials.
     #[error("ksqlDB at {endpoint} refuses the credentials: {message}")]
     Unauthorized {
@@ -71,6 +81,7 @@ impl KsqlError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "KsqldbUnreachable",
+            Self::Unfinished { .. } => "KsqldbUnfinished",
             Self::Unauthorized { .. } => "KsqldbUnauthorized",
             Self::Rejected { .. } => "KsqldbRejected",
             Self::Protocol { .. } => "KsqldbProtocol",
@@ -156,13 +167,43 @@ impl KsqlClient {
                     command_sequence_number,
                 } => {
                     applied.sequence = Some(command_sequence_number);
-                    applied.query_id = self.finished(&command_id, command_status).await?.query_id;
+                    let finished = self.finished(&command_id, command_status).await;
+                    applied.query_id = finished
+                        .map_err(|error| self.unfinished(error, command_id, command_sequence_number))?
+                        .query_id;
                 }
                 Entity::Warning {} => applied.already_existed = true,
                 _ => {}
             }
         }
         Ok(applied)
+    }
+
+    /// What became of a statement that was [`KsqlError::Unfinished`]: the query that it started, if any. Sent again
+    /// instead, it would be one that exists already, or a replacement that restarts its query once more.
+    ///
+    /// # Errors
+    /// Any [`KsqlError`]; `Rejected` with code 40400 when the server does not know the command.
+    pub async fn outcome(&self, command: &str, sequence: i64) -> Result<Option<String>, KsqlError> {
+        let status = self.answer(Method::GET, &status_path(command), None).await?;
+        let finished = self.finished(command, status).await;
+        finished
+            .map(|status| status.query_id)
+            .map_err(|error| self.unfinished(error, command.to_owned(), sequence))
+    }
+
+    /// A statement that was accepted will be executed, whatever keeps the server from telling so.
+    fn unfinished(&self, error: KsqlError, command: String, sequence: i64) -> KsqlError {
+        match error {
+            KsqlError::Unreachable { endpoint, .. } | KsqlError::Protocol { endpoint, .. } => {
+                KsqlError::Unfinished {
+                    endpoint,
+                    command,
+                    sequence,
+                }
+            }
+            other => other,
+        }
     }
 
     async fn finished(&self, command: &str, mut status: CommandStatus) -> Result<CommandStatus, KsqlError> {
@@ -178,9 +219,7 @@ impl KsqlClient {
                 _ => {}
             }
             tokio::time::sleep(self.poll).await;
-            // Command ids hold backticks, which must be percent-encoded: stream/`X`/create.
-            let path = format!("/status/{}", command.replace('`', "%60"));
-            status = self.answer(Method::GET, &path, None).await?;
+            status = self.answer(Method::GET, &status_path(command), None).await?;
         }
         Err(self.unreachable(format!("{command} was accepted but is not executed yet")))
     }
@@ -261,6 +300,11 @@ impl KsqlClient {
             message,
         }
     }
+}
+
+/// Command ids hold backticks, which must be percent-encoded: stream/`X`/create.
+fn status_path(command: &str) -> String {
+    format!("/status/{}", command.replace('`', "%60"))
 }
 
 /// reqwest's own text repeats the URL; a condition wants the one word that matters.

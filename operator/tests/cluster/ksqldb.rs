@@ -73,3 +73,38 @@ async fn a_stream_of_somebody_else_is_a_conflict_and_a_dead_server_hides_nothing
         .await;
     harness.end(operator).await;
 }
+
+#[tokio::test]
+async fn a_statement_that_is_refused_is_told_and_neither_sent_nor_written_about_at_every_look() {
+    let harness = Harness::new().await;
+    let operator = harness.operator().await;
+    let double = Double::replay(&[
+        "120-show-streams",
+        "122-list-tables",
+        "125-list-queries",
+        "308-unknown-source",
+    ])
+    .await;
+    let sql = "CREATE STREAM u AS SELECT * FROM unknown_src EMIT CHANGES;";
+    let statements = json!([{"name": "u", "sql": sql}]);
+    let spec =
+        json!({"ksqldb": {"endpoint": double.address(), "startFrom": "Latest", "statements": statements}});
+    harness.apply("shop", spec).await.unwrap();
+    let message = harness
+        .condition("shop", "StatementsReady", "False", "StatementRejected")
+        .await;
+    assert!(message.contains("UNKNOWN_SRC does not exist"), "{message}");
+    operator.settled().await;
+    let record: ConfigMap = harness.get("shop-applied").await;
+    assert!(
+        !record.data.unwrap()["applied.json"].contains("\"U\""),
+        "what was refused is not this pipeline's"
+    );
+    let sent = double
+        .asked()
+        .into_iter()
+        .filter(|statement| statement.starts_with("CREATE"))
+        .count();
+    assert_eq!(sent, 1);
+    harness.end(operator).await;
+}

@@ -43,8 +43,8 @@ fn recorded(texts: &[&str]) -> AppliedRecord {
         statement: step.name.clone(),
         hash: step.hash.clone(),
         applied: true,
-        topic: None,
         sequence: Some(2),
+        ..StatementRecord::default()
     };
     AppliedRecord {
         statements: steps
@@ -175,6 +175,38 @@ async fn an_appended_column_is_replaced_in_place_and_a_lost_one_is_not_supported
         "the record keeps what is applied"
     );
     double.asked();
+}
+
+#[tokio::test]
+async fn a_statement_that_is_accepted_and_not_executed_in_time_is_asked_about_and_not_sent_again() {
+    const PASS: &str =
+        "CREATE OR REPLACE STREAM cp AS SELECT * FROM cb WHERE event_type='purchase' EMIT CHANGES;";
+    let texts = [PASS];
+    // The answer is that it is being executed; then the server is gone.
+    let double = Double::replay(&["901-or-replace-identical-second"]).await;
+    let steps = planned(&texts, &AppliedRecord::default(), &Listing::default());
+    let sent = statements::apply(&double.client(None), &steps, true, &AppliedRecord::default()).await;
+    assert!(sent.unreachable.is_some() && sent.refusal.is_none(), "{sent:?}");
+    let record = AppliedRecord {
+        statements: sent.records.iter().cloned().collect(),
+        ..AppliedRecord::default()
+    };
+    assert_eq!(
+        record.statements["CP"].command.as_deref(),
+        Some("stream/`CP`/create")
+    );
+
+    let double = Double::replay(&["906-status-of-second"]).await;
+    let steps = planned(&texts, &record, &Listing::default());
+    let later = statements::apply(&double.client(None), &steps, true, &record).await;
+    assert!(
+        later.unreachable.is_none() && later.refusal.is_none(),
+        "{later:?}"
+    );
+    assert_eq!(later.statements[0].query_id.as_deref(), Some("CSAS_CP_1"));
+    let (_, done) = &later.records[0];
+    assert!(done.applied && done.command.is_none());
+    assert_eq!(double.asked(), ["/status/stream/%60CP%60/create"]);
 }
 
 #[tokio::test]
