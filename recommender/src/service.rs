@@ -359,25 +359,25 @@ impl Service {
             tokio::time::sleep(self.drain).await;
         }
         self.stop_serving.cancel();
+        let outcome = |part: Result<Part, JoinError>| match part {
+            Ok((name, Err(e))) => Err(ServiceError::Failed(name, e)),
+            Ok((_, Ok(()))) => Ok(()),
+            Err(e) => Err(ServiceError::Panicked(e)),
+        };
         let mut result = match premature {
             None => Ok(()),
             Some(Ok((name, Ok(())))) => Err(ServiceError::Ended(name)),
-            Some(Ok((name, Err(e)))) => Err(ServiceError::Failed(name, e)),
-            Some(Err(e)) => Err(ServiceError::Panicked(e)),
+            Some(part) => outcome(part),
         };
         // The public server first: its requests still append, and the internal port still tells about them.
         let mut public_ended = result.is_err();
         while !public_ended && let Some(part) = self.parts.join_next().await {
             public_ended = matches!(part, Ok(("public server", _)));
+            result = result.and(outcome(part));
         }
         self.stop.cancel();
         while let Some(part) = self.parts.join_next().await {
-            let failed = match part {
-                Ok((name, Err(e))) => Err(ServiceError::Failed(name, e)),
-                Ok((_, Ok(()))) => Ok(()),
-                Err(e) => Err(ServiceError::Panicked(e)),
-            };
-            result = result.and(failed);
+            result = result.and(outcome(part));
         }
         self.app.log.close().await;
         tracing::info!("ended");

@@ -24,6 +24,8 @@ pub struct EmbeddedSource {
     offset: i64,
     /// Change number of the last product handed over.
     seq: i64,
+    /// Everything that stood in the catalogue was handed over.
+    catalog_was_read: bool,
     /// Last offset when reading began.
     first_end: i64,
     end: i64,
@@ -53,6 +55,7 @@ impl EmbeddedSource {
             committed,
             offset: 0,
             seq: 0,
+            catalog_was_read: false,
             first_end,
             end: first_end,
             behind_since: None,
@@ -88,6 +91,7 @@ impl EmbeddedSource {
                 "SELECT offset, time_ms, value FROM events WHERE offset > ?1 ORDER BY offset LIMIT ?2",
             )?;
             // The catalogue first, to its end.
+            self.catalog_was_read |= taken == 0;
             let limit = if taken == 0 { BATCH } else { 0 };
             let mut rows = events.query(params![self.offset, limit])?;
             while let Some(row) = rows.next()? {
@@ -161,7 +165,7 @@ impl Source for EmbeddedSource {
 
     fn lag(&self, now_ms: i64) -> Lag {
         let records = u64::try_from(self.end - self.offset).unwrap_or(0);
-        let caught_up = self.offset >= self.first_end;
+        let caught_up = self.catalog_was_read && self.offset >= self.first_end;
         let since_behind = self
             .behind_since
             .map_or(0.0, |since| since.elapsed().as_secs_f64());
@@ -250,6 +254,29 @@ mod tests {
             })
             .unwrap();
         assert_eq!((n, reason.as_str()), (1, "NotJson"));
+    }
+
+    #[test]
+    fn a_catalogue_without_events_is_read_to_its_end_before_the_log_counts_as_caught_up_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shop.db");
+        let mut connection = connect(&path).unwrap();
+        let tx = connection.transaction().unwrap();
+        for i in 0..=BATCH {
+            let insert = "INSERT INTO products (product_id, seq, value) VALUES (?1, ?2, '{}')";
+            tx.execute(insert, params![i.to_string(), i + 1]).unwrap();
+        }
+        tx.commit().unwrap();
+        let mut source = EmbeddedSource::open(&path, Arc::default()).unwrap();
+        let mut products = 0;
+        while !source.lag(0).caught_up {
+            let mut take = |_: Item<'_>| {
+                products += 1;
+                Ok(())
+            };
+            source.poll(Duration::ZERO, &mut take).unwrap();
+        }
+        assert_eq!(products, BATCH + 1);
     }
 
     #[test]
