@@ -91,18 +91,37 @@ impl Applier<'_> {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.id.namespace);
         // The cache holds only what carries the operator's label: somebody else's object of this name is seen here.
         let there = self.written(&kind, &name, api.get_opt(&name)).await?;
+        let exists = there.is_some();
         if there.is_some_and(|there| foreign(&there, self.id)) {
             return Err(ApplyError::Foreign { kind, name });
         }
         tracing::info!(%kind, %name, "applying");
         // Forced: a field that someone else set by hand is set back, which is what the manifest says.
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        self.written(
-            &kind,
-            &name,
-            api.patch(&name, &params, &Patch::Apply(&wanted_json)),
-        )
-        .await
+        let applied = self
+            .written(
+                &kind,
+                &name,
+                api.patch(&name, &params, &Patch::Apply(&wanted_json)),
+            )
+            .await;
+        match applied {
+            // An element that somebody else put into a list (a port of the same name) stays there beside ours, and
+            // the two together may be invalid: then lists are replaced as a whole.
+            Err(ApplyError::Apply { source, .. }) if exists && is_invalid(&source) => {
+                let params = PatchParams {
+                    field_manager: Some(FIELD_MANAGER.to_owned()),
+                    ..PatchParams::default()
+                };
+                self.written(
+                    &kind,
+                    &name,
+                    api.patch(&name, &params, &Patch::Merge(&wanted_json)),
+                )
+                .await
+            }
+            other => other,
+        }
     }
 
     /// Makes a Secret with fresh random bytes, once.
@@ -269,6 +288,11 @@ impl Applier<'_> {
             Err(source) => Err(ApplyError::Timeout { kind, name, source }),
         }
     }
+}
+
+/// Whether the API server understood a write and found the result invalid.
+fn is_invalid(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 422)
 }
 
 fn owned<K: Resource>(object: &K, id: &Identity) -> bool {

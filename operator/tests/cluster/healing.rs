@@ -36,13 +36,23 @@ async fn children_that_are_edited_or_deleted_by_hand_are_healed() {
         .delete("shop-internal", &Default::default())
         .await
         .unwrap();
+    // The same name on another port: applied beside it, ours would make the list invalid.
+    let port = json!({"spec": {"ports": [{"name": "http", "port": 81, "targetPort": 1234}]}});
+    services
+        .patch("shop", &by_hand, &Patch::Merge(&port))
+        .await
+        .unwrap();
 
     harness
         .until("the children to be healed", || async {
             let config = maps.get("shop-config").await.unwrap().data.unwrap()["config.json"].clone();
             let replicas = deployments.get("shop").await.unwrap().spec.unwrap().replicas;
             let service = services.get_opt("shop-internal").await.unwrap();
-            config.contains("customer_behavior") && replicas == Some(2) && service.is_some()
+            let ports = services.get("shop").await.unwrap().spec.unwrap().ports.unwrap();
+            config.contains("customer_behavior")
+                && replicas == Some(2)
+                && service.is_some()
+                && ports.iter().map(|port| port.port).eq([80])
         })
         .await;
     harness.end(operator).await;
