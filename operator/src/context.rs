@@ -120,28 +120,79 @@ pub struct Discovered(Mutex<Option<(Instant, Option<ApiResource>)>>);
 impl Discovered {
     /// The resource, or `None` where its CRD is not installed; an answer is believed for `ttl`.
     pub async fn get(&self, client: &Client, ttl: Duration) -> Option<ApiResource> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((at, resource)) = &known
+            && at.elapsed() < ttl
         {
-            let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((at, resource)) = known.as_ref()
-                && at.elapsed() < ttl
-            {
-                return resource.clone();
-            }
+            return resource.clone();
         }
+        // What was known stands while the API server cannot tell: a condition must not move with its moods.
+        let standing = || known.as_ref().and_then(|(_, resource)| resource.clone());
         let gvk = service_monitor::gvk();
         let asked = kube::discovery::pinned_kind(client, &gvk);
         let resource = match deadline::within(deadline::KUBERNETES, asked).await {
             Ok(Ok((resource, _))) => Some(resource),
-            Ok(Err(error)) => {
+            Ok(Err(error)) if is_absent(&error) => {
                 tracing::debug!(%error, "ServiceMonitors are not installed");
                 None
             }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot find out whether ServiceMonitors are installed");
+                return standing();
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot find out whether ServiceMonitors are installed");
-                return None;
+                return standing();
             }
         };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), resource.clone()));
         resource
+    }
+}
+
+/// The API server answers, and knows no such kind.
+fn is_absent(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Discovery(_) => true,
+        kube::Error::Api(status) => status.code == 404,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kind_that_was_there_is_believed_in_until_the_api_server_says_that_it_is_gone() {
+        let asked = AtomicUsize::new(0);
+        let service = tower::service_fn(move |_: http::Request<Body>| {
+            let failure =
+                |code: u16| json!({"kind": "Status", "status": "Failure", "code": code, "reason": "x"});
+            let kind = json!({"kind": "ServiceMonitor", "name": "servicemonitors", "namespaced": true,
+                "singularName": "", "verbs": ["get"]});
+            let list = json!({"kind": "APIResourceList", "groupVersion": "monitoring.coreos.com/v1",
+                "resources": [kind]});
+            let (code, body) = match asked.fetch_add(1, Ordering::SeqCst) {
+                0 => (200, list),
+                1 => (500, failure(500)),
+                _ => (404, failure(404)),
+            };
+            let mut answer = http::Response::new(Body::from(body.to_string().into_bytes()));
+            *answer.status_mut() = http::StatusCode::from_u16(code).unwrap();
+            std::future::ready(Ok::<_, std::convert::Infallible>(answer))
+        });
+        let client = Client::new(service, "default");
+        let discovered = Discovered::default();
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.push(discovered.get(&client, Duration::ZERO).await.is_some());
+        }
+        assert_eq!(seen, [true, true, false]);
     }
 }

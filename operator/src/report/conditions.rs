@@ -292,6 +292,11 @@ fn statements_ready(outcome: &StatementsOutcome) -> Finding {
     if let Some(message) = &outcome.unreachable {
         return Finding::unknown(reasons::KSQLDB_UNREACHABLE, message.clone());
     }
+    if let Some(paused) = outcome.statements.iter().find(|s| s.state == "PAUSED") {
+        let query = paused.query_id.as_deref().unwrap_or("its query");
+        let message = format!("statement {}: query {query} is paused: RESUME it", paused.name);
+        return Finding::no(reasons::QUERY_FAILED, message);
+    }
     Finding::yes(
         reasons::STATEMENTS_APPLIED,
         "every statement is applied and its query runs",

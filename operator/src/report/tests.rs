@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::{DeploymentSpec, DeploymentStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use recommendation_api::conditions::reasons;
-use recommendation_api::pipeline::status::TopicOrigin;
+use recommendation_api::pipeline::status::{StatementStatus, TopicOrigin};
 use recommendation_api::report::{DependencyState, ModelReport, Phase, StatusReport};
 
 use super::*;
@@ -152,6 +152,26 @@ fn the_time_of_a_condition_moves_only_with_its_status() {
     assert_eq!(condition(&second, "TopicsReady").message, "kept long");
     assert_eq!(condition(&second, "TopicsReady").last_transition_time, time(1));
     assert_eq!(condition(&second, "ModelReady").last_transition_time, time(2));
+}
+
+#[test]
+fn a_paused_query_is_not_as_declared() {
+    let pipeline = validated(QUICKSTART);
+    let mut outcome = healthy(&pipeline);
+    outcome.statements.configured = true;
+    outcome.statements.statements = vec![StatementStatus {
+        name: "purchases".into(),
+        query_id: Some("CSAS_P_1".into()),
+        state: "PAUSED".into(),
+        ..StatementStatus::default()
+    }];
+    let status = status(None, &outcome, &time(0));
+    let found = condition(&status, types::STATEMENTS_READY);
+    assert_eq!(
+        (found.status.as_str(), found.reason.as_str()),
+        ("False", reasons::QUERY_FAILED)
+    );
+    assert!(found.message.contains("CSAS_P_1"), "{}", found.message);
 }
 
 #[test]
