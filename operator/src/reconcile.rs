@@ -313,11 +313,7 @@ async fn ksqldb(
     (client, listing): &(KsqlClient, Listing),
     record: &mut AppliedRecord,
 ) -> StatementsOutcome {
-    let live = topics
-        .view
-        .as_ref()
-        .map(|view| view.topics.clone())
-        .unwrap_or_default();
+    let live = topics.live();
     let mut plan = statement_plan::plan(wanted, &valid.topics, &live, record, listing);
     ctx.refused.hold(&valid.id.owner.uid, &mut plan, listing);
     let before = record.statements.clone();

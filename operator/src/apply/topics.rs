@@ -1,13 +1,13 @@
 //! Carries out a [`TopicPlan`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use recommendation_api::conditions::reasons;
 use recommendation_api::pipeline::status::TopicOrigin;
 
 use crate::build::topic_plan::{Refusal, TopicAction, TopicPlan, TopicStep};
-use crate::kafka::{Admin, ClusterView, KafkaError};
+use crate::kafka::{Admin, ClusterView, KafkaError, LiveTopic};
 
 /// A new topic is listed by every broker only after a moment.
 const LISTED: (Duration, u32) = (Duration::from_millis(150), 20);
@@ -59,6 +59,12 @@ impl TopicsOutcome {
             },
             _ => Self::unreachable(error.advice()),
         }
+    }
+
+    /// The topics that statements may read and write: none of a cluster on which nothing may be done.
+    pub fn live(&self) -> BTreeMap<String, LiveTopic> {
+        let view = self.view.as_ref().filter(|_| self.refused.is_none());
+        view.map(|view| view.topics.clone()).unwrap_or_default()
     }
 
     /// How the operator came to topics, for the record. A topic that Kafka refused to make is nobody's: if someone
@@ -182,7 +188,6 @@ async fn refreshed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::LiveTopic;
 
     #[test]
     fn a_topic_that_kafka_refused_to_make_is_not_recorded_and_one_without_an_answer_is() {
@@ -207,6 +212,22 @@ mod tests {
         };
         let names: Vec<String> = outcome.origins().map(|(name, _)| name).collect();
         assert_eq!(names, ["there", "no-answer"]);
+    }
+
+    #[test]
+    fn no_statement_finds_its_topics_on_a_cluster_that_may_not_be_touched() {
+        let view = ClusterView {
+            cluster_id: Some("another".to_owned()),
+            topics: [("there".to_owned(), LiveTopic::default())].into(),
+        };
+        let mut outcome = TopicsOutcome {
+            view: Some(view),
+            ..TopicsOutcome::default()
+        };
+        assert!(outcome.live().contains_key("there"));
+        let refusal = Refusal::new(reasons::CLUSTER_ID_MISMATCH, "another answered".to_owned());
+        outcome.refused = Some(refusal);
+        assert!(outcome.live().is_empty());
     }
 
     #[test]
