@@ -27,13 +27,20 @@
 //! engine fed event by event equals one that was fed in bulk, and erasing a customer equals never having
 //! seen them.
 //!
+//! Fitted models (`Ease`, `ImplicitAls`) are made from [`Reader::training_data`] on any thread, as an
+//! [`Artifact`] that can be written, read back, and swapped in with [`Writer::install`]. Until then `Hybrid`
+//! answers for them, with the members that learn online. Visits are the one exception to exactness: they
+//! answer for others only once they have ended, so their order is that of arrival.
+//!
 //! # Memory
 //!
 //! About, in bytes, with `p` products, `c` customers, `h` products per history (at most `learn_history`),
 //! `r` counts per product (at most `row_capacity`) and `k` neighbours (at most `neighbors`):
 //!
-//! - per product: `350 + 16..32 × r + 8 × k`, plus the catalogue's text (twice the title) and embedding;
+//! - per product: `400 + 16..32 × r + 16 × k`, plus the catalogue's text (twice the title) and embedding;
 //! - per customer: `250 + 24 × h`, plus twice the id's length;
+//! - per finished visit: `80 + 12 × its products`, at most `max_sessions` visits;
+//! - per fitted model: `8 × keep × p` for `Ease`, `4 × factors × p` for `ImplicitAls`;
 //! - deduplication: `25 × dedup_ids`; per thread that asks: `16 × p`.
 
 mod answer;
