@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
 use recommendation_api::records::dead_letter;
@@ -101,9 +101,7 @@ impl Validator {
                 }
             }
         }
-        if let Err(e) = self.consumer.commit_consumer_state(CommitMode::Sync) {
-            tracing::debug!(error = %e, "no last commit of dead letters' offsets");
-        }
+        // The consumer commits what is stored while it closes, waiting one session at most.
     }
 
     fn judge(&self, message: &BorrowedMessage<'_>, stop: &CancellationToken) {
