@@ -10,12 +10,16 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use recommendation_api::names::{Children, FIELD_MANAGER};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use super::{ApplyError, subset};
 use crate::build::{ChildObjects, MANAGED_BY, secrets};
 use crate::caches::Caches;
 use crate::deadline;
 use crate::validate::{Identity, ValidatedPipeline};
+
+/// Field manager of the write that replaces lists; its ownership is taken away at once.
+const REPAIR_MANAGER: &str = "recommendation-operator-repair";
 
 /// Writes one pipeline's children.
 #[derive(Clone)]
@@ -106,22 +110,51 @@ impl Applier<'_> {
             )
             .await;
         match applied {
-            // An element that somebody else put into a list (a port of the same name) stays there beside ours, and
-            // the two together may be invalid: then lists are replaced as a whole.
             Err(ApplyError::Apply { source, .. }) if exists && is_invalid(&source) => {
-                let params = PatchParams {
-                    field_manager: Some(FIELD_MANAGER.to_owned()),
-                    ..PatchParams::default()
-                };
+                self.replace_lists(&api, &kind, &name, &wanted_json).await?;
                 self.written(
                     &kind,
                     &name,
-                    api.patch(&name, &params, &Patch::Merge(&wanted_json)),
+                    api.patch(&name, &params, &Patch::Apply(&wanted_json)),
                 )
                 .await
             }
             other => other,
         }
+    }
+
+    /// Replaces what is wanted, lists as a whole. An element that somebody else put into a list (a port of the same
+    /// name) stays there beside an applied one, and the two together may be invalid. Whoever writes so owns the fields
+    /// too, and an owner who never gives up would keep them from being removed later: that ownership is taken away
+    /// again, and the next apply takes the fields over.
+    async fn replace_lists<K>(
+        &self,
+        api: &Api<K>,
+        kind: &str,
+        name: &str,
+        wanted: &Value,
+    ) -> Result<(), ApplyError>
+    where
+        K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let mut body = wanted.clone();
+        if let Some(metadata) = body["metadata"].as_object_mut() {
+            metadata.remove("ownerReferences");
+        }
+        let repair = PatchParams {
+            field_manager: Some(REPAIR_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let written = self
+            .written(kind, name, api.patch(name, &repair, &Patch::Merge(&body)))
+            .await?;
+        let mut owners = written.meta().managed_fields.clone().unwrap_or_default();
+        owners.retain(|entry| entry.manager.as_deref() != Some(REPAIR_MANAGER));
+        let metadata = json!({"resourceVersion": written.meta().resource_version, "managedFields": owners});
+        let body = json!({"metadata": metadata});
+        self.written(kind, name, api.patch(name, &repair, &Patch::Merge(&body)))
+            .await?;
+        Ok(())
     }
 
     /// Makes a Secret with fresh random bytes, once.
