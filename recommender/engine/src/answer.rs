@@ -31,10 +31,15 @@ const LONGEST_VISIT: usize = 50;
 
 /// Whether the rules let a product be shown to anyone.
 pub(crate) fn showable(shared: &Shared, rules: &Compiled, id: u32) -> bool {
-    let slot = shared.product(id);
-    slot.available.load(Relaxed)
-        && (rules.excluded.is_empty() || !rules.excluded.contains(&*slot.name))
-        && (shared.non_products.is_empty() || !shared.non_products.contains(&*slot.name))
+    shared.product(id).available.load(Relaxed) && is_product(shared, rules, id)
+}
+
+/// Whether it is a product at all: what the rules exclude (postage, manual lines) is neither shown nor a reason to
+/// show anything else.
+fn is_product(shared: &Shared, rules: &Compiled, id: u32) -> bool {
+    let name = &*shared.product(id).name;
+    (rules.excluded.is_empty() || !rules.excluded.contains(name))
+        && (shared.non_products.is_empty() || !shared.non_products.contains(name))
 }
 
 /// What an answer may contain, decided once per question.
@@ -87,12 +92,14 @@ pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
         excluded: excluded(shared, query, &rules, &recent, &customer),
         category,
     };
-    let basis = basis(shared, &recent, customer.as_deref(), tuning.history_length);
-    let visit = if recent.is_empty() {
+    let mut basis = basis(shared, &recent, customer.as_deref(), tuning.history_length);
+    basis.retain(|known| is_product(shared, &rules, known.product));
+    let mut visit = if recent.is_empty() {
         current_visit(customer.as_deref())
     } else {
         recent.clone()
     };
+    visit.retain(|&product| is_product(shared, &rules, product));
     let fitted = shared.fitted.load();
     let question = Question {
         shared,

@@ -42,7 +42,7 @@ impl Writer {
         }
         // A neighbour's own norm moves without marking every list that names it; one list of a quiet
         // product per publish keeps the rest from going stale.
-        if !self.names.len() == 0 && rows < max_rows {
+        if self.names.len() != 0 && rows < max_rows {
             self.cursor = (self.cursor + 1) % self.names.len();
             self.refresh(self.cursor as u32);
         }

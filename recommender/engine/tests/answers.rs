@@ -133,6 +133,33 @@ fn rules_exclude_pin_and_cap_and_follow_a_swap() {
 }
 
 #[test]
+fn what_the_rules_exclude_is_no_reason_to_show_anything_else() {
+    let (mut writer, reader) = shop(Tuning::default());
+    let now = ask("parcel").now_ms;
+    writer.apply(&Interaction::new("parcel", "cup", EventKind::Purchase, now), now);
+    writer.flush(now);
+    assert_eq!(reader.recommend(&ask("parcel")).fallback, Fallback::Personal);
+    let rules = Rules {
+        exclude_products: vec!["cup".into()],
+        ..Rules::default()
+    };
+    writer
+        .tune(Tuning {
+            rules,
+            ..Tuning::default()
+        })
+        .unwrap();
+    let answer = reader.recommend(&ask("parcel"));
+    assert_eq!(answer.fallback, Fallback::Popular);
+    assert!(
+        answer
+            .items
+            .iter()
+            .all(|item| !matches!(item.reason, Reason::BecauseOf { .. }))
+    );
+}
+
+#[test]
 fn the_query_narrows_by_category_and_leaves_out_what_it_names() {
     let (_writer, reader) = shop(Tuning::default());
     let query = Query {

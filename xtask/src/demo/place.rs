@@ -21,6 +21,9 @@ use crate::stack::{NodeMode, Stack, StackOptions, node};
 /// Name of the demo's run of the local stack.
 pub const RUN: &str = "demo";
 
+/// Lines of the data set's invoices that are no products: postage, manual entries, discounts, charges.
+const NOT_PRODUCTS: [&str; 8] = ["POST", "DOT", "M", "D", "C2", "PADS", "CRUK", "BANK CHARGES"];
+
 /// Where the demo runs.
 pub struct Place {
     /// `kubectl` for the cluster.
@@ -186,6 +189,9 @@ impl Place {
                 object["spec"]["recommender"]["image"] = json!(images.recommender);
                 changed += &format!(", recommender.image: {}", images.recommender);
             }
+            let rules = json!({"excludeProducts": NOT_PRODUCTS});
+            changed += &format!(", recommender.rules: {rules}");
+            object["spec"]["recommender"]["rules"] = rules;
             progress.line(&format!("  with the addresses of this place: {changed}"));
             self.kubectl
                 .apply_text(&object.to_string(), &self.file("pipeline.json"))?;
