@@ -1,7 +1,6 @@
 //! The servers of the local stack, built or fetched once from package registries and kept by version.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -144,11 +143,7 @@ fn recipe(files: &[(&str, &str)], flags: &str) -> String {
         hash.update([0]);
     }
     hash.update(flags);
-    hash.finalize().iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        write!(hex, "{byte:02x}").ok();
-        hex
-    })
+    hex::encode(hash.finalize())
 }
 
 /// Linker flags that give the version: unstamped, the API server reports v0.0.0-master.

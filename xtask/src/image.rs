@@ -50,10 +50,7 @@ struct Blob {
 
 impl Blob {
     fn new(bytes: Vec<u8>) -> Self {
-        let hex = Sha256::digest(&bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex = hex::encode(Sha256::digest(&bytes));
         Self { hex, bytes }
     }
 

@@ -13,7 +13,7 @@ use crate::release;
 /// The image of a program, tagged by its content: a changed program is another image, so it rolls the Deployment.
 pub fn of_program(program: &str, binary: &Path) -> Result<ImageInfo> {
     let hash = Sha256::digest(std::fs::read(binary)?);
-    let short: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let short = hex::encode(&hash[..6]);
     image::build(&ImageSpec {
         // What `recommender:0.1.0` means to a container runtime, which looks images up by their whole names.
         name: format!(

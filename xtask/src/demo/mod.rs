@@ -23,7 +23,7 @@ pub use place::{Place, RUN, leave_current};
 pub const PIPELINE: &str = "shop";
 
 /// Options of `cargo xtask demo`.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Debug)]
 pub struct DemoOptions {
     /// Do not ask before packages are installed and routes are set
     #[arg(long)]
@@ -43,6 +43,20 @@ pub struct DemoOptions {
     /// The run of the local stack.
     #[arg(skip = RUN)]
     pub run: String,
+}
+
+impl Default for DemoOptions {
+    /// As the command line without any flag.
+    fn default() -> Self {
+        Self {
+            yes: false,
+            cluster: Cluster::default(),
+            kafka: None,
+            registry: None,
+            no_node: false,
+            run: RUN.to_owned(),
+        }
+    }
 }
 
 /// Which Kubernetes.
@@ -91,7 +105,7 @@ pub fn run(options: &DemoOptions, steps: &mut Steps) -> Result<Outcome> {
     replay::feed(&place, steps)?;
     replay::wait_learned(&place, steps)?;
 
-    let customers = show::customers()?;
+    let customers = show::CUSTOMERS.map(str::to_owned).to_vec();
     for customer in &customers {
         show::recommendations(&api, customer)?;
     }
@@ -124,4 +138,24 @@ fn wait_ready(place: &Place, steps: &mut Steps) -> Result<()> {
             })
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        options: DemoOptions,
+    }
+
+    #[test]
+    fn the_defaults_of_other_tasks_are_those_of_the_command_line() {
+        let parsed = CommandLine::parse_from(["demo"]).options;
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", DemoOptions::default()));
+        assert_eq!(parsed.run, RUN);
+    }
 }

@@ -150,7 +150,8 @@ impl Place {
             self.images = Some(images);
         }
         steps.run("CRD and operator", |progress| {
-            self.kubectl.run(&format!("apply --server-side --force-conflicts -f {}", release::workspace().join("crds").display()))?;
+            let crds = release::workspace().join("crds");
+            self.kubectl.cmd("apply --server-side --force-conflicts -f").arg(crds).run()?;
             self.kubectl.run("wait --for=condition=Established --timeout=30s crd/recommendationpipelines.recommendation.dev")?;
             let manifest = std::fs::read_to_string(release::workspace().join("manifests/operator.yaml"))?;
             if let Some(images) = &self.images {

@@ -8,14 +8,9 @@ use crate::api::Api;
 use crate::clicks::{self, Click};
 
 /// Customers of the data set: a regular one, a large one, a small one.
-const CUSTOMERS: [&str; 3] = ["17850", "14911", "12583"];
+pub const CUSTOMERS: [&str; 3] = ["17850", "14911", "12583"];
 /// Live clicks.
 const CLICKS: usize = 3;
-
-/// The customers to show.
-pub fn customers() -> Result<Vec<String>> {
-    Ok(CUSTOMERS.map(str::to_owned).to_vec())
-}
 
 /// Prints one customer's recommendations.
 pub fn recommendations(api: &Api, customer: &str) -> Result<()> {

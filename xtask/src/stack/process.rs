@@ -66,11 +66,7 @@ impl Daemon {
             "{:?}",
             (&self.program, &self.args, &self.env, &self.configs, &self.netns)
         ));
-        hash.finalize()
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex::encode(&hash.finalize()[..16])
     }
 
     fn command(&self) -> Command {
