@@ -73,6 +73,7 @@ pub(super) fn config(
         pipeline: format!("{}/{}", id.namespace, id.name),
         kafka: Some(KafkaConfig {
             bootstrap_servers: spec.kafka.bootstrap_servers.clone(),
+            ..KafkaConfig::default()
         }),
         topics: topic_names(spec, desired, sinks),
         model: model(spec, &recommender)?,
@@ -89,10 +90,12 @@ pub(super) fn config(
             previous_jwt_secret_file: file("jwt-previous"),
             issuer: auth.issuer.unwrap_or_default(),
             users_dir: file("users"),
+            ..AuthConfig::default()
         },
         http: HttpConfig {
             trusted_proxies: http.trusted_proxies.unwrap_or_default(),
             cors_origins: http.cors_origins.unwrap_or_default(),
+            ..HttpConfig::default()
         },
         rate_limits: RateLimitsConfig {
             resource_per_minute: rates
@@ -105,12 +108,14 @@ pub(super) fn config(
         webhooks: WebhooksConfig {
             hmac_secret_file: file("webhook"),
         },
-        telemetry: recommender
-            .telemetry
-            .and_then(|t| t.log_filter)
-            .map_or_else(TelemetryConfig::default, |log_filter| TelemetryConfig {
+        telemetry: recommender.telemetry.and_then(|t| t.log_filter).map_or_else(
+            TelemetryConfig::default,
+            |log_filter| TelemetryConfig {
                 log_filter,
-            }),
+                ..TelemetryConfig::default()
+            },
+        ),
+        ..RecommenderConfig::default()
     })
 }
 
@@ -178,6 +183,7 @@ fn model(
         half_life,
         diversity: model.diversity.unwrap_or(defaults.diversity),
         exploration: model.exploration.unwrap_or(defaults.exploration),
+        ..ModelConfig::default()
     })
 }
 

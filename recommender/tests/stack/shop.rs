@@ -51,6 +51,7 @@ impl Shop {
             pipeline: format!("test/{id}"),
             kafka: Some(KafkaConfig {
                 bootstrap_servers: vec![kafka()],
+                ..KafkaConfig::default()
             }),
             topics: TopicNames {
                 events: name("events"),

@@ -5,10 +5,22 @@
 //! Every field has a default, so `{}` is a valid configuration. [`RecommenderConfig::restart_part`] is what a
 //! running recommender cannot take up; the operator rolls the Deployment only when that changes.
 
+mod kafka;
+mod model;
+mod serving;
+mod stores;
+
 use serde::{Deserialize, Serialize};
 
-use crate::duration::HumanDuration;
-use crate::model::{Algorithm, EventWeights, ModelSource, PurchasedPolicy, default_event_weights};
+pub use self::kafka::{KafkaAuthenticationConfig, KafkaConfig, KafkaTlsConfig};
+pub use self::model::{ModelConfig, OnnxConfig, RetrainConfig};
+pub use self::serving::{
+    AuthConfig, HttpConfig, PrivacyConfig, PublishableKeyConfig, RateLimitsConfig, TelemetryConfig,
+    WebhooksConfig,
+};
+pub use self::stores::{RedisConfig, SnapshotsConfig};
+use crate::model::PurchasedPolicy;
+use crate::pipeline::recommender::{ExperimentSpec, Histories};
 
 /// Everything that the recommender reads from its file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +41,14 @@ pub struct RecommenderConfig {
     pub limits: LimitsConfig,
     /// Data quality.
     pub quality: QualityConfig,
+    /// Experiments between algorithms, as in the resource.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub experiments: Vec<ExperimentSpec>,
+    /// Snapshots of the model; absent: every start reads the whole log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<SnapshotsConfig>,
+    /// Where histories live.
+    pub histories: Histories,
     /// Redis; absent: rate limits and caches are local.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis: Option<RedisConfig>,
@@ -40,16 +60,10 @@ pub struct RecommenderConfig {
     pub rate_limits: RateLimitsConfig,
     /// Webhooks.
     pub webhooks: WebhooksConfig,
-    /// Logs.
+    /// Data protection.
+    pub privacy: PrivacyConfig,
+    /// Logs and traces.
     pub telemetry: TelemetryConfig,
-}
-
-/// The Kafka cluster.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub struct KafkaConfig {
-    /// `host:port` each.
-    pub bootstrap_servers: Vec<String>,
 }
 
 /// Topic names by role.
@@ -85,44 +99,6 @@ impl Default for TopicNames {
             salts: "customer_salts".into(),
             impressions: "recommendation_impressions".into(),
             dead_letter: "customer_behavior_dead_letter".into(),
-        }
-    }
-}
-
-/// The model. `eventWeights`, `diversity` and `exploration` are taken up while running; the others need the log
-/// to be read again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub struct ModelConfig {
-    /// Which model answers.
-    pub algorithm: Algorithm,
-    /// What it learns from.
-    pub source: ModelSource,
-    /// Neighbours kept per product.
-    pub neighbors: u32,
-    /// Weight of an event by its type; others 0.
-    pub event_weights: EventWeights,
-    /// Events kept per customer.
-    pub history_length: u32,
-    /// After this long an event counts half.
-    pub half_life: HumanDuration,
-    /// 0 = most alike, 1 = most varied.
-    pub diversity: f64,
-    /// Share of slots given to exploration, 0..=1.
-    pub exploration: f64,
-}
-
-impl Default for ModelConfig {
-    fn default() -> Self {
-        Self {
-            algorithm: Algorithm::default(),
-            source: ModelSource::default(),
-            neighbors: 100,
-            event_weights: default_event_weights(),
-            history_length: 50,
-            half_life: HumanDuration::from_days(30),
-            diversity: 0.2,
-            exploration: 0.05,
         }
     }
 }
@@ -188,101 +164,6 @@ impl Default for QualityConfig {
     }
 }
 
-/// Redis.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub struct RedisConfig {
-    /// `redis://host:port[/db]`, without password.
-    pub url: String,
-    /// File below the secrets folder that holds the password.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password_file: Option<String>,
-    /// How long a cached answer may live.
-    pub ttl: HumanDuration,
-}
-
-impl Default for RedisConfig {
-    fn default() -> Self {
-        Self {
-            url: String::new(),
-            password_file: None,
-            ttl: HumanDuration::from_secs(30),
-        }
-    }
-}
-
-/// Sign-in and tokens.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub struct AuthConfig {
-    /// File below the secrets folder: the HS256 key. Absent: one is made at start (embedded mode).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub jwt_secret_file: Option<String>,
-    /// The key before it, still accepted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub previous_jwt_secret_file: Option<String>,
-    /// Required `iss` claim; empty: not checked.
-    pub issuer: String,
-    /// Folder below the secrets folder with one file a user: JSON `{passwordHash, customerId, scopes[]}`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub users_dir: Option<String>,
-}
-
-/// HTTP behaviour.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub struct HttpConfig {
-    /// Addresses or CIDRs whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<String>,
-    /// Origins that browsers may call from; `*` for any.
-    pub cors_origins: Vec<String>,
-}
-
-/// Rate limits, taken up while running.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub struct RateLimitsConfig {
-    /// `GET /api/resource` per remote address, in any 60 seconds.
-    pub resource_per_minute: u32,
-    /// All other routes together per remote address; 0 = no limit.
-    pub requests_per_second: u32,
-}
-
-impl Default for RateLimitsConfig {
-    fn default() -> Self {
-        Self {
-            resource_per_minute: 5,
-            requests_per_second: 0,
-        }
-    }
-}
-
-/// Webhooks.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub struct WebhooksConfig {
-    /// File below the secrets folder: the HMAC-SHA256 key that signs webhooks. Absent: unsigned ones are
-    /// accepted, rate-limited and warned of.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hmac_secret_file: Option<String>,
-}
-
-/// Logs, taken up while running.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub struct TelemetryConfig {
-    /// A `tracing` filter: `info`, `info,recommender::http=debug`.
-    pub log_filter: String,
-}
-
-impl Default for TelemetryConfig {
-    fn default() -> Self {
-        Self {
-            log_filter: "info".into(),
-        }
-    }
-}
-
 impl RecommenderConfig {
     /// This configuration with everything that is taken up while running set to its default: two
     /// configurations whose restart parts are equal need no restart between them.
@@ -305,7 +186,10 @@ impl RecommenderConfig {
             },
             rules: other.rules.clone(),
             rate_limits: other.rate_limits.clone(),
-            telemetry: other.telemetry.clone(),
+            telemetry: TelemetryConfig {
+                log_filter: other.telemetry.log_filter.clone(),
+                ..self.telemetry.clone()
+            },
             quality: QualityConfig {
                 drift_threshold: other.quality.drift_threshold,
                 max_lag_seconds: other.quality.max_lag_seconds,
@@ -319,6 +203,7 @@ impl RecommenderConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::duration::HumanDuration;
 
     #[test]
     fn an_empty_file_is_the_default_configuration() {
@@ -350,12 +235,13 @@ mod tests {
     #[test]
     fn what_the_engine_is_told_at_its_start_only_needs_a_restart() {
         let a = RecommenderConfig::default();
-        let changes: [fn(&mut RecommenderConfig); 5] = [
+        let changes: [fn(&mut RecommenderConfig); 6] = [
             |c| c.model.neighbors = 5,
             |c| c.model.history_length = 5,
             |c| c.model.half_life = HumanDuration::from_days(1),
             |c| c.quality.max_events_per_minute = 5,
             |c| c.limits.max_customers = 5,
+            |c| c.telemetry.otlp_endpoint = "http://collector:4317".into(),
         ];
         for (i, change) in changes.into_iter().enumerate() {
             let mut b = a.clone();
