@@ -217,7 +217,8 @@ fn etcd(into: &Path, progress: &Progress) -> Result<()> {
     )
 }
 
-fn go(source: &Path) -> Cmd {
+/// Go in a folder with a module file.
+pub(crate) fn go_command(source: &Path) -> Cmd {
     // -mod=mod: the module files name the tools only, and Go may complete go.sum in this copy of it.
     Cmd::new("go")
         .dir(source)
@@ -227,7 +228,8 @@ fn go(source: &Path) -> Cmd {
         .timeout(BUILD_TIMEOUT)
 }
 
-fn go_build(
+/// Builds packages, showing how far it is.
+pub(crate) fn go_build(
     source: &Path,
     packages: &[&str],
     progress: &Progress,
@@ -236,7 +238,7 @@ fn go_build(
     check_go()?;
     progress.message("looking for modules to download");
     let (mut downloads, mut total) = (0_u64, 0_u64);
-    go(source)
+    go_command(source)
         .args(["list", "-deps", "-f", "{{.ImportPath}}"])
         .args(packages)
         .lines(|line| {
@@ -251,7 +253,7 @@ fn go_build(
     // `-v` names each package as it is compiled; what Go's cache holds is not named, so a warm build ends early.
     let mut compiled = 0;
     for package in packages {
-        with_output(go(source).args(["build", "-v"]), package).lines(|line| {
+        with_output(go_command(source).args(["build", "-v"]), package).lines(|line| {
             if !line.starts_with("go: ") {
                 compiled += 1;
                 progress.position(compiled.min(total));

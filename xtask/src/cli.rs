@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use xtask::bench::{self, BenchOptions};
 use xtask::check::{self, TestOptions};
 use xtask::command::Cmd;
+use xtask::conformance::{self, ConformanceOptions};
 use xtask::demo::{self, DemoOptions};
 use xtask::dev::{self, DevOptions};
 use xtask::image::{self, ImageInfo, ImageSpec};
@@ -56,6 +57,8 @@ enum Task {
     Bench(BenchOptions),
     /// Keep a demo under a steady stream of clicks and look for what grows or is written.
     Soak(SoakOptions),
+    /// Checks by other projects' tools that are too slow for every `test`.
+    Conformance(ConformanceOptions),
     /// The local stack: real Kubernetes, Kafka and Redis on this machine.
     #[command(subcommand)]
     Stack(StackTask),
@@ -174,6 +177,7 @@ pub fn main() -> ExitCode {
         Task::Dev(options) => dev::run(&options),
         Task::Bench(options) => bench::run(&options, &mut steps),
         Task::Soak(options) => soak::run(&options, &mut steps),
+        Task::Conformance(options) => conformance::run(&options, &mut steps),
         Task::Stack(StackTask::Up(args)) => up(&args, &mut steps),
         Task::Stack(StackTask::Down { run, wipe }) => down(&run, wipe, &mut steps),
         Task::Stack(StackTask::Status) => show(),

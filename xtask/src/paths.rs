@@ -70,6 +70,12 @@ impl Paths {
         self.cache.join("pause-1")
     }
 
+    /// The folder of another project's tool, by version.
+    #[must_use]
+    pub fn tool_dir(&self, name: &str, version: &str) -> PathBuf {
+        self.cache.join("tools").join(format!("{name}-{version}"))
+    }
+
     /// The folder that holds one folder for each run.
     #[must_use]
     pub fn runs_dir(&self) -> PathBuf {
@@ -132,6 +138,14 @@ pub fn is_built(target: &Path, recipe: &str) -> bool {
     fs::read_to_string(target.join(RECIPE)).is_ok_and(|built_from| built_from == recipe)
 }
 
+/// Marks a folder as completely built: for what cannot be built elsewhere and moved, as [`install`] does.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn mark_built(target: &Path, recipe: &str) -> Result<()> {
+    write(&target.join(RECIPE), recipe)
+}
+
 /// Fills `target` with what `build` makes in an empty folder beside it, unless it is there already. A build that
 /// fails or is interrupted leaves nothing that could be taken for a finished one. Hold [`Paths::lock`].
 ///
@@ -150,7 +164,7 @@ pub fn install(target: &Path, recipe: &str, build: impl FnOnce(&Path) -> Result<
     remove_all(&partial)?;
     fs::create_dir_all(&partial).with_context(|| format!("making {}", partial.display()))?;
     build(&partial)?;
-    write(&partial.join(RECIPE), recipe)?;
+    mark_built(&partial, recipe)?;
     remove_all(target)?;
     fs::rename(&partial, target).with_context(|| format!("moving the finished build to {}", target.display()))
 }

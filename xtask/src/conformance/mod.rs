@@ -1,0 +1,61 @@
+//! `cargo xtask conformance`: checks by the ecosystem's own tools that are too slow, or need too much, for every run of
+//! `cargo xtask test`. One suite, one file.
+
+mod manifests;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::progress::Steps;
+use crate::stack::run::Ports;
+use crate::stack::{NodeMode, Stack, StackOptions};
+
+/// Options of `cargo xtask conformance`.
+#[derive(Args, Debug)]
+pub struct ConformanceOptions {
+    /// What to check
+    #[command(subcommand)]
+    pub suite: Suite,
+}
+
+/// What there is to check.
+#[derive(Debug, Subcommand)]
+pub enum Suite {
+    /// Every manifest that we ship, applied on a real API server by its own kubectl.
+    Manifests,
+}
+
+/// Runs one suite.
+///
+/// # Errors
+/// When a check fails, or a tool for it cannot be had.
+pub fn run(options: &ConformanceOptions, steps: &mut Steps) -> Result<()> {
+    match options.suite {
+        Suite::Manifests => manifests::run(steps),
+    }
+}
+
+/// The run that the suites use; it stands beside a demo.
+const RUN: &str = "conformance";
+const PORT_OFFSET: u16 = 300;
+
+/// Runs `work` against an API server of its own (with Kafka and Redis where wanted), which is stopped afterwards whatever
+/// came of it.
+fn with_stack(
+    controllers: bool,
+    kafka: bool,
+    steps: &mut Steps,
+    work: impl FnOnce(&Stack, &mut Steps) -> Result<()>,
+) -> Result<()> {
+    let options = StackOptions {
+        run_name: RUN.to_owned(),
+        node: NodeMode::Off,
+        controllers,
+        kafka,
+        redis: kafka,
+        ports: Ports::offset(PORT_OFFSET)?,
+    };
+    let result = Stack::up(&options, steps).and_then(|stack| work(&stack, steps));
+    steps.run("Stop the servers", |_| Stack::down(RUN, true))?;
+    result
+}
