@@ -10,10 +10,18 @@ use crate::{
     event::{Applied, EventKind, Interaction},
     history::{Entry, History, Recorded},
     rows::Row,
-    sessions::{Ended, GAP_MS},
+    sessions::{GAP_MS, Visit},
     shared::{BulkEvent, CustomerSlot, bump},
     writer::{BulkReport, Writer},
 };
+
+/// A customer with a whole history.
+pub(crate) struct Loaded {
+    pub name: Arc<str>,
+    /// Activity to stand in line with.
+    pub known_ms: i64,
+    pub history: History,
+}
 
 impl Writer {
     /// Learns many events at once, several times faster than one by one, with the same result. Only an
@@ -58,9 +66,9 @@ impl Writer {
         drop(ids);
         // Stable: events of one customer keep the order of the log, as event by event.
         admitted.sort_by_key(|event| event.customer);
-        let mut histories: Vec<(Arc<str>, History)> = Vec::with_capacity(names.len());
+        let mut customers: Vec<Loaded> = Vec::with_capacity(names.len());
         let rules = self.history_rules();
-        let mut ended: Vec<(i64, u32, Ended)> = Vec::new();
+        let mut ended: Vec<(i64, u32, Visit)> = Vec::new();
         for events in admitted.chunk_by(|a, b| a.customer == b.customer) {
             let mut history = History::default();
             for event in events {
@@ -73,29 +81,41 @@ impl Writer {
                 self.count(outcome);
             }
             history.entries.shrink_to_fit();
-            let owner = self.owner(&names[events[0].customer as usize]);
-            visits(events, owner, &mut ended);
-            histories.push((Arc::clone(&names[events[0].customer as usize]), history));
+            let name = Arc::clone(&names[events[0].customer as usize]);
+            visits(events, self.owner(&name), &mut ended);
+            customers.push(Loaded {
+                name,
+                known_ms: history.newest_ms,
+                history,
+            });
         }
         drop(admitted);
         ended.sort_by_key(|(last_ms, customer, _)| (*last_ms, *customer));
         self.sessions
             .extend(ended.into_iter().map(|(_, _, session)| session));
-        self.load_histories(histories);
+        // The idlest go first when there are too many, and the rest stand in line in that order.
+        customers.sort_by(|a, b| a.known_ms.cmp(&b.known_ms).then_with(|| a.name.cmp(&b.name)));
+        let excess = customers.len().saturating_sub(self.config.limits.max_customers);
+        bump(&self.shared.counters.evicted_customers, excess as u64);
+        customers.drain(..excess);
+        self.take_up(customers, None);
         self.flush(now_ms);
         report
     }
 
-    /// Takes up whole histories of customers that are not known yet.
-    fn load_histories(&mut self, mut histories: Vec<(Arc<str>, History)>) {
-        // The idlest go first when there are too many, and the rest stand in line in that order.
-        histories.sort_by(|a, b| a.1.newest_ms.cmp(&b.1.newest_ms).then_with(|| a.0.cmp(&b.0)));
-        let excess = histories.len().saturating_sub(self.config.limits.max_customers);
-        bump(&self.shared.counters.evicted_customers, excess as u64);
-        histories.drain(..excess);
-        self.count_pairs(&histories);
+    /// Takes up whole histories of customers that are not known yet, those first that are to be forgotten
+    /// first. Counts between products are summed up unless they are given.
+    pub(crate) fn take_up(&mut self, customers: Vec<Loaded>, pairs: Option<Vec<Row>>) {
+        match pairs {
+            None => self.count_pairs(&customers),
+            Some(mut rows) => {
+                rows.resize_with(self.names.len(), Row::default);
+                self.counts.pairs = rows.iter().map(|row| row.len() as i64).sum();
+                (self.counts.rows, self.counts.cut) = (rows, true);
+            }
+        }
         let window = self.config.limits.pair_history;
-        for (_, history) in &histories {
+        for Loaded { history, .. } in &customers {
             for entry in &history.entries {
                 self.counts.shift_popularity(None, Some(entry));
             }
@@ -108,25 +128,29 @@ impl Writer {
         for product in 0..self.names.len() as u32 {
             self.counts.rescale(product);
         }
-        for (name, history) in histories {
-            let newest_ms = history.newest_ms;
+        for Loaded {
+            name,
+            known_ms,
+            history,
+        } in customers
+        {
             let slot = Arc::new(CustomerSlot {
                 name: Arc::clone(&name),
                 history: ArcSwap::from_pointee(history),
             });
-            self.remember_activity(newest_ms, &slot);
+            self.remember_activity(known_ms, &slot);
             self.shared.customers.pin().insert(name, slot);
             bump(&self.shared.counters.customers, 1);
         }
     }
 
     /// Row by row: every row is summed up densely, touching each pair once per customer and row.
-    fn count_pairs(&mut self, histories: &[(Arc<str>, History)]) {
+    fn count_pairs(&mut self, customers: &[Loaded]) {
         let products = self.names.len();
         let mut starts = vec![0usize; products + 1];
         let window = self.config.limits.pair_history;
         let interesting = |entry: &&Entry| entry.interest > 0;
-        for (_, history) in histories {
+        for Loaded { history, .. } in customers {
             for entry in history.counted(window).iter().filter(interesting) {
                 starts[entry.product as usize + 1] += 1;
             }
@@ -136,7 +160,7 @@ impl Writer {
         }
         let mut fill = starts.clone();
         let mut postings = vec![(0u32, 0u16); starts[products]];
-        for (customer, (_, history)) in histories.iter().enumerate() {
+        for (customer, Loaded { history, .. }) in customers.iter().enumerate() {
             for entry in history.counted(window).iter().filter(interesting) {
                 let at = &mut fill[entry.product as usize];
                 postings[*at] = (customer as u32, entry.interest);
@@ -148,7 +172,7 @@ impl Writer {
         let mut counts: Vec<(u32, i64)> = Vec::new();
         for product in 0..products {
             for &(customer, interest) in &postings[starts[product]..starts[product + 1]] {
-                let history = &histories[customer as usize].1;
+                let history = &customers[customer as usize].history;
                 let interest = i64::from(interest) * share(history.degree, self.config.damping);
                 for other in history.counted(window).iter().filter(interesting) {
                     let sum = &mut sums[other.product as usize];
@@ -166,7 +190,7 @@ impl Writer {
                 }
             }
             let mut row = Row::from_counts(&counts);
-            row.prune(self.config.limits.row_capacity);
+            self.counts.cut |= row.prune(self.config.limits.row_capacity) > 0;
             self.counts.pairs += row.len() as i64;
             self.counts.rows[product] = row;
         }
@@ -175,7 +199,7 @@ impl Writer {
 
 /// Cuts one customer's events into visits. The last may be going on; it counts as finished, because a log
 /// that is read in bulk is mostly old.
-fn visits(events: &[BulkEvent], owner: u64, ended: &mut Vec<(i64, u32, Ended)>) {
+fn visits(events: &[BulkEvent], owner: u64, ended: &mut Vec<(i64, u32, Visit)>) {
     let mut order: Vec<&BulkEvent> = events
         .iter()
         .filter(|event| event.event.kind != EventKind::Return)
@@ -191,6 +215,13 @@ fn visits(events: &[BulkEvent], owner: u64, ended: &mut Vec<(i64, u32, Ended)>) 
             .max()
             .unwrap_or_default();
         let products = visit.iter().map(|event| event.event.product).collect();
-        ended.push((last_ms, events[0].customer, Ended { owner, products }));
+        let visit = Visit {
+            key: visit[0].session,
+            owner,
+            last_ms,
+            latest: false,
+            products,
+        };
+        ended.push((last_ms, events[0].customer, visit));
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct Counts {
     /// Newest popularity bucket.
     pub newest_bucket: i64,
     pub pairs: i64,
+    /// Whether a row was ever cut: until then rows follow from the histories.
+    pub cut: bool,
     dirty: Vec<bool>,
     queue: std::collections::VecDeque<u32>,
     pub popularity_changed: bool,
@@ -160,11 +162,13 @@ impl Counts {
             self.pairs += mirror.add(product, amount);
             if mirror.len() > capacity {
                 self.pairs -= mirror.prune(capacity / 2) as i64;
+                self.cut = true;
             }
             self.mark(other.product);
         }
         if row.len() > capacity {
             self.pairs -= row.prune(capacity / 2) as i64;
+            self.cut = true;
         }
         self.rows[product as usize] = row;
         self.mark(product);

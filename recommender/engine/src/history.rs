@@ -149,11 +149,24 @@ pub(crate) struct History {
     pub newest_ms: i64,
     /// How many of the counted entries interest the customer.
     pub degree: u32,
-    minute: i64,
-    in_minute: u32,
+    pub minute: i64,
+    pub in_minute: u32,
 }
 
 impl History {
+    /// A history as it was written down; `minute` is the last minute with the events in it.
+    pub fn restored(entries: Vec<Entry>, newest_ms: i64, window: usize, minute: (i64, u32)) -> History {
+        let counted = &entries[..entries.len().min(window)];
+        let degree = counted.iter().filter(|entry| entry.interest > 0).count() as u32;
+        History {
+            degree,
+            entries,
+            newest_ms,
+            minute: minute.0,
+            in_minute: minute.1,
+        }
+    }
+
     /// Folds one event in. While `capacity` and `max_per_minute` do not bind, the entries are the same
     /// whatever the order of the events.
     pub fn record(&mut self, event: &Weighted, rules: &HistoryRules, names: &Ordered) -> Recorded {

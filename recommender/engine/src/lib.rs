@@ -67,6 +67,7 @@ mod rows;
 mod scratch;
 mod sessions;
 mod shared;
+pub mod snapshot;
 mod writer;
 
 pub use blend::Blend;

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     answer,
@@ -49,11 +49,13 @@ pub struct HitRate {
 
 /// The writer's tallies.
 pub(crate) struct Prequential {
-    tallies: Vec<Tally>,
+    pub tallies: Vec<Tally>,
     hasher: ahash::RandomState,
 }
 
-struct Tally {
+/// What is known of one algorithm's predictions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Tally {
     algorithm: Algorithm,
     hits: f64,
     trials: f64,
@@ -139,7 +141,7 @@ impl Prequential {
         tally.predictions += 1;
     }
 
-    fn show(&self, shared: &Shared) {
+    pub fn show(&self, shared: &Shared) {
         let rate = |tally: &Tally| tally.hits / tally.trials;
         let shown = self.tallies.iter().map(|tally| HitRate {
             algorithm: tally.algorithm,

@@ -19,16 +19,24 @@ struct Open {
     last_ms: i64,
 }
 
-/// A finished visit.
-pub(crate) struct Ended {
+/// A visit. Owners are hashes: enough to forget a customer's visits.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Visit {
+    /// The customer, or the customer with a session id.
+    pub key: u64,
     pub owner: u64,
+    /// Newest event.
+    pub last_ms: i64,
+    /// Whether it may go on.
+    pub latest: bool,
+    /// Oldest first, as they came.
     pub products: Vec<u32>,
 }
 
 /// The writer's book of visits. Owners are hashes: enough to forget a customer's visits.
 pub(crate) struct Sessions {
     open: AHashMap<u64, Open>,
-    ended: VecDeque<Ended>,
+    ended: VecDeque<Visit>,
     capacity: usize,
     postings: usize,
     fresh: usize,
@@ -59,7 +67,10 @@ impl Sessions {
             last_ms: time_ms,
         });
         if time_ms.saturating_sub(open.last_ms) > GAP_MS {
-            let ended = Ended {
+            let ended = Visit {
+                key,
+                last_ms: open.last_ms,
+                latest: false,
                 owner: open.owner,
                 products: std::mem::take(&mut open.products),
             };
@@ -73,7 +84,7 @@ impl Sessions {
         open.last_ms = open.last_ms.max(time_ms);
     }
 
-    fn end(ended: &mut VecDeque<Ended>, fresh: &mut usize, capacity: usize, session: Ended) {
+    fn end(ended: &mut VecDeque<Visit>, fresh: &mut usize, capacity: usize, session: Visit) {
         if session.products.len() >= 2 && capacity > 0 {
             ended.push_back(session);
             *fresh += 1;
@@ -84,7 +95,7 @@ impl Sessions {
     }
 
     /// Takes up finished visits, oldest first.
-    pub fn extend(&mut self, sessions: impl IntoIterator<Item = Ended>) {
+    pub fn extend(&mut self, sessions: impl IntoIterator<Item = Visit>) {
         for session in sessions {
             Self::end(&mut self.ended, &mut self.fresh, self.capacity, session);
         }
@@ -114,7 +125,10 @@ impl Sessions {
                 .map(|(key, open)| (open.last_ms, key, open))
                 .collect();
             ended.sort_unstable_by_key(|(last_ms, key, _)| (*last_ms, *key));
-            self.extend(ended.into_iter().map(|(_, _, open)| Ended {
+            self.extend(ended.into_iter().map(|(last_ms, key, open)| Visit {
+                key,
+                last_ms,
+                latest: false,
                 owner: open.owner,
                 products: open.products,
             }));
@@ -123,6 +137,42 @@ impl Sessions {
         let due = self.fresh * 50 > self.ended.len() && waited >= REBUILD_MS || waited >= 12 * REBUILD_MS;
         if self.fresh > 0 && (due || waited < 0) {
             self.build(shared, now_ms);
+        }
+    }
+
+    /// All visits, finished ones first and in their order.
+    pub fn export(&self) -> Vec<Visit> {
+        let open = self.open.iter().map(|(key, open)| Visit {
+            key: *key,
+            owner: open.owner,
+            last_ms: open.last_ms,
+            latest: true,
+            products: open.products.clone(),
+        });
+        self.ended.iter().cloned().chain(open).collect()
+    }
+
+    /// The reverse of [`Sessions::export`].
+    pub fn import(&mut self, visits: Vec<Visit>) {
+        for visit in visits {
+            if visit.latest {
+                let Visit {
+                    owner,
+                    products,
+                    last_ms,
+                    ..
+                } = visit;
+                self.open.insert(
+                    visit.key,
+                    Open {
+                        owner,
+                        products,
+                        last_ms,
+                    },
+                );
+            } else {
+                self.extend([visit]);
+            }
         }
     }
 

@@ -137,6 +137,26 @@ pub(crate) struct Counters {
     pub newest_event_ms: AtomicI64,
 }
 
+impl Counters {
+    /// What is counted, by the name under which it is written down. Those that say how much there is now are
+    /// not among them.
+    pub fn by_name(&self) -> [(&'static str, &AtomicU64); 11] {
+        [
+            ("events", &self.events),
+            ("learned", &self.learned),
+            ("weightless", &self.weightless),
+            ("duplicates", &self.duplicates),
+            ("damped", &self.damped),
+            ("nonProducts", &self.non_products),
+            ("refusedProducts", &self.refused_products),
+            ("tooOld", &self.too_old),
+            ("invalid", &self.invalid),
+            ("erasedCustomers", &self.erased_customers),
+            ("evictedCustomers", &self.evicted_customers),
+        ]
+    }
+}
+
 /// Adds to a counter that only the writer changes: no need for a locked instruction.
 pub(crate) fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Relaxed) + by, Relaxed);

@@ -10,6 +10,7 @@ use std::{
 
 use ahash::AHashSet;
 use arc_swap::ArcSwap;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::{
     blend::Blend,
@@ -47,12 +48,10 @@ pub struct Writer {
     pub(crate) counts: Counts,
     pub(crate) names: Ordered,
     seen: AHashSet<u64>,
-    seen_order: VecDeque<u64>,
-    hasher: ahash::RandomState,
+    pub(crate) seen_order: VecDeque<u64>,
     /// Customers in the order of their last known activity; checked again before one is forgotten.
     idle: VecDeque<(i64, Weak<CustomerSlot>)>,
     pub(crate) sessions: Sessions,
-    session_hasher: ahash::RandomState,
     pub(crate) prequential: Prequential,
     pub(crate) content_ms: i64,
     pub(crate) catalogue_changed: bool,
@@ -109,11 +108,8 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         names: Ordered::default(),
         seen: AHashSet::new(),
         seen_order: VecDeque::new(),
-        hasher: ahash::RandomState::new(),
         idle: VecDeque::new(),
         sessions,
-        // A fixed key: visits are told apart alike on every replica.
-        session_hasher: ahash::RandomState::with_seeds(11, 22, 33, 44),
         prequential: Prequential::new(),
         content_ms: i64::MIN,
         catalogue_changed: false,
@@ -171,10 +167,10 @@ impl Writer {
 
     /// The visit of an event, and whose it is: a session id where there is one, else the customer.
     pub(crate) fn session_key(&self, event: &Interaction<'_>) -> (u64, u64) {
-        let owner = self.session_hasher.hash_one(event.customer);
+        let owner = self.owner(event.customer);
         let key = event
             .session
-            .map_or(owner, |session| self.session_hasher.hash_one((owner, session)));
+            .map_or(owner, |session| xxh3_64_with_seed(session.as_bytes(), owner));
         (key, owner)
     }
 
@@ -227,17 +223,21 @@ impl Writer {
         if capacity == 0 {
             return false;
         }
-        let hash = self.hasher.hash_one(id);
+        !self.remember_id(xxh3_64(id.as_bytes()))
+    }
+
+    /// Remembers the hash of an event id; false if it was known.
+    pub(crate) fn remember_id(&mut self, hash: u64) -> bool {
         if !self.seen.insert(hash) {
-            return true;
+            return false;
         }
         self.seen_order.push_back(hash);
-        if self.seen_order.len() > capacity
+        if self.seen_order.len() > self.config.limits.dedup_ids
             && let Some(oldest) = self.seen_order.pop_front()
         {
             self.seen.remove(&oldest);
         }
-        false
+        true
     }
 
     pub(crate) fn history_rules(&self) -> HistoryRules {
@@ -257,12 +257,17 @@ impl Writer {
         if self.names.len() >= self.config.limits.max_products {
             return None;
         }
+        Some(self.push_product(name))
+    }
+
+    /// Takes up a product that is not known yet.
+    pub(crate) fn push_product(&mut self, name: &str) -> u32 {
         let name: Arc<str> = name.into();
         let id = self.shared.products.push(ProductSlot::new(Arc::clone(&name))) as u32;
         self.names.push(Arc::clone(&name));
         self.counts.grow(self.names.len());
         self.shared.product_ids.pin().insert(name, id);
-        Some(id)
+        id
     }
 
     /// The slot of a customer; a new one if there is none, for which another may have to go.
@@ -284,8 +289,26 @@ impl Writer {
         slot
     }
 
+    /// Who a visit belongs to: a hash that is the same on every replica and in a snapshot.
     pub(crate) fn owner(&self, customer: &str) -> u64 {
-        self.session_hasher.hash_one(customer)
+        xxh3_64(customer.as_bytes())
+    }
+
+    /// Customers as they stand in line for being forgotten, with the activity they are known for.
+    pub(crate) fn standing(&self) -> impl Iterator<Item = (i64, Arc<CustomerSlot>)> + '_ {
+        let live = |slot: &Arc<CustomerSlot>| {
+            // Whoever was removed left an empty history behind.
+            !slot.history.load().entries.is_empty()
+                || self
+                    .shared
+                    .customer(&slot.name)
+                    .is_some_and(|now| Arc::ptr_eq(&now, slot))
+        };
+        let upgraded = self
+            .idle
+            .iter()
+            .filter_map(|(known_ms, slot)| Some((*known_ms, slot.upgrade()?)));
+        upgraded.filter(move |(_, slot)| live(slot))
     }
 
     pub(crate) fn remember_activity(&mut self, newest_ms: i64, slot: &Arc<CustomerSlot>) {
