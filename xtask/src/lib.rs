@@ -17,6 +17,7 @@ pub mod machine;
 pub mod paths;
 pub mod progress;
 pub mod release;
+mod repository;
 pub mod soak;
 pub mod stack;
 pub mod tools;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check;
 mod plan;
 mod run;
 mod validate;
@@ -51,6 +52,8 @@ enum Command {
         #[arg(short, long)]
         namespace: Option<String>,
     },
+    /// Ask an address until it answers with success (for `helm test`).
+    Check(check::CheckArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -83,6 +86,7 @@ pub async fn main() -> anyhow::Result<()> {
         }
         Some(Command::Validate { file }) => validate::run(&file),
         Some(Command::Plan { file, namespace }) => plan::run(&file, namespace.as_deref()).await,
+        Some(Command::Check(args)) => check::run(&args).await,
         Some(Command::Completions { shell }) => {
             clap_complete::generate(
                 shell,

@@ -27,12 +27,29 @@ pub(super) fn run(steps: &mut Steps) -> Result<()> {
             let said = steps.run(&name, |_| kubectl.cmd("apply --server-side -f").arg(&file).run())?;
             print!("{said}");
         }
+        for folder in KUSTOMIZED {
+            let said = steps.run(&format!("kubectl apply -k {folder}"), |_| {
+                kubectl
+                    .cmd("apply --server-side --force-conflicts -k")
+                    .arg(release::workspace().join(folder))
+                    .run()
+            })?;
+            print!("{said}");
+        }
         Ok(())
     })
 }
 
+/// What `kubectl apply -k` takes.
+const KUSTOMIZED: [&str; 4] = [
+    ".",
+    "manifests/kustomize/base",
+    "manifests/kustomize/overlays/development",
+    "manifests/kustomize/overlays/production",
+];
+
 /// The YAML files right below `manifests/`, the operator's first: its namespace is used by others.
-fn files() -> Result<Vec<PathBuf>> {
+pub(super) fn files() -> Result<Vec<PathBuf>> {
     let dir = release::workspace().join("manifests");
     let mut files = Vec::new();
     for entry in std::fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))? {

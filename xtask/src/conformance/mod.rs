@@ -1,6 +1,8 @@
 //! `cargo xtask conformance`: checks by the ecosystem's own tools that are too slow, or need too much, for every run of
 //! `cargo xtask test`. One suite, one file.
 
+mod charts;
+mod health;
 mod manifests;
 
 use anyhow::Result;
@@ -21,6 +23,10 @@ pub struct ConformanceOptions {
 /// What there is to check.
 #[derive(Debug, Subcommand)]
 pub enum Suite {
+    /// The charts: lint, unit tests, READMEs, and schemas of a running API server.
+    Charts,
+    /// Argo CD's health script, by the Lua that Argo CD runs it with.
+    Health,
     /// Every manifest that we ship, applied on a real API server by its own kubectl.
     Manifests,
 }
@@ -31,6 +37,8 @@ pub enum Suite {
 /// When a check fails, or a tool for it cannot be had.
 pub fn run(options: &ConformanceOptions, steps: &mut Steps) -> Result<()> {
     match options.suite {
+        Suite::Charts => charts::run(steps),
+        Suite::Health => health::run(steps),
         Suite::Manifests => manifests::run(steps),
     }
 }

@@ -1,6 +1,8 @@
 //! Other projects' tools that checks run (helm, kubeconform, newman, schemathesis, …): from package registries, built or
 //! installed once and kept by version beside the stack's servers.
 
+pub mod catalog;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

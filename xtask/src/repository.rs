@@ -1,0 +1,115 @@
+//! What must agree within the repository and no compiler checks: links between documents, versions, and the operator's
+//! rights, which stand both in a manifest and in the chart.
+#![cfg(test)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::command::Cmd;
+use crate::release::workspace;
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(workspace().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// Files that git knows or would add, by their ending.
+fn files(ending: &str) -> Vec<PathBuf> {
+    let listed = Cmd::new("git")
+        .dir(workspace())
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .run();
+    let text = listed.expect("a checkout");
+    let mut found: Vec<PathBuf> = text
+        .lines()
+        .filter(|line| line.ends_with(ending))
+        .map(PathBuf::from)
+        .filter(|path| workspace().join(path).exists())
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for document in files(".md") {
+        let text = read(&document.to_string_lossy());
+        let folder = document.parent().unwrap_or(Path::new(""));
+        let mut code = false;
+        for line in text.lines() {
+            code ^= line.trim_start().starts_with("```");
+            for target in line.split("](").skip(1).filter(|_| !code) {
+                let target = target.split([')', '#', ' ']).next().unwrap_or_default();
+                let outside = target.contains("://") || target.starts_with("mailto:") || target.is_empty();
+                if !outside && !workspace().join(folder).join(target).exists() {
+                    broken.push(format!("{}: {target}", document.display()));
+                }
+            }
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "links that lead nowhere:\n{}",
+        broken.join("\n")
+    );
+}
+
+#[test]
+fn every_page_is_in_the_books_summary() {
+    let summary = read("docs/SUMMARY.md");
+    let pages: BTreeSet<String> = files(".md")
+        .into_iter()
+        .filter_map(|path| path.strip_prefix("docs").ok().map(Path::to_owned))
+        .map(|path| path.to_string_lossy().into_owned())
+        .filter(|path| path != "SUMMARY.md")
+        .collect();
+    let missing: Vec<&String> = pages
+        .iter()
+        .filter(|page| !summary.contains(&format!("]({page})")))
+        .collect();
+    assert!(missing.is_empty(), "not in docs/SUMMARY.md: {missing:?}");
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    text.split("\n---\n")
+        .filter_map(|part| serde_saphyr::from_str::<Value>(part).ok())
+        .filter(Value::is_object)
+        .collect()
+}
+
+#[test]
+fn the_chart_gives_the_operator_the_rights_of_the_manifest() {
+    let manifest = documents(&read("manifests/operator.yaml"));
+    let rules = |kind: &str| {
+        let found = manifest.iter().find(|object| object["kind"] == kind);
+        found.map(|object| object["rules"].clone()).unwrap_or_default()
+    };
+    for (kind, file) in [("ClusterRole", "rules.yaml")] {
+        let of_chart: Value =
+            serde_saphyr::from_str(&read(&format!("charts/recommendation-operator/files/{file}")))
+                .expect(file);
+        assert_eq!(
+            rules(kind),
+            of_chart,
+            "files/{file} of the chart and the {kind} of manifests/operator.yaml"
+        );
+    }
+}
+
+#[test]
+fn charts_and_manifests_carry_the_version_of_the_programs() {
+    let version = env!("CARGO_PKG_VERSION");
+    for chart in [
+        "recommendation-operator",
+        "recommendation-operator-crds",
+        "recommendation-pipeline",
+    ] {
+        let chart_yaml: Value =
+            serde_saphyr::from_str(&read(&format!("charts/{chart}/Chart.yaml"))).expect(chart);
+        assert_eq!(chart_yaml["appVersion"], version, "{chart}");
+        assert_eq!(chart_yaml["version"], version, "{chart}");
+    }
+    assert!(read("manifests/operator.yaml").contains(&format!("image: recommendation-operator:{version}\n")));
+}
