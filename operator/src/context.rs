@@ -10,7 +10,7 @@ use kube::runtime::reflector::Store;
 use recommendation_api::pipeline::RecommendationPipeline;
 use recommendation_api::pipeline::status::ModelStatus;
 
-use crate::apply::refused::Refused;
+use crate::apply::refused::{Refused, RefusedTopics};
 use crate::backoff::Backoff;
 use crate::build::service_monitor;
 use crate::caches::Caches;
@@ -55,6 +55,8 @@ pub struct Context {
     pub figures: Figures,
     /// Statements that ksqlDB refused a moment ago.
     pub refused: Refused,
+    /// Changes of topics that Kafka refused a moment ago.
+    pub refused_topics: RefusedTopics,
     /// Whether ServiceMonitors exist here.
     pub service_monitors: Discovered,
 }

@@ -13,7 +13,7 @@ use kube::{Client, ResourceExt as _};
 use recommendation_api::pipeline::RecommendationPipeline;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::refused::Refused;
+use crate::apply::refused::{Refused, RefusedTopics};
 use crate::backoff::Backoff;
 use crate::caches::{Caches, Touched, scoped};
 use crate::cleanup::Keyring;
@@ -124,6 +124,7 @@ pub fn prepare(client: Client, options: Options) -> Result<Prepared, PrepareErro
         resync: options.resync,
         figures: Figures::default(),
         refused: Refused::default(),
+        refused_topics: RefusedTopics::default(),
         service_monitors: Discovered::default(),
     };
     Ok(Prepared {
@@ -149,6 +150,7 @@ impl Prepared {
                 generation.combine(annotations).combine(labels),
                 PredicateConfig::default(),
             );
+        let context = Arc::clone(&self.context);
         Controller::for_stream(stream, store)
             .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
             .reconcile_on(self.touched)
@@ -165,6 +167,7 @@ impl Prepared {
                 }
             })
             .await;
+        context.kafka.finish().await;
     }
 }
 

@@ -142,6 +142,7 @@ async fn delete(
     let uid = pipeline.uid().unwrap_or_default();
     ctx.figures.forget(&uid);
     ctx.refused.forget(&uid);
+    ctx.refused_topics.forget(&uid);
     ctx.keyring.forget(&uid);
     Ok(None)
 }
@@ -212,7 +213,10 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
         .settle(&pipeline.uid().unwrap_or_default(), status.model.as_ref(), fresh);
     let waiting = !report::is_ready(Some(&status));
     let topics_done = outcome.topics.topics.iter().flat_map(|topic| &topic.done);
+    let warnings = outcome.topics.topics.iter().flat_map(|topic| &topic.warnings);
+    let warnings: Vec<Note> = warnings.chain(&outcome.statements.warnings).cloned().collect();
     finish(ctx, pipeline, status, topics_done.chain(&outcome.statements.done)).await?;
+    ctx.recorder.publish(pipeline, &warnings).await;
     Ok(match (transient, waiting) {
         (true, _) => Verdict::Again,
         (false, true) => Verdict::In(WAITING),
@@ -236,12 +240,13 @@ async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: Found) -> O
     let monitoring = monitoring(ctx, valid, &applier, monitor).await;
     let mut record = found.record;
     let topics = match found.kafka {
-        Ok(view) => {
-            let plan = topic_plan::plan(valid, &view, &record.topics, &found.claims);
-            match ctx.kafka.get(&valid.bootstrap_servers) {
-                Ok(admin) => topics::apply(&admin, plan, view).await,
-                Err(error) => TopicsOutcome::unusable(&error),
-            }
+        Ok((cluster, view)) => {
+            let mut plan = topic_plan::plan(valid, &view, &record.topics, &found.claims);
+            let uid = &valid.id.owner.uid;
+            ctx.refused_topics.hold(uid, &mut plan);
+            let outcome = topics::apply(&cluster, plan.clone(), view).await;
+            ctx.refused_topics.note(uid, &plan, &outcome);
+            outcome
         }
         Err(error) => {
             ctx.metrics.errors.with_label_values(&[error.label()]).inc();

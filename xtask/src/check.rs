@@ -10,7 +10,7 @@ use crate::paths::Paths;
 use crate::progress::{Steps, seconds};
 use crate::release;
 use crate::stack::run::Ports;
-use crate::stack::{NodeMode, Stack, StackOptions};
+use crate::stack::{NodeMode, Stack, StackOptions, kafka_security};
 use crate::{e2e, machine};
 
 /// Limit of a run that had to build the servers or the programs, and of one that had not.
@@ -153,6 +153,7 @@ fn tiers_in_order(
                 controllers: false,
                 kafka: true,
                 redis: true,
+                kafka_secured: true,
                 ports: Ports::offset(PORT_OFFSET)?,
             },
             steps,
@@ -171,7 +172,7 @@ fn tiers_in_order(
             .env("TEST_KUBECONFIG", &stack.kubeconfig)
             .env("TEST_KAFKA", &stack.kafka_host)
             .env("TEST_REDIS", format!("redis://{}", stack.redis_host));
-            tests(count, command)
+            tests(count, secured(command, &stack))
         });
         steps.run("their servers stopped", |_| Stack::down(RUN, true))?;
         result?;
@@ -198,6 +199,18 @@ fn is_cold() -> Result<bool> {
         .join(release::target().unwrap_or(""))
         .join("release/recommender");
     Ok(!program.exists() || !Paths::from_env()?.kubernetes("kube-apiserver").exists())
+}
+
+/// Tells the tests how to reach Kafka behind TLS and logins.
+fn secured(command: Cmd, stack: &Stack) -> Cmd {
+    let Some(secured) = kafka_security::of(&stack.run) else {
+        return command;
+    };
+    command
+        .env("TEST_KAFKA_SASL", secured.sasl)
+        .env("TEST_KAFKA_TLS", secured.tls)
+        .env("TEST_KAFKA_MTLS", secured.mtls)
+        .env("TEST_KAFKA_CERTIFICATES", secured.certificates)
 }
 
 fn cargo(args: &[&str]) -> Cmd {

@@ -20,7 +20,7 @@ use xtask::release;
 use xtask::soak::{self, SoakOptions};
 use xtask::stack::process::Signal;
 use xtask::stack::run::{Ports, Run};
-use xtask::stack::{NodeMode, Stack, StackOptions, kafka, node, redis, status};
+use xtask::stack::{NodeMode, Stack, StackOptions, kafka, kafka_security, node, redis, status};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -134,6 +134,9 @@ struct UpArgs {
     /// No Redis.
     #[arg(long)]
     no_redis: bool,
+    /// Kafka also listens behind TLS and logins.
+    #[arg(long, conflicts_with = "no_kafka")]
+    kafka_secured: bool,
     /// The name of this run; runs with other names and ports stand beside each other.
     #[arg(long, default_value = "demo", value_name = "NAME")]
     run: String,
@@ -212,6 +215,7 @@ fn up(args: &UpArgs, steps: &mut Steps) -> Result<()> {
         controllers: !args.api_only,
         kafka: !args.no_kafka,
         redis: !args.no_redis,
+        kafka_secured: args.kafka_secured,
         ports: Ports::offset(args.port_offset)?,
     };
     let wanted = Wanted {
@@ -231,6 +235,15 @@ fn up(args: &UpArgs, steps: &mut Steps) -> Result<()> {
     println!("kubectl   {}", stack.kubectl.display());
     if options.kafka {
         println!("Kafka     {} (pods: {})", stack.kafka_host, stack.kafka_pods);
+    }
+    if let Some(secured) = kafka_security::of(&stack.run) {
+        println!(
+            "Kafka     {} (a login over TLS), {} (TLS), {} (client certificate); certificates in {}",
+            secured.sasl,
+            secured.tls,
+            secured.mtls,
+            secured.certificates.display()
+        );
     }
     if options.redis {
         println!("Redis     {} (pods: {})", stack.redis_host, stack.redis_pods);

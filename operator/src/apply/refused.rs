@@ -7,9 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::statements::StatementsOutcome;
+use super::topics::TopicsOutcome;
 use crate::build::short_hash;
 use crate::build::statement_plan::{StatementAction, StatementStep};
-use crate::build::topic_plan::Refusal;
+use crate::build::topic_plan::{Refusal, TopicAction, TopicPlan};
 use crate::ksqldb::Listing;
 
 /// How long the first refusal of a text stands; each further one twice as long.
@@ -60,6 +61,70 @@ impl Refused {
             };
             held.insert(uid.to_owned(), standing);
         } else if outcome.refusal.is_none() && outcome.unreachable.is_none() {
+            held.remove(uid);
+        }
+    }
+
+    /// Forgets a pipeline that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+/// Changes of topics that Kafka refused a moment ago, by pipeline (uid) and topic: sent again at every look they would
+/// be refused again at every look.
+#[derive(Debug, Default)]
+pub struct RefusedTopics(Mutex<HashMap<String, HashMap<String, StandingTopic>>>);
+
+#[derive(Clone, Debug)]
+struct StandingTopic {
+    actions: Vec<TopicAction>,
+    refusal: Refusal,
+    at: Instant,
+    stands: Duration,
+}
+
+impl RefusedTopics {
+    /// Takes the actions that would be refused again out of the plan.
+    pub fn hold(&self, uid: &str, plan: &mut TopicPlan) {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(topics) = held.get(uid) else {
+            return;
+        };
+        for step in &mut plan.steps {
+            let standing = topics.get(&step.name).filter(|s| s.at.elapsed() < s.stands);
+            if let Some(standing) = standing.filter(|s| s.actions == step.actions) {
+                step.actions.clear();
+                step.refusal = Some(standing.refusal.clone());
+            }
+        }
+    }
+
+    /// Remembers what became of a plan that was carried out.
+    pub fn note(&self, uid: &str, plan: &TopicPlan, outcome: &TopicsOutcome) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let topics = held.entry(uid.to_owned()).or_default();
+        for topic in &outcome.topics {
+            let step = plan.steps.iter().find(|step| step.name == topic.name);
+            // What is held back has no actions left, and says nothing new.
+            let Some(step) = step.filter(|step| !step.actions.is_empty()) else {
+                continue;
+            };
+            let refusal = topic.refusal.as_ref().filter(|_| topic.refusal != step.refusal);
+            let Some(refusal) = refusal else {
+                topics.remove(&topic.name);
+                continue;
+            };
+            let before = topics.get(&topic.name).filter(|s| s.actions == step.actions);
+            let standing = StandingTopic {
+                stands: before.map_or(FIRST, |standing| (standing.stands * 2).min(LONGEST)),
+                actions: step.actions.clone(),
+                refusal: refusal.clone(),
+                at: Instant::now(),
+            };
+            topics.insert(topic.name.clone(), standing);
+        }
+        if topics.is_empty() {
             held.remove(uid);
         }
     }
@@ -144,6 +209,58 @@ mod tests {
         refused.note("uid", &plan, &StatementsOutcome::default(), &listed);
         refused.hold("uid", &mut plan, &listing);
         assert_eq!(plan, [create("a")]);
+    }
+
+    #[test]
+    fn a_refused_change_of_a_topic_is_not_sent_again_at_once_and_another_change_is() {
+        use recommendation_api::pipeline::TopicRole;
+        use recommendation_api::pipeline::status::TopicOrigin;
+
+        use crate::apply::topics::TopicOutcome;
+        use crate::build::topic_plan::TopicStep;
+
+        let plan = |actions: Vec<TopicAction>| TopicPlan {
+            refused: None,
+            steps: vec![TopicStep {
+                name: "t".to_owned(),
+                role: TopicRole::Other,
+                origin: TopicOrigin::Adopted,
+                actions,
+                refusal: None,
+                note: None,
+            }],
+        };
+        let outcome = |refusal: Option<&str>| TopicsOutcome {
+            topics: vec![TopicOutcome {
+                name: "t".to_owned(),
+                origin: TopicOrigin::Adopted,
+                refusal: refusal.map(|why| Refusal::new("TopicRejected", why.to_owned())),
+                note: None,
+                done: Vec::new(),
+                warnings: Vec::new(),
+            }],
+            ..TopicsOutcome::default()
+        };
+        let refused = RefusedTopics::default();
+        let sent = plan(vec![TopicAction::Grow(9)]);
+        refused.note("uid", &sent, &outcome(Some("no")));
+        let mut again = sent.clone();
+        refused.hold("uid", &mut again);
+        assert!(again.steps[0].actions.is_empty());
+        assert_eq!(again.steps[0].refusal.as_ref().unwrap().message, "no");
+        // What was held back says nothing new.
+        refused.note("uid", &again, &outcome(Some("no")));
+        let stands = || refused.0.lock().unwrap()["uid"]["t"].stands;
+        assert_eq!(stands(), FIRST);
+        refused.note("uid", &sent, &outcome(Some("no")));
+        assert_eq!(stands(), FIRST * 2);
+        let mut other = plan(vec![TopicAction::Grow(10)]);
+        refused.hold("uid", &mut other);
+        assert_eq!(other, plan(vec![TopicAction::Grow(10)]));
+        refused.note("uid", &other, &outcome(None));
+        let mut later = sent.clone();
+        refused.hold("uid", &mut later);
+        assert_eq!(later, sent);
     }
 
     #[test]

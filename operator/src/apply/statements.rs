@@ -8,6 +8,7 @@ use super::record::{AppliedRecord, StatementRecord};
 use crate::build::statement_plan::{StatementAction, StatementStep};
 use crate::build::topic_plan::Refusal;
 use crate::ksqldb::{Applied, KsqlClient, KsqlError};
+use crate::recorder::Note;
 
 /// What became of the statements.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,8 @@ pub struct StatementsOutcome {
     pub statements: Vec<StatementStatus>,
     /// What was done, as sentences for events.
     pub done: Vec<String>,
+    /// What people should look at, as events.
+    pub warnings: Vec<Note>,
     /// Records to keep, by source.
     pub records: Vec<(String, StatementRecord)>,
     /// The statement that was sent and refused by the server.

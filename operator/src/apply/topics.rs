@@ -1,13 +1,15 @@
 //! Carries out a [`TopicPlan`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use recommendation_api::conditions::reasons;
 use recommendation_api::pipeline::status::TopicOrigin;
 
 use crate::build::topic_plan::{Refusal, TopicAction, TopicPlan, TopicStep};
-use crate::kafka::{Admin, ClusterView, KafkaError, LiveTopic};
+use crate::kafka::{Cluster, ClusterView, KafkaError, LiveTopic};
+use crate::recorder::Note;
 
 /// A new topic is listed by every broker only after a moment.
 const LISTED: (Duration, u32) = (Duration::from_millis(150), 20);
@@ -20,7 +22,7 @@ pub struct TopicsOutcome {
     /// Nothing at all may be done.
     pub refused: Option<Refusal>,
     /// The cluster as it is afterwards; `None` if it was never seen.
-    pub view: Option<ClusterView>,
+    pub view: Option<Arc<ClusterView>>,
     /// By topic, in the order of the plan.
     pub topics: Vec<TopicOutcome>,
 }
@@ -38,6 +40,8 @@ pub struct TopicOutcome {
     pub note: Option<String>,
     /// What was done, as sentences for events.
     pub done: Vec<String>,
+    /// What people should look at, as events.
+    pub warnings: Vec<Note>,
 }
 
 impl TopicsOutcome {
@@ -53,8 +57,12 @@ impl TopicsOutcome {
     pub fn unusable(error: &KafkaError) -> Self {
         match error {
             // Waiting does not mend it.
-            KafkaError::Unauthorized { .. } => Self {
+            KafkaError::Unauthorized { .. } | KafkaError::Login { .. } => Self {
                 refused: Some(Refusal::new(reasons::AUTHORIZATION_FAILED, error.advice())),
+                ..Self::default()
+            },
+            KafkaError::Credentials(_) => Self {
+                refused: Some(Refusal::new(reasons::SECRET_NOT_FOUND, error.advice())),
                 ..Self::default()
             },
             _ => Self::unreachable(error.advice()),
@@ -83,14 +91,14 @@ impl TopicsOutcome {
 }
 
 /// Carries out the plan. Topics do not hide each other: one that Kafka refuses does not stop the next.
-pub async fn apply(admin: &Admin, plan: TopicPlan, view: ClusterView) -> TopicsOutcome {
+pub async fn apply(cluster: &Cluster, plan: TopicPlan, view: Arc<ClusterView>) -> TopicsOutcome {
     let mut outcome = TopicsOutcome {
         refused: plan.refused,
         ..TopicsOutcome::default()
     };
     let mut changed = BTreeSet::new();
     for step in plan.steps {
-        let (topic, unreachable) = carry_out(admin, &step).await;
+        let (topic, unreachable) = carry_out(cluster, &step).await;
         if !topic.done.is_empty() {
             changed.insert(step.name);
         }
@@ -103,18 +111,20 @@ pub async fn apply(admin: &Admin, plan: TopicPlan, view: ClusterView) -> TopicsO
     outcome.view = Some(if changed.is_empty() {
         view
     } else {
-        refreshed(admin, &changed, &outcome, view).await
+        refreshed(cluster, &changed, &outcome, view).await
     });
     outcome
 }
 
-async fn carry_out(admin: &Admin, step: &TopicStep) -> (TopicOutcome, Option<String>) {
+async fn carry_out(cluster: &Cluster, step: &TopicStep) -> (TopicOutcome, Option<String>) {
+    let admin = cluster.admin();
     let mut outcome = TopicOutcome {
         name: step.name.clone(),
         origin: step.origin,
         refusal: step.refusal.clone(),
         note: step.note.clone(),
         done: Vec::new(),
+        warnings: Vec::new(),
     };
     for action in &step.actions {
         let done = match action {
@@ -130,10 +140,13 @@ async fn carry_out(admin: &Admin, step: &TopicStep) -> (TopicOutcome, Option<Str
                 }
                 Err(error) => Err(error),
             },
-            TopicAction::Grow(total) => admin
-                .grow(&step.name, *total)
-                .await
-                .map(|()| format!("Grew topic {} to {total} partitions", step.name)),
+            TopicAction::Grow(total) => {
+                let grown = admin.grow(&step.name, *total).await;
+                grown.map(|()| {
+                    outcome.warnings.push(keys_move(&step.name, *total));
+                    format!("Grew topic {} to {total} partitions", step.name)
+                })
+            }
             TopicAction::Configure(config) => admin
                 .set_config(&step.name, config)
                 .await
@@ -144,13 +157,15 @@ async fn carry_out(admin: &Admin, step: &TopicStep) -> (TopicOutcome, Option<Str
                 tracing::info!(topic = %step.name, "{sentence}");
                 outcome.done.push(sentence);
             }
-            Err(error @ KafkaError::Unreachable { .. }) => {
+            Err(error @ (KafkaError::Unreachable { .. } | KafkaError::Tls { .. })) => {
                 tracing::warn!(topic = %step.name, %error, "Kafka did not take a change");
                 return (outcome, Some(error.advice()));
             }
             Err(error) => {
                 let reason = match error {
-                    KafkaError::Unauthorized { .. } => reasons::AUTHORIZATION_FAILED,
+                    KafkaError::Unauthorized { .. } | KafkaError::Login { .. } => {
+                        reasons::AUTHORIZATION_FAILED
+                    }
                     _ => reasons::TOPIC_REJECTED,
                 };
                 outcome.refusal = Some(Refusal::new(reason, format!("topic {}: {error}", step.name)));
@@ -161,16 +176,28 @@ async fn carry_out(admin: &Admin, step: &TopicStep) -> (TopicOutcome, Option<Str
     (outcome, None)
 }
 
+fn keys_move(topic: &str, total: u32) -> Note {
+    Note {
+        warning: true,
+        reason: "PartitionsAdded".to_owned(),
+        message: format!(
+            "topic {topic} has {total} partitions now: new records of a key may go to another partition than its old \
+             ones, so the order of one customer's events is not kept across this moment, and ksqlDB's joins and \
+             tables of that topic see both"
+        ),
+    }
+}
+
 /// The cluster after changes: its brokers learn of a new topic one after the other.
 async fn refreshed(
-    admin: &Admin,
+    cluster: &Cluster,
     changed: &BTreeSet<String>,
     outcome: &TopicsOutcome,
-    mut view: ClusterView,
-) -> ClusterView {
+    mut view: Arc<ClusterView>,
+) -> Arc<ClusterView> {
     let names: BTreeSet<String> = outcome.topics.iter().map(|topic| topic.name.clone()).collect();
     for _ in 0..LISTED.1 {
-        match admin.observe(&names).await {
+        match cluster.look_again(&names).await {
             Ok(seen) => view = seen,
             Err(error) => {
                 tracing::debug!(%error, "cannot look at the cluster after changing it");
@@ -197,12 +224,13 @@ mod tests {
             refusal: refused.then(|| Refusal::new(reasons::TOPIC_REJECTED, "no".to_owned())),
             note: None,
             done: Vec::new(),
+            warnings: Vec::new(),
         };
         let outcome = TopicsOutcome {
-            view: Some(ClusterView {
+            view: Some(Arc::new(ClusterView {
                 cluster_id: None,
                 topics: [("there".to_owned(), LiveTopic::default())].into(),
-            }),
+            })),
             topics: vec![
                 topic("there", TopicOrigin::Adopted, true),
                 topic("refused", TopicOrigin::Created, true),
@@ -221,7 +249,7 @@ mod tests {
             topics: [("there".to_owned(), LiveTopic::default())].into(),
         };
         let mut outcome = TopicsOutcome {
-            view: Some(view),
+            view: Some(Arc::new(view)),
             ..TopicsOutcome::default()
         };
         assert!(outcome.live().contains_key("there"));

@@ -27,30 +27,40 @@ use crate::build::topic_plan::Refusal;
 use crate::context::Context;
 use crate::deadline;
 use crate::dereference;
+use crate::kafka::{Connection, KafkaError};
 use crate::ksqldb::{Credentials, KsqlClient, KsqlError};
 use plan::CleanupPlan;
 
-/// ksqlDB's credentials by pipeline, kept while a finalizer exists: in a terminating namespace the Secret may go
-/// first.
+/// Credentials by pipeline, kept while a finalizer exists: in a terminating namespace the Secrets may go first.
 #[derive(Debug, Default)]
-pub struct Keyring(Mutex<HashMap<String, Credentials>>);
+pub struct Keyring(Mutex<HashMap<String, Kept>>);
+
+/// The credentials of one pipeline.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// How to reach Kafka.
+    pub kafka: Option<Connection>,
+    /// ksqlDB's.
+    pub ksqldb: Option<Credentials>,
+}
 
 impl Keyring {
-    /// Remembers the credentials of pipeline `uid`.
-    pub fn keep(&self, uid: &str, credentials: Credentials) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(uid.to_owned(), credentials);
+    /// Remembers what there is for pipeline `uid`; what is gone now stays as it was.
+    pub fn keep(&self, uid: &str, kafka: Option<&Connection>, ksqldb: Option<&Credentials>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = all.entry(uid.to_owned()).or_default();
+        kept.kafka = kafka.or(kept.kafka.as_ref()).cloned();
+        kept.ksqldb = ksqldb.or(kept.ksqldb.as_ref()).cloned();
     }
 
     /// What is remembered for pipeline `uid`.
-    pub fn get(&self, uid: &str) -> Option<Credentials> {
+    pub fn get(&self, uid: &str) -> Kept {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(uid)
             .cloned()
+            .unwrap_or_default()
     }
 
     /// Forgets a pipeline that is gone.
@@ -97,8 +107,8 @@ pub async fn attempt(ctx: &Context, pipeline: &RecommendationPipeline, plan: &Cl
     if let Err(refusal) = drop_sources(ctx, pipeline, plan).await {
         return blocked(refusal.reason, refusal.message, plan);
     }
-    if let Err(message) = delete_topics(ctx, pipeline, plan).await {
-        return blocked(reasons::KAFKA_UNREACHABLE, message, plan);
+    if let Err(refusal) = delete_topics(ctx, pipeline, plan).await {
+        return blocked(refusal.reason, refusal.message, plan);
     }
     Progress::Done
 }
@@ -155,7 +165,7 @@ async fn drop_sources(
         Some(authentication) => {
             let secret = &authentication.secret_ref.name;
             let found = dereference::credentials(ctx, pipeline, secret).await;
-            let known = found.or_else(|| ctx.keyring.get(&pipeline.uid().unwrap_or_default()));
+            let known = found.or_else(|| ctx.keyring.get(&pipeline.uid().unwrap_or_default()).ksqldb);
             let message = || format!("Secret {secret} with ksqlDB's credentials is gone");
             Some(known.ok_or_else(|| Refusal::new(reasons::CREDENTIALS_GONE, message()))?)
         }
@@ -190,28 +200,44 @@ async fn delete_topics(
     ctx: &Context,
     pipeline: &RecommendationPipeline,
     plan: &CleanupPlan,
-) -> Result<(), String> {
+) -> Result<(), Refusal> {
     if plan.topics.is_empty() {
         return Ok(());
     }
-    let admin = ctx
-        .kafka
-        .get(&pipeline.spec.kafka.bootstrap_servers)
-        .map_err(|error| error.advice())?;
-    if let Some(wanted) = &pipeline.spec.kafka.cluster_id {
-        let view = admin
-            .observe(&Default::default())
-            .await
-            .map_err(|error| error.advice())?;
-        if view.cluster_id.as_ref().is_some_and(|id| id != wanted) {
-            return Err(format!(
-                "spec.kafka.clusterId is {wanted} but another cluster answers"
-            ));
+    let connection = match dereference::kafka_connection(ctx, pipeline).await {
+        Err(KafkaError::Credentials(message)) => {
+            let kept = ctx.keyring.get(&pipeline.uid().unwrap_or_default()).kafka;
+            kept.ok_or_else(|| Refusal::new(reasons::CREDENTIALS_GONE, message))?
         }
+        other => other.map_err(|error| refusal(&error))?,
+    };
+    let cluster = ctx.kafka.get(&connection).map_err(|error| refusal(&error))?;
+    // Also tells at once when the cluster is known to be away.
+    let names = plan.topics.iter().cloned().collect();
+    let view = cluster
+        .look(&names, ctx.resync)
+        .await
+        .map_err(|error| refusal(&error))?;
+    if let Some(wanted) = &pipeline.spec.kafka.cluster_id
+        && view.cluster_id.as_ref().is_some_and(|id| id != wanted)
+    {
+        let message = format!("spec.kafka.clusterId is {wanted} but another cluster answers");
+        return Err(Refusal::new(reasons::CLUSTER_ID_MISMATCH, message));
     }
     for topic in &plan.topics {
-        admin.delete(topic).await.map_err(|error| error.advice())?;
+        let deleted = cluster.admin().delete(topic).await;
+        deleted.map_err(|error| refusal(&error))?;
         tracing::info!(%topic, "deleted");
     }
     Ok(())
+}
+
+fn refusal(error: &KafkaError) -> Refusal {
+    let reason = match error {
+        KafkaError::Unauthorized { .. } | KafkaError::Login { .. } => reasons::AUTHORIZATION_FAILED,
+        KafkaError::Credentials(_) | KafkaError::Client(_) => reasons::CREDENTIALS_GONE,
+        KafkaError::Rejected { .. } => reasons::TOPIC_REJECTED,
+        KafkaError::Unreachable { .. } | KafkaError::Tls { .. } => reasons::KAFKA_UNREACHABLE,
+    };
+    Refusal::new(reason, error.advice())
 }

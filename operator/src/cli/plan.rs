@@ -14,7 +14,7 @@ use crate::build::configmap::APPLIED_KEY;
 use crate::build::statement_plan::{self, StatementAction};
 use crate::build::topic_plan::{self, TopicAction};
 use crate::deadline;
-use crate::kafka::{ClusterView, Pool};
+use crate::kafka::{Admin, ClusterView, Connection};
 use crate::ksqldb::{KsqlClient, Listing};
 use crate::validate::{self, References, Settings, ValidatedPipeline};
 
@@ -38,8 +38,7 @@ pub(super) async fn run(file: &Path, namespace: Option<&str>) -> anyhow::Result<
         println!("ignore {field}: this version does not act on it");
     }
     let names: BTreeSet<String> = valid.topics.iter().map(|topic| topic.name.clone()).collect();
-    let view = Pool::default()
-        .get(&valid.bootstrap_servers)?
+    let view = Admin::new(&Connection::plain(&valid.bootstrap_servers))?
         .observe(&names)
         .await?;
     topics(&valid, &view, &record);

@@ -4,11 +4,14 @@
 mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt as _};
 use recommendation_api::names::Children;
 use recommendation_api::pipeline::RecommendationPipeline;
+use recommendation_api::pipeline::kafka::KafkaSpec;
 use recommendation_api::pipeline::status::TopicOrigin;
 
 pub use replicas::{ReplicaStatus, Replicas};
@@ -18,7 +21,7 @@ use crate::build::configmap::APPLIED_KEY;
 use crate::cleanup;
 use crate::context::Context;
 use crate::deadline::{self, Elapsed};
-use crate::kafka::{ClusterView, KafkaError};
+use crate::kafka::{self, Cluster, ClusterView, Connection, KafkaError};
 use crate::ksqldb::{Credentials, KsqlClient, KsqlError, Listing};
 use crate::validate::{self, References};
 
@@ -29,8 +32,8 @@ pub struct Found {
     pub references: References,
     /// What was applied outside Kubernetes before.
     pub record: AppliedRecord,
-    /// The Kafka cluster.
-    pub kafka: Result<ClusterView, KafkaError>,
+    /// The Kafka cluster, and what is there.
+    pub kafka: Result<(Arc<Cluster>, Arc<ClusterView>), KafkaError>,
     /// A client and what the server lists; `None` without `spec.ksqldb`.
     pub ksqldb: Option<Result<(KsqlClient, Listing), KsqlError>>,
     /// What the recommender's pods say of themselves.
@@ -86,6 +89,7 @@ pub async fn dereference(
     let (secret_names, config_map_names) = validate::referenced(pipeline);
     let mut references = References::default();
     let mut credentials = None;
+    let mut secrets = BTreeMap::new();
     for name in secret_names {
         let secret: Option<Secret> = get(ctx, &namespace, "Secret", &name).await?;
         let wanted = pipeline
@@ -96,14 +100,17 @@ pub async fn dereference(
         if wanted.is_some_and(|a| a.secret_ref.name == name) {
             credentials = secret.as_ref().and_then(basic);
         }
-        let keys = secret.map(|s| {
-            s.data
-                .unwrap_or_default()
-                .into_keys()
-                .collect::<BTreeSet<String>>()
-        });
-        references.secrets.insert(name, keys);
+        let data = secret.map(|secret| secret.data.unwrap_or_default());
+        let keys = data.as_ref().map(|data| data.keys().cloned().collect());
+        references.secrets.insert(name.clone(), keys);
+        secrets.extend(data.map(|data| (name, data)));
     }
+    let connection = connection(&pipeline.spec.kafka, &secrets);
+    if let Some((_, secret)) = validate::kafka::user(&pipeline.spec.kafka) {
+        let data = secrets.get(secret);
+        references.kafka_username = data.map(|data| kafka::connection::username(secret, data));
+    }
+    drop(secrets);
     for name in config_map_names {
         let found: Option<ConfigMap> = get(ctx, &namespace, "ConfigMap", &name).await?;
         references
@@ -117,19 +124,18 @@ pub async fn dereference(
         .filter_map(|(source, statement)| Some((source.clone(), statement.topic.clone()?)))
         .collect();
     let name = pipeline.name_any();
-    // A cleanup may find the Secret gone; nobody else needs them kept.
-    if let Some(credentials) = &credentials
-        && cleanup::plan::needs_finalizer(&pipeline.spec)
-    {
+    // A cleanup may find the Secrets gone; nobody else needs them kept.
+    if cleanup::plan::needs_finalizer(&pipeline.spec) {
+        let uid = pipeline.uid().unwrap_or_default();
         ctx.keyring
-            .keep(&pipeline.uid().unwrap_or_default(), credentials.clone());
+            .keep(&uid, connection.as_ref().ok(), credentials.as_ref());
     }
     let (kafka, ksqldb, replicas) = tokio::join!(
-        kafka(ctx, pipeline),
+        look(ctx, pipeline, connection),
         ksqldb(ctx, pipeline, credentials),
         replicas::ask(ctx, &namespace, &name),
     );
-    let claims = claims(ctx, pipeline, kafka.as_ref().ok());
+    let claims = claims(ctx, pipeline, kafka.as_ref().ok().map(|(_, view)| view.as_ref()));
     Ok(Found {
         references,
         record,
@@ -216,14 +222,72 @@ pub async fn record(
     Ok(record)
 }
 
-async fn kafka(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<ClusterView, KafkaError> {
+/// How to reach the pipeline's Kafka, with what its Secrets hold.
+fn connection(
+    spec: &KafkaSpec,
+    secrets: &BTreeMap<String, BTreeMap<String, ByteString>>,
+) -> Result<Connection, KafkaError> {
+    let find = |path: &str, name: &str| {
+        let sentence = || KafkaError::Credentials(format!("{path}: there is no Secret {name}"));
+        secrets.get(name).ok_or_else(sentence)
+    };
+    let mut connection = Connection::plain(&spec.bootstrap_servers);
+    if let Some(tls) = &spec.tls {
+        let path = "spec.kafka.tls.caSecretRef";
+        let mut ca = None;
+        if let Some(reference) = &tls.ca_secret_ref {
+            let key = reference.key.as_deref().unwrap_or(kafka::connection::CA);
+            let bytes = find(path, &reference.name)?.get(key);
+            let text = bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
+            let sentence = || format!("{path}: Secret {} has no text in key {key}", reference.name);
+            ca = Some(text.ok_or_else(|| KafkaError::Credentials(sentence()))?);
+        }
+        connection = connection.with_tls(ca);
+    }
+    if let Some((kind, name)) = validate::kafka::user(spec) {
+        let path = validate::kafka::USER_PATH;
+        let login = kafka::connection::login(kind, name, find(path, name)?);
+        let login =
+            login.map_err(|problem| KafkaError::Credentials(format!("{path}: Secret {name} {problem}")))?;
+        connection = connection.with_login(login);
+    }
+    Ok(connection)
+}
+
+/// How to reach the Kafka of a pipeline whose Secrets may be gone already.
+///
+/// # Errors
+/// [`KafkaError::Credentials`] when they are.
+pub async fn kafka_connection(
+    ctx: &Context,
+    pipeline: &RecommendationPipeline,
+) -> Result<Connection, KafkaError> {
+    let namespace = pipeline.namespace().unwrap_or_default();
+    let spec = &pipeline.spec.kafka;
+    let ca = spec.tls.as_ref().and_then(|tls| tls.ca_secret_ref.as_ref());
+    let names = ca
+        .map(|reference| reference.name.clone())
+        .into_iter()
+        .chain(validate::kafka::user(spec).map(|(_, name)| name.to_owned()));
+    let mut secrets = BTreeMap::new();
+    for name in names {
+        let found: Option<Secret> = get(ctx, &namespace, "Secret", &name).await.ok().flatten();
+        secrets.extend(found.map(|secret| (name, secret.data.unwrap_or_default())));
+    }
+    connection(spec, &secrets)
+}
+
+async fn look(
+    ctx: &Context,
+    pipeline: &RecommendationPipeline,
+    connection: Result<Connection, KafkaError>,
+) -> Result<(Arc<Cluster>, Arc<ClusterView>), KafkaError> {
     // A spec whose topics contradict each other is refused by validate; nothing is asked for here then.
     let topics = validate::topics::desired(&pipeline.spec).unwrap_or_default();
     let names = topics.into_iter().map(|topic| topic.name).collect();
-    ctx.kafka
-        .get(&pipeline.spec.kafka.bootstrap_servers)?
-        .observe(&names)
-        .await
+    let cluster = ctx.kafka.get(&connection?)?;
+    let view = cluster.look(&names, ctx.resync).await?;
+    Ok((cluster, view))
 }
 
 async fn ksqldb(

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rdkafka::admin::{
@@ -12,7 +13,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
 
-use super::{ClusterView, KafkaError, LiveTopic, TopicSpec};
+use super::diagnosis::{self, Cause};
+use super::{ClusterView, Connection, KafkaError, LiveTopic, TopicSpec};
 use crate::deadline;
 
 /// How long librdkafka itself may take for a call: a little less than our own deadline, so that its better message
@@ -21,36 +23,62 @@ const CALL: Duration = Duration::from_secs(5);
 
 /// An admin client of one cluster.
 pub struct Admin {
+    connection: Connection,
     servers: String,
     client: Arc<AdminClient<DefaultClientContext>>,
+    requests: AtomicU64,
 }
 
 impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admin")
-            .field("servers", &self.servers)
+            .field("connection", &self.connection)
             .finish_non_exhaustive()
     }
 }
 
 impl Admin {
-    pub(super) fn new(servers: &str) -> Result<Self, KafkaError> {
-        let client = ClientConfig::new()
-            .set("bootstrap.servers", servers)
+    /// A client; no connection is waited for.
+    ///
+    /// # Errors
+    /// [`KafkaError::Client`] when librdkafka refuses the configuration: a certificate or key that is no PEM.
+    pub fn new(connection: &Connection) -> Result<Self, KafkaError> {
+        let mut config = ClientConfig::new();
+        config
             .set("client.id", "recommendation-operator")
             .set("socket.timeout.ms", "5000")
             .set("socket.connection.setup.timeout.ms", "4000")
             // A broker that comes back is found within seconds, not within librdkafka's ten.
             .set("reconnect.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "2000")
+            // Nothing is asked of Kafka but what the operator asks.
+            .set("topic.metadata.refresh.interval.ms", "-1")
             // Unreachable brokers are reported in conditions; librdkafka would log each attempt as an error.
-            .set_log_level(RDKafkaLogLevel::Critical)
+            .set_log_level(RDKafkaLogLevel::Critical);
+        connection.configure(&mut config);
+        let client = config
             .create()
             .map_err(|error: RdError| KafkaError::Client(error.to_string()))?;
         Ok(Self {
-            servers: servers.to_owned(),
+            connection: connection.clone(),
+            servers: connection.servers(),
             client: Arc::new(client),
+            requests: AtomicU64::new(0),
         })
+    }
+
+    /// The bootstrap servers, comma-separated.
+    pub fn servers(&self) -> &str {
+        &self.servers
+    }
+
+    /// Requests so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    fn count_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Everything about the cluster in one metadata fetch, and the configuration of those of `interesting` that
@@ -61,17 +89,24 @@ impl Admin {
     pub async fn observe(&self, interesting: &BTreeSet<String>) -> Result<ClusterView, KafkaError> {
         let step = "reading the cluster's metadata";
         let client = Arc::clone(&self.client);
-        // Both calls block, so they have a thread of their own; librdkafka ends them itself after their timeout.
+        self.count_request();
+        // Both calls block, so they have a thread of their own; librdkafka ends them itself after their timeout. The
+        // cluster's id came with the metadata.
         let fetched = tokio::task::spawn_blocking(move || {
             let metadata = client.inner().fetch_metadata(None, CALL)?;
             let cluster_id = client.inner().fetch_cluster_id(CALL);
             Ok::<_, RdError>((metadata, cluster_id))
         });
-        let (metadata, cluster_id) = deadline::within(deadline::KAFKA * 2, fetched)
+        let fetched = deadline::within(deadline::KAFKA * 2, fetched)
             .await
             .map_err(|error| self.unreachable(step, &error))?
             .map_err(|error| self.unreachable(step, &error))?
-            .map_err(|error| self.classify(step, &error))?;
+            .map_err(|error| self.classify(step, &error));
+        let (metadata, cluster_id) = match fetched {
+            Ok(fetched) => fetched,
+            Err(error @ KafkaError::Unreachable { .. }) => return Err(self.diagnosed(step, error).await),
+            Err(error) => return Err(error),
+        };
         let mut topics: BTreeMap<String, LiveTopic> = metadata
             .topics()
             .iter()
@@ -107,6 +142,7 @@ impl Admin {
         }
         let specifiers: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         let options = options();
+        self.count_request();
         let answer = deadline::within(
             deadline::KAFKA,
             self.client.describe_configs(&specifiers, &options),
@@ -154,6 +190,7 @@ impl Admin {
             new = new.set(key, value);
         }
         let options = options();
+        self.count_request();
         let outcome = deadline::within(deadline::KAFKA * 2, self.client.create_topics([&new], &options))
             .await
             .map_err(|error| self.unreachable(step, &error))?
@@ -172,6 +209,7 @@ impl Admin {
     pub async fn delete(&self, name: &str) -> Result<(), KafkaError> {
         let step = "deleting a topic";
         let options = options();
+        self.count_request();
         let outcome = deadline::within(deadline::KAFKA * 2, self.client.delete_topics(&[name], &options))
             .await
             .map_err(|error| self.unreachable(step, &error))?
@@ -190,6 +228,7 @@ impl Admin {
         let step = "adding partitions";
         let partitions = NewPartitions::new(name, usize::try_from(total).unwrap_or(usize::MAX));
         let options = options();
+        self.count_request();
         let outcome = deadline::within(
             deadline::KAFKA * 2,
             self.client.create_partitions([&partitions], &options),
@@ -215,6 +254,7 @@ impl Admin {
             |alter, (key, value)| alter.set(key, value),
         );
         let options = options();
+        self.count_request();
         let outcome = deadline::within(deadline::KAFKA, self.client.alter_configs([&alter], &options))
             .await
             .map_err(|error| self.unreachable(step, &error))?
@@ -222,6 +262,27 @@ impl Admin {
         match outcome.into_iter().next() {
             Some(Err((_, code))) => Err(self.classify_code(step, code, &format!("{name}: {code}"))),
             Some(Ok(_)) | None => Ok(()),
+        }
+    }
+
+    /// The cause of an outage, where TLS or a login may be it.
+    async fn diagnosed(&self, step: &'static str, error: KafkaError) -> KafkaError {
+        if !self.connection.is_secured() {
+            return error;
+        }
+        let connection = self.connection.clone();
+        let asked = tokio::task::spawn_blocking(move || diagnosis::diagnose(&connection));
+        match deadline::within(deadline::KAFKA, asked).await {
+            Ok(Ok(Some(Cause::Login(message)))) => KafkaError::Login {
+                servers: self.servers.clone(),
+                message,
+            },
+            Ok(Ok(Some(Cause::Tls(message)))) => KafkaError::Tls {
+                servers: self.servers.clone(),
+                step,
+                message,
+            },
+            _ => error,
         }
     }
 

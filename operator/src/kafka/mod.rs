@@ -3,11 +3,16 @@
 //! Metadata is fetched once for the whole cluster: naming one topic in a metadata request can create it.
 
 mod admin;
+mod cluster;
+pub mod connection;
+mod diagnosis;
 mod pool;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use admin::Admin;
+pub use cluster::Cluster;
+pub use connection::{Connection, Login};
 pub use pool::Pool;
 
 /// What a cluster holds, as far as it was asked for.
@@ -61,6 +66,27 @@ pub enum KafkaError {
         /// librdkafka's words.
         message: String,
     },
+    /// What the client needs to log in is not there.
+    #[error("{0}")]
+    Credentials(String),
+    /// The brokers refuse the login.
+    #[error("the brokers of {servers} refuse the login: {message}")]
+    Login {
+        /// The bootstrap servers.
+        servers: String,
+        /// librdkafka's words.
+        message: String,
+    },
+    /// No TLS connection comes about.
+    #[error("no TLS connection to {servers} while {step}: {message}")]
+    Tls {
+        /// The bootstrap servers.
+        servers: String,
+        /// What was tried.
+        step: &'static str,
+        /// librdkafka's words.
+        message: String,
+    },
     /// The brokers refuse this client.
     #[error("Kafka does not allow {step}: {message}")]
     Unauthorized {
@@ -87,6 +113,20 @@ impl KafkaError {
             Self::Unreachable { servers, step, .. } => format!(
                 "no broker of {servers} answers while {step}: check spec.kafka.bootstrapServers, and that Kafka runs"
             ),
+            Self::Login { servers, message } => format!(
+                "the brokers of {servers} refuse the login ({message}): check the Secret of \
+                 spec.kafka.authentication, its type, and that the user exists"
+            ),
+            Self::Tls { servers, message, .. } => format!(
+                "no TLS connection to {servers} ({}): check that spec.kafka.tls.caSecretRef holds the authority that \
+                 signed the brokers' certificates, that they name the hosts of bootstrapServers, and with Mtls the \
+                 client's certificate",
+                first_line(message)
+            ),
+            Self::Client(message) => format!(
+                "no Kafka client can be made ({message}): check the Secrets of spec.kafka.tls and \
+                 spec.kafka.authentication"
+            ),
             other => other.to_string(),
         }
     }
@@ -96,8 +136,16 @@ impl KafkaError {
         match self {
             Self::Client(_) => "KafkaClient",
             Self::Unreachable { .. } => "KafkaUnreachable",
+            Self::Credentials(_) => "KafkaCredentials",
+            Self::Login { .. } => "KafkaLogin",
+            Self::Tls { .. } => "KafkaTls",
             Self::Unauthorized { .. } => "KafkaUnauthorized",
             Self::Rejected { .. } => "KafkaRejected",
         }
     }
+}
+
+/// OpenSSL's words go on with places in its source.
+fn first_line(message: &str) -> &str {
+    message.lines().next().unwrap_or(message)
 }

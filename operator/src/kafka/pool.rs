@@ -1,37 +1,62 @@
-//! One admin client per cluster: each brings threads and connections, and reconnects by itself after an outage.
+//! One client per cluster: each brings threads and connections, and reconnects by itself after an outage.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Admin, KafkaError};
+use tokio_util::task::TaskTracker;
 
-/// A client that nobody asked for this long is closed.
-const IDLE: Duration = Duration::from_secs(15 * 60);
+use super::{Cluster, Connection, KafkaError};
 
-/// Admin clients by bootstrap servers.
+/// A client that nobody asked for this long is closed; so is one whose password was changed.
+const IDLE: Duration = Duration::from_secs(5 * 60);
+
+/// Clusters by the connection to them.
 #[derive(Debug, Default)]
 pub struct Pool {
-    clients: Mutex<HashMap<String, (Arc<Admin>, Instant)>>,
+    clusters: Mutex<HashMap<Connection, (Arc<Cluster>, Instant)>>,
+    looks: TaskTracker,
 }
 
 impl Pool {
-    /// The client of these bootstrap servers (`host:port` each), made when there is none. No connection is waited
-    /// for.
+    /// The cluster behind a connection; its client is made when there is none. No connection is waited for.
     ///
     /// # Errors
     /// [`KafkaError::Client`] when librdkafka refuses the configuration.
-    pub fn get(&self, bootstrap_servers: &[String]) -> Result<Arc<Admin>, KafkaError> {
-        let servers = bootstrap_servers.join(",");
+    pub fn get(&self, connection: &Connection) -> Result<Arc<Cluster>, KafkaError> {
         let now = Instant::now();
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.retain(|key, (_, used)| *key == servers || now.duration_since(*used) < IDLE);
-        if let Some((admin, used)) = clients.get_mut(&servers) {
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((cluster, used)) = clusters.get_mut(connection) {
             *used = now;
-            return Ok(Arc::clone(admin));
+            return Ok(Arc::clone(cluster));
         }
-        let admin = Arc::new(Admin::new(&servers)?);
-        clients.insert(servers, (Arc::clone(&admin), now));
-        Ok(admin)
+        let idle: Vec<Connection> = clusters
+            .iter()
+            .filter(|(_, (_, used))| now.duration_since(*used) >= IDLE)
+            .map(|(key, _)| key.clone())
+            .collect();
+        let idle: Vec<_> = idle.iter().filter_map(|key| clusters.remove(key)).collect();
+        if !idle.is_empty() {
+            // Closing a client waits for its threads.
+            self.looks.spawn_blocking(move || drop(idle));
+        }
+        let cluster = Arc::new(Cluster::new(connection, self.looks.clone())?);
+        clusters.insert(connection.clone(), (Arc::clone(&cluster), now));
+        Ok(cluster)
+    }
+
+    /// Requests to all clusters so far.
+    pub fn requests(&self) -> u64 {
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        clusters
+            .values()
+            .map(|(cluster, _)| cluster.admin().requests())
+            .sum()
+    }
+
+    /// Waits until no look is on its way any more.
+    pub async fn finish(&self) {
+        self.looks.close();
+        self.looks.wait().await;
     }
 }

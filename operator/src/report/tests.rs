@@ -93,15 +93,16 @@ fn healthy(pipeline: &ValidatedPipeline) -> Outcome<'_> {
         refusal: None,
         note: None,
         done: vec![],
+        warnings: vec![],
     };
     Outcome {
         pipeline,
         topics: TopicsOutcome {
             topics: topics.keys().map(outcome).collect(),
-            view: Some(ClusterView {
+            view: Some(std::sync::Arc::new(ClusterView {
                 cluster_id: Some("abc".into()),
                 topics,
-            }),
+            })),
             ..TopicsOutcome::default()
         },
         statements: StatementsOutcome::default(),
@@ -225,7 +226,8 @@ fn a_false_part_explains_ready_before_an_unknown_one() {
 
 #[test]
 fn unsupported_fields_and_missing_secrets_are_named() {
-    let valid = validated("{kafka: {bootstrapServers: ['k:1'], tls: {}}}");
+    let mut valid = validated("{kafka: {bootstrapServers: ['k:1']}}");
+    valid.unsupported.push("spec.kafka.tls".to_owned());
     let status_ = status(None, &healthy(&valid), &time(1));
     let accepted = condition(&status_, "SpecAccepted");
     assert_eq!(

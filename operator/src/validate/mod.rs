@@ -1,6 +1,7 @@
 //! Second step, pure: from what was written and what it refers to, to a [`ValidatedPipeline`] that carries
 //! everything the later steps need. They never see the raw spec.
 
+pub(crate) mod kafka;
 mod recommender;
 mod statements;
 pub mod topics;
@@ -25,6 +26,8 @@ pub use topics::DesiredTopic;
 pub struct References {
     /// Secrets by name: their keys, or `None` when there is no such Secret.
     pub secrets: BTreeMap<String, Option<BTreeSet<String>>>,
+    /// The SASL user of `spec.kafka.authentication`, where its Secret tells one.
+    pub kafka_username: Option<String>,
     /// Kafka topics of the streams and tables that this pipeline's statements made, by their names.
     pub sinks: BTreeMap<String, String>,
     /// ConfigMaps by name: their data, or `None` when there is no such ConfigMap.
@@ -165,9 +168,14 @@ pub fn validate(
     let retention_ms = topics::retention_ms(spec)?;
     let topics = topics::desired(spec)?;
     let ksqldb = statements::desired(spec, found)?;
-    let config = recommender::config(&id, spec, &topics, &found.sinks)?;
-    let (mounts, make_jwt_secret) = recommender::mounts(&id.name, &recommender);
-    let missing_secrets = missing(&mounts, ksqldb.as_ref(), found);
+    let config = RecommenderConfig {
+        kafka: Some(kafka::config(&spec.kafka, found)?),
+        ..recommender::config(&id, spec, &topics, &found.sinks)?
+    };
+    let (mut mounts, make_jwt_secret) = recommender::mounts(&id.name, &recommender);
+    mounts.extend(kafka::mounts(spec));
+    let mut missing_secrets = missing(&mounts, ksqldb.as_ref(), found);
+    missing_secrets.extend(kafka::missing(&spec.kafka, found));
     let service = recommender.service.unwrap_or_default();
     let monitor = spec
         .monitoring
@@ -278,6 +286,7 @@ pub fn referenced(pipeline: &RecommendationPipeline) -> (BTreeSet<String>, BTree
     let (mounts, _) = recommender::mounts(&pipeline.name_any(), &recommender);
     let mut secrets: BTreeSet<String> = mounts
         .into_iter()
+        .chain(kafka::mounts(&pipeline.spec))
         .filter(|mount| !mount.made_by_operator)
         .map(|mount| mount.secret)
         .collect();

@@ -2,7 +2,6 @@
 //! says what happens anyway is fine. A line goes when its field is acted on.
 
 use recommendation_api::pipeline::exposure::NetworkPolicySpec;
-use recommendation_api::pipeline::kafka::KafkaAuthenticationType;
 use recommendation_api::pipeline::ksqldb::UpgradePolicy;
 use recommendation_api::pipeline::monitoring::InstallPolicy;
 use recommendation_api::pipeline::recommender::{Histories, Switch};
@@ -14,12 +13,6 @@ use super::recommender::is_served;
 /// Paths of the fields that are set to something that does not happen, in the order of the spec.
 pub(super) fn fields(spec: &RecommendationPipelineSpec) -> Vec<String> {
     let mut found = Found::default();
-    found.when(spec.kafka.tls.is_some(), "spec.kafka.tls");
-    let authentication = spec.kafka.authentication.as_ref();
-    found.when(
-        authentication.is_some_and(|a| a.kind != KafkaAuthenticationType::None),
-        "spec.kafka.authentication",
-    );
     if let Some(part) = &spec.ksqldb {
         ksqldb(part, &mut found);
     }

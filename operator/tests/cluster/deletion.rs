@@ -6,13 +6,13 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use recommendation_api::pipeline::RecommendationPipeline;
-use recommendation_operator::kafka::{Pool, TopicSpec};
+use recommendation_operator::kafka::{Admin, Connection, TopicSpec};
 use serde_json::json;
 
 use crate::harness::Harness;
 
 async fn topics(harness: &Harness) -> BTreeSet<String> {
-    let admin = Pool::default().get(std::slice::from_ref(&harness.kafka)).unwrap();
+    let admin = Admin::new(&Connection::plain(std::slice::from_ref(&harness.kafka))).unwrap();
     let view = admin.observe(&BTreeSet::new()).await.unwrap();
     let ours = view
         .topics
@@ -49,7 +49,7 @@ async fn by_default_nothing_holds_a_pipeline_and_its_topics_stay() {
 #[tokio::test]
 async fn with_delete_the_made_topics_go_and_the_found_ones_stay() {
     let harness = Harness::new().await;
-    let admin = Pool::default().get(std::slice::from_ref(&harness.kafka)).unwrap();
+    let admin = Admin::new(&Connection::plain(std::slice::from_ref(&harness.kafka))).unwrap();
     let found = TopicSpec {
         name: format!("{}products", harness.prefix),
         partitions: 1,

@@ -1,17 +1,16 @@
 //! Topics on a real Kafka.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use recommendation_api::pipeline::RecommendationPipeline;
 use recommendation_api::pipeline::status::TopicOrigin;
-use recommendation_operator::kafka::{Admin, LiveTopic, Pool, TopicSpec};
+use recommendation_operator::kafka::{Admin, Connection, LiveTopic, TopicSpec};
 use serde_json::{Value, json};
 
 use crate::harness::Harness;
 
-fn admin(harness: &Harness) -> Arc<Admin> {
-    Pool::default().get(std::slice::from_ref(&harness.kafka)).unwrap()
+fn admin(harness: &Harness) -> Admin {
+    Admin::new(&Connection::plain(std::slice::from_ref(&harness.kafka))).unwrap()
 }
 
 async fn live(harness: &Harness, name: &str) -> LiveTopic {

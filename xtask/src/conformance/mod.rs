@@ -61,6 +61,7 @@ fn with_stack(
         controllers,
         kafka,
         redis: kafka,
+        kafka_secured: false,
         ports: Ports::offset(PORT_OFFSET)?,
     };
     let result = Stack::up(&options, steps).and_then(|stack| work(&stack, steps));

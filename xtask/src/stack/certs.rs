@@ -26,12 +26,18 @@ pub const PROXY: &str = "proxy";
 /// The kubelet.
 pub const KUBELET: &str = "kubelet";
 
-struct Leaf {
-    name: &'static str,
-    subject: String,
-    usage: &'static str,
-    alternative_names: String,
-    authority: &'static str,
+/// A certificate to make.
+pub(super) struct Leaf {
+    /// The file's name.
+    pub name: &'static str,
+    /// `/CN=…`, without blanks.
+    pub subject: String,
+    /// Extended key usage.
+    pub usage: &'static str,
+    /// `DNS:…,IP:…`, or nothing.
+    pub alternative_names: String,
+    /// The authority that signs it, by its file's name.
+    pub authority: &'static str,
 }
 
 fn leaves() -> Vec<Leaf> {
@@ -122,45 +128,10 @@ fn make(dir: &Path) -> Result<()> {
         ("ca", "/CN=recommendation-stack-ca"),
         ("front-proxy-ca", "/CN=front-proxy-ca"),
     ] {
-        key(dir, name)?;
-        openssl(
-            dir,
-            &format!(
-                "req -x509 -new -key {name}.key -subj {subject} -days 3650 -sha256 -out {name}.crt \
-             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign,digitalSignature"
-            ),
-        )?;
+        authority(dir, name, subject)?;
     }
     for leaf in leaves() {
-        let Leaf {
-            name,
-            subject,
-            usage,
-            alternative_names,
-            authority,
-        } = leaf;
-        key(dir, name)?;
-        let mut extensions = format!(
-            "basicConstraints=CA:FALSE\nkeyUsage=digitalSignature,keyEncipherment\nextendedKeyUsage={usage}\n"
-        );
-        if !alternative_names.is_empty() {
-            extensions += &format!("subjectAltName={alternative_names}\n");
-        }
-        write(&dir.join(format!("{name}.ext")), &extensions)?;
-        openssl(
-            dir,
-            &format!("req -new -key {name}.key -subj {subject} -out {name}.csr"),
-        )?;
-        openssl(
-            dir,
-            &format!(
-                "x509 -req -in {name}.csr -CA {authority}.crt -CAkey {authority}.key -CAcreateserial -days 3650 \
-             -sha256 -extfile {name}.ext -out {name}.crt"
-            ),
-        )?;
-        for leftover in ["ext", "csr"] {
-            fs::remove_file(dir.join(format!("{name}.{leftover}"))).ok();
-        }
+        sign(dir, leaf)?;
     }
     // Signs the tokens of service accounts.
     key(dir, "service-accounts")?;
@@ -168,6 +139,52 @@ fn make(dir: &Path) -> Result<()> {
         dir,
         "pkey -in service-accounts.key -pubout -out service-accounts.pub",
     )
+}
+
+/// Makes an authority: its key and the certificate that it signs itself.
+pub(super) fn authority(dir: &Path, name: &str, subject: &str) -> Result<()> {
+    key(dir, name)?;
+    openssl(
+        dir,
+        &format!(
+            "req -x509 -new -key {name}.key -subj {subject} -days 3650 -sha256 -out {name}.crt \
+             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign,digitalSignature"
+        ),
+    )
+}
+
+/// Makes a key and the certificate for it.
+pub(super) fn sign(dir: &Path, leaf: Leaf) -> Result<()> {
+    let Leaf {
+        name,
+        subject,
+        usage,
+        alternative_names,
+        authority,
+    } = leaf;
+    key(dir, name)?;
+    let mut extensions = format!(
+        "basicConstraints=CA:FALSE\nkeyUsage=digitalSignature,keyEncipherment\nextendedKeyUsage={usage}\n"
+    );
+    if !alternative_names.is_empty() {
+        extensions += &format!("subjectAltName={alternative_names}\n");
+    }
+    write(&dir.join(format!("{name}.ext")), &extensions)?;
+    openssl(
+        dir,
+        &format!("req -new -key {name}.key -subj {subject} -out {name}.csr"),
+    )?;
+    openssl(
+        dir,
+        &format!(
+            "x509 -req -in {name}.csr -CA {authority}.crt -CAkey {authority}.key -CAcreateserial -days 3650 \
+             -sha256 -extfile {name}.ext -out {name}.crt"
+        ),
+    )?;
+    for leftover in ["ext", "csr"] {
+        fs::remove_file(dir.join(format!("{name}.{leftover}"))).ok();
+    }
+    Ok(())
 }
 
 fn key(dir: &Path, name: &str) -> Result<()> {

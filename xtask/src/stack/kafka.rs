@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::network;
 use super::process::{Daemon, Signal};
 use super::run::{Run, check_free};
+use super::{kafka_security, network};
 use crate::command::{Cmd, find};
 use crate::paths::write;
 
@@ -41,7 +41,11 @@ pub fn start(run: &Run) -> Result<()> {
         if run.settings().node {
             check_free("Kafka", network::HOST.into(), ports.kafka_pods)?;
         }
+        for port in kafka_security::ports(run) {
+            check_free("Kafka", loopback, port)?;
+        }
     }
+    kafka_security::ensure(run)?;
     let properties = run.dir().join("kafka/server.properties");
     let daemon = java(run)
         .args(["-Xms256m", "-Xmx256m", "-XX:MaxDirectMemorySize=128m"])
@@ -100,6 +104,7 @@ fn format(run: &Run) -> Result<()> {
         .arg(cluster_id)
         .arg("-c")
         .arg(run.dir().join("kafka/server.properties"))
+        .args(kafka_security::users(run))
         .timeout(Duration::from_secs(120))
         .run()
         .context("formatting Kafka's storage")?;
@@ -119,6 +124,7 @@ fn server_properties(run: &Run) -> String {
     if run.settings().node {
         clients += &format!(",PODS://{}:{}", network::HOST, ports.kafka_pods);
     }
+    clients += &kafka_security::listeners(run);
     let controller = ports.kafka_controller;
     // One node: every internal topic has one replica.
     let properties = [
@@ -134,7 +140,8 @@ fn server_properties(run: &Run) -> String {
         ("controller.listener.names", "CONTROLLER".to_owned()),
         (
             "listener.security.protocol.map",
-            "PLAINTEXT:PLAINTEXT,PODS:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+            "PLAINTEXT:PLAINTEXT,PODS:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned()
+                + &kafka_security::protocols(run),
         ),
         ("log.dirs", run.path("kafka/data")),
         ("num.partitions", "1".to_owned()),
@@ -156,8 +163,9 @@ fn server_properties(run: &Run) -> String {
         ("log.segment.bytes", "16777216".to_owned()),
         ("log.cleaner.dedupe.buffer.size", "8388608".to_owned()),
     ];
-    properties.iter().fold(String::new(), |text, (key, value)| {
-        text + key + "=" + value + "\n"
+    let all = properties.into_iter().chain(kafka_security::properties(run));
+    all.fold(String::new(), |text, (key, value)| {
+        text + key + "=" + &value + "\n"
     })
 }
 

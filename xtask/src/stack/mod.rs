@@ -4,6 +4,7 @@
 pub mod certs;
 pub mod control_plane;
 pub mod kafka;
+pub mod kafka_security;
 pub mod kafka_tools;
 mod machine_before;
 pub mod network;
@@ -46,6 +47,8 @@ pub struct StackOptions {
     pub kafka: bool,
     /// Whether Redis runs.
     pub redis: bool,
+    /// Whether Kafka also listens behind TLS and logins.
+    pub kafka_secured: bool,
     /// Its ports.
     pub ports: Ports,
 }
@@ -58,6 +61,7 @@ impl Default for StackOptions {
             controllers: true,
             kafka: true,
             redis: true,
+            kafka_secured: false,
             ports: Ports::default(),
         }
     }
@@ -139,6 +143,7 @@ impl Stack {
             controllers: options.controllers,
             kafka: options.kafka,
             redis: options.redis,
+            kafka_secured: options.kafka && options.kafka_secured,
         };
         stop_what_changed(&paths, &options.run_name, &settings)?;
         let run = Run::create(&paths, &options.run_name, settings)?;

@@ -32,6 +32,13 @@ pub struct Ports {
     pub kafka_pods: u16,
     /// Redis.
     pub redis: u16,
+    /// Kafka behind TLS and logins, where it has that: this port and the next two.
+    #[serde(default = "kafka_secured")]
+    pub kafka_secured: u16,
+}
+
+fn kafka_secured() -> u16 {
+    9095
 }
 
 impl Default for Ports {
@@ -46,6 +53,7 @@ impl Default for Ports {
             kafka_controller: 19_092,
             kafka_pods: 9094,
             redis: 6379,
+            kafka_secured: kafka_secured(),
         }
     }
 }
@@ -67,6 +75,7 @@ impl Ports {
             &mut ports.kafka_controller,
             &mut ports.kafka_pods,
             &mut ports.redis,
+            &mut ports.kafka_secured,
         ] {
             *port = port
                 .checked_add(offset)
@@ -89,6 +98,9 @@ pub struct Settings {
     pub kafka: bool,
     /// Whether Redis runs.
     pub redis: bool,
+    /// Whether Kafka also listens behind TLS and logins.
+    #[serde(default)]
+    pub kafka_secured: bool,
 }
 
 impl Settings {
@@ -272,6 +284,7 @@ mod tests {
             controllers: true,
             kafka: true,
             redis: true,
+            kafka_secured: false,
         }
     }
 
