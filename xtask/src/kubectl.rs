@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use base64::Engine as _;
 use serde_json::Value;
 
 use crate::command::Cmd;
@@ -57,6 +58,22 @@ impl Kubectl {
     pub fn json(&self, args: &str) -> Result<Value> {
         let text = self.run(&format!("{args} -o json"))?;
         serde_json::from_str(&text).with_context(|| format!("kubectl {args}: not JSON"))
+    }
+
+    /// Writes the keys of a Secret as files that only their owner may read.
+    ///
+    /// # Errors
+    /// When there is no such Secret, or a file cannot be written.
+    pub fn write_secret(&self, secret: &str, into: &Path) -> Result<()> {
+        let object = self.json(&format!("get secret {secret}"))?;
+        std::fs::create_dir_all(into)?;
+        for (key, value) in object["data"].as_object().into_iter().flatten() {
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(value.as_str().unwrap_or_default())
+                .with_context(|| format!("Secret {secret}, key {key}"))?;
+            write_private(&into.join(key), &bytes)?;
+        }
+        Ok(())
     }
 
     /// Applies a file or folder.
@@ -121,6 +138,21 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<(&'a str, &'a str,
         found["reason"].as_str().unwrap_or(""),
         found["message"].as_str().unwrap_or(""),
     ))
+}
+
+/// Writes a file that only its owner may read.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // Made anew, because the mode of a file that exists would stay as it is.
+    std::fs::remove_file(path).ok();
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod charts;
 mod health;
+mod helm;
 mod manifests;
 
 use anyhow::Result;
@@ -27,6 +28,12 @@ pub enum Suite {
     Charts,
     /// Argo CD's health script, by the Lua that Argo CD runs it with.
     Health,
+    /// From nothing to the first recommendation by Helm alone, upgraded and removed, on a real node.
+    Helm {
+        /// Do not ask before packages are installed and routes are set
+        #[arg(long)]
+        yes: bool,
+    },
     /// Every manifest that we ship, applied on a real API server by its own kubectl.
     Manifests,
 }
@@ -39,6 +46,7 @@ pub fn run(options: &ConformanceOptions, steps: &mut Steps) -> Result<()> {
     match options.suite {
         Suite::Charts => charts::run(steps),
         Suite::Health => health::run(steps),
+        Suite::Helm { yes } => helm::run(yes, steps),
         Suite::Manifests => manifests::run(steps),
     }
 }

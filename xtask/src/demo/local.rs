@@ -1,13 +1,13 @@
 //! Both programs as processes of this machine, where pods are not possible: from the same ConfigMap and Secrets,
 //! with no more rights.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::{PIPELINE, Place};
+use crate::kubectl::write_private;
 use crate::paths::write;
 use crate::stack::process::Daemon;
 
@@ -62,30 +62,8 @@ impl Place {
 
     /// Writes the keys of a Secret as files below `<dir>/secrets/<name>`.
     pub(super) fn secret_files(&self, secret: &str, name: &str) -> Result<PathBuf> {
-        let object = self.kubectl.json(&format!("get secret {secret}"))?;
         let dir = self.file("secrets").join(name);
-        std::fs::create_dir_all(&dir)?;
-        for (key, value) in object["data"].as_object().into_iter().flatten() {
-            let bytes = base64::engine::general_purpose::STANDARD
-                .decode(value.as_str().unwrap_or_default())
-                .with_context(|| format!("Secret {secret}, key {key}"))?;
-            write_private(&dir.join(key), &bytes)?;
-        }
+        self.kubectl.write_secret(secret, &dir)?;
         Ok(dir)
     }
-}
-
-/// Writes a file that only its owner may read.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    // Made anew, because the mode of a file that exists would stay as it is.
-    std::fs::remove_file(path).ok();
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(bytes)
-        .with_context(|| format!("writing {}", path.display()))
 }

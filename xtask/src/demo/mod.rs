@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: the main job on real parts, from nothing to recommendations that follow a click.
 
-mod images;
+pub(crate) mod images;
 mod local;
 mod place;
 mod replay;
