@@ -10,10 +10,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use recommendation_api::RecommenderConfig;
 use recommendation_api::config::RateLimitsConfig;
-use recommender_engine::Tuning;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::auth::Auth;
+use crate::ingest::Command;
 use crate::model::{self, ModelError};
 use crate::telemetry::LogFilter;
 
@@ -127,7 +127,7 @@ pub struct Watch {
     /// What requests look at.
     pub live: Arc<ArcSwap<Live>>,
     /// To the ingest thread, which owns the engine.
-    pub tunings: mpsc::Sender<Tuning>,
+    pub commands: mpsc::Sender<Command>,
     /// Keys and users are read again too, so that a secret can be rotated without a restart.
     pub auth: Arc<Auth>,
     /// The log filter.
@@ -185,7 +185,7 @@ impl Watch {
                 return;
             }
         };
-        if self.tunings.send(tuning).is_err() {
+        if self.commands.send(Command::Tune(tuning)).is_err() {
             return; // the ingest thread has ended, and with it the service
         }
         self.live.store(Arc::new(live));

@@ -25,7 +25,7 @@ use crate::http::{App, internal_router, public_router, server};
 use crate::ingest::Ingest;
 use crate::log::Log;
 use crate::log::embedded::{EmbeddedLog, OpenError};
-use crate::log::kafka::{KafkaLog, client};
+use crate::log::kafka::KafkaLog;
 use crate::metrics::Metrics;
 use crate::model::{self, ModelError};
 use crate::ratelimit::{RedisError, RedisWindows};
@@ -88,6 +88,9 @@ pub enum StartError {
     /// A secret cannot be used.
     #[error("{0}")]
     Secret(#[from] SecretError),
+    /// The cluster's part of the configuration cannot be used.
+    #[error("configuration: {0}")]
+    Cluster(#[from] crate::kafka::ClientError),
     /// The Kafka client refuses its settings.
     #[error("Kafka client: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
@@ -154,19 +157,12 @@ fn open(options: &Options, metrics: &Arc<Metrics>) -> Result<Ends, StartError> {
     match &options.mode {
         Mode::Embedded(path) => {
             let log = EmbeddedLog::open(path)?;
-            let source = EmbeddedSource::open(path, log.committed())?;
+            let source = EmbeddedSource::open(path, log.committed(), Arc::clone(metrics))?;
             Ok((Arc::new(log), Box::new(source)))
         }
         Mode::Kafka => {
-            let servers = config
-                .kafka
-                .as_ref()
-                .map(|k| k.bootstrap_servers.as_slice())
-                .unwrap_or_default();
-            if servers.is_empty() {
-                return Err(StartError::NoKafka);
-            }
-            let client = client(servers, "recommender");
+            let kafka = config.kafka.as_ref().ok_or(StartError::NoKafka)?;
+            let client = crate::kafka::client(kafka, &options.secrets_dir, "recommender")?;
             let topics = &config.topics;
             let log = KafkaLog::new(&client, &topics.events, &topics.catalog, &topics.dead_letter)?;
             let source = KafkaSource::start(&client, config, &log, metrics)?;
@@ -240,7 +236,7 @@ impl Service {
 
         let (writer, reader) = recommender_engine::engine(engine_config)?;
         let (log, source) = open(&options, &metrics)?;
-        let (tunings, commands) = mpsc::channel();
+        let (command, commands) = mpsc::channel();
         let default_type = events_topic(config).1;
         let max_lag = config.quality.max_lag_seconds;
         let ingest = Ingest::new(
@@ -315,7 +311,7 @@ impl Service {
             path: options.config_file.clone(),
             started_with: config.clone(),
             live,
-            tunings,
+            commands: command,
             auth,
             log_filter: options.log_filter.clone(),
         };

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use recommendation_api::EventError;
-use recommendation_api::config::TopicNames;
 use recommendation_api::records::Product;
 use serde_json::{Map, Value};
 
@@ -38,7 +37,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut target = args.target.open(&TopicNames::default().catalog).await?;
+    let mut target = args.target.open(|topics| topics.catalog).await?;
     let progress = bar(&args.file);
     let mut reader = open(&args.file, &progress)?;
     let mut tally = Tally::new("products", &args.file, progress);

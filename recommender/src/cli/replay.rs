@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 use recommendation_api::Event;
-use recommendation_api::config::TopicNames;
 use tokio::sync::mpsc;
 
 use super::Output;
@@ -43,7 +42,7 @@ enum Read {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut target = args.target.open(&TopicNames::default().events).await?;
+    let mut target = args.target.open(|topics| topics.events).await?;
     let progress = bar(&args.file);
     let (sender, mut receiver) = mpsc::channel(16);
     let (file, shown, shift) = (args.file.clone(), progress.clone(), args.shift_to_now);

@@ -1,20 +1,22 @@
 //! Where `replay` and `import` write to.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
-use recommendation_api::Event;
+use recommendation_api::config::{KafkaConfig, TopicNames};
 use recommendation_api::records::Product;
+use recommendation_api::{Event, names};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::log::Log as _;
+use crate::log::context::Quiet;
 use crate::log::embedded::EmbeddedLog;
-use crate::log::kafka::{Gather, client, producer_config};
+use crate::log::kafka::{Gather, producer_config};
 
 /// Records on their way to Kafka before the oldest is waited for.
 const IN_FLIGHT: usize = 100_000;
@@ -32,6 +34,9 @@ pub(super) struct Where {
     /// Database of embedded mode; a service may be running on it
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "./shop.db")]
     embedded: Option<PathBuf>,
+    /// The Kafka cluster and topics of this configuration, with its TLS and authentication
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// A running service
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -44,6 +49,9 @@ pub(super) struct TargetArgs {
     /// Kafka topic, where it is not the default one
     #[arg(long, value_name = "NAME", requires = "kafka")]
     topic: Option<String>,
+    /// Folder of the secrets that --config names
+    #[arg(long, value_name = "DIR", env = "RECOMMENDER_SECRETS_DIR", default_value = names::SECRETS_DIR)]
+    secrets_dir: PathBuf,
     /// Token for --url (scope events:write for replay, catalog:write for import)
     #[arg(long, value_name = "TOKEN", env = "RECOMMENDER_TOKEN", hide_env_values = true)]
     token: Option<SecretString>,
@@ -71,19 +79,22 @@ pub(super) enum Target {
 }
 
 impl TargetArgs {
-    /// Opens it, and finds out at once whether it is there.
-    pub async fn open(self, default_topic: &str) -> anyhow::Result<Target> {
+    /// Opens it, and finds out at once whether it is there. `topic_of` picks the topic.
+    pub async fn open(self, topic_of: fn(TopicNames) -> String) -> anyhow::Result<Target> {
         if let Some(servers) = self.place.kafka {
-            let topic = self.topic.unwrap_or_else(|| default_topic.to_owned());
-            let config = client(std::slice::from_ref(&servers), "recommender-feed");
-            let (probe, name) = (config.clone(), topic.clone());
-            tokio::task::spawn_blocking(move || check_topic(&probe, &servers, &name)).await??;
-            let producer = producer_config(&config, Gather::Bulk).create()?;
-            return Ok(Target::Kafka {
-                producer,
-                topic,
-                pending: VecDeque::new(),
-            });
+            let topic = self.topic.unwrap_or_else(|| topic_of(TopicNames::default()));
+            let cluster = KafkaConfig {
+                bootstrap_servers: vec![servers],
+                ..KafkaConfig::default()
+            };
+            return open_kafka(&cluster, &self.secrets_dir, topic).await;
+        }
+        if let Some(path) = self.place.config {
+            let config = crate::config::load(&path)?;
+            let cluster = config
+                .kafka
+                .context("the configuration names no Kafka (kafka.bootstrapServers)")?;
+            return open_kafka(&cluster, &self.secrets_dir, topic_of(config.topics)).await;
         }
         if let Some(path) = self.place.embedded {
             return Ok(Target::Embedded(EmbeddedLog::open(&path)?));
@@ -91,7 +102,7 @@ impl TargetArgs {
         let url = self
             .place
             .url
-            .context("one of --kafka, --embedded and --url is needed")?;
+            .context("one of --kafka, --config, --embedded and --url is needed")?;
         // Compiled in: in the image there is no system whose certificates could be found.
         let authorities: Result<Vec<_>, _> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
             .iter()
@@ -109,12 +120,30 @@ impl TargetArgs {
     }
 }
 
+async fn open_kafka(cluster: &KafkaConfig, secrets_dir: &Path, topic: String) -> anyhow::Result<Target> {
+    let config = crate::kafka::client(cluster, secrets_dir, "recommender-feed")?;
+    let (probe, name) = (config.clone(), topic.clone());
+    let servers = cluster.bootstrap_servers.join(",");
+    tokio::task::spawn_blocking(move || check_topic(&probe, &servers, &name)).await??;
+    let producer = producer_config(&config, Gather::Bulk).create()?;
+    Ok(Target::Kafka {
+        producer,
+        topic,
+        pending: VecDeque::new(),
+    })
+}
+
 /// Asks about all topics: to name one in the question can create it.
 fn check_topic(config: &rdkafka::ClientConfig, servers: &str, topic: &str) -> anyhow::Result<()> {
-    let consumer: BaseConsumer = config.create()?;
-    let metadata = consumer
-        .fetch_metadata(None, Duration::from_secs(10))
-        .with_context(|| format!("Kafka does not answer at {servers}"))?;
+    let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet::default())?;
+    let answer = consumer.fetch_metadata(None, Duration::from_secs(10));
+    // A refusal comes by a callback, which is served by polling; the call itself only runs out of time.
+    let _ = consumer.poll(Duration::ZERO);
+    let metadata = match (answer, consumer.context().refused()) {
+        (Ok(metadata), _) => metadata,
+        (Err(_), Some(refused)) => bail!("{refused}"),
+        (Err(e), None) => return Err(e).with_context(|| format!("Kafka does not answer at {servers}")),
+    };
     if metadata
         .topics()
         .iter()

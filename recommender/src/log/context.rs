@@ -22,6 +22,22 @@ const TELL_EVERY: Duration = Duration::from_secs(30);
 pub struct Quiet {
     told: Mutex<Option<Instant>>,
     ends: Mutex<HashMap<i32, i64>>,
+    refused: Mutex<Option<String>>,
+}
+
+/// Whether Kafka refuses us, instead of being away: callers of librdkafka cannot tell, because they see a
+/// timeout or a lost connection either way.
+fn refusal(error: &KafkaError, reason: &str) -> Option<String> {
+    let field = match error.rdkafka_error_code()? {
+        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
+            "kafka.authentication"
+        }
+        RDKafkaErrorCode::SSL => "kafka.tls",
+        _ => return None,
+    };
+    // What follows differs from attempt to attempt.
+    let reason = reason.split(" (after ").next().unwrap_or(reason);
+    Some(format!("Kafka refuses the connection (see {field}): {reason}"))
 }
 
 impl Quiet {
@@ -30,6 +46,18 @@ impl Quiet {
     /// each `statistics.interval.ms`; of a consumer of one topic.
     pub fn ends_reached(&self) -> HashMap<i32, i64> {
         self.ends.lock().map(|ends| ends.clone()).unwrap_or_default()
+    }
+
+    /// Why Kafka refuses the connection, since it last did not.
+    pub fn refused(&self) -> Option<String> {
+        self.refused.lock().ok().and_then(|refused| refused.clone())
+    }
+
+    /// Kafka has answered: it refuses no more.
+    pub fn accepted(&self) {
+        if let Ok(mut refused) = self.refused.lock() {
+            *refused = None;
+        }
     }
 
     fn may_tell(&self) -> bool {
@@ -59,7 +87,21 @@ impl ClientContext for Quiet {
     fn error(&self, error: KafkaError, reason: &str) {
         let end = error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF)
             || matches!(error, KafkaError::PartitionEOF(_));
-        if !end && self.may_tell() {
+        if end {
+            return;
+        }
+        if let Some(refusal) = refusal(&error, reason) {
+            let new = self
+                .refused
+                .lock()
+                .is_ok_and(|mut refused| refused.replace(refusal.clone()).as_ref() != Some(&refusal));
+            // Another reason than before is told at once.
+            if new || self.may_tell() {
+                tracing::error!("{refusal}");
+            }
+            return;
+        }
+        if self.may_tell() {
             tracing::warn!(%error, reason, "Kafka client");
         }
     }

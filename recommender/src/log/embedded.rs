@@ -169,6 +169,16 @@ pub fn connect(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
+/// The id of a log, drawn when it is first asked for: by it a snapshot knows the database that it was made from.
+pub fn log_id(connection: &Connection) -> Result<String, rusqlite::Error> {
+    connection.execute_batch("CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL)")?;
+    connection.execute(
+        "INSERT INTO identity SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM identity)",
+        params![uuid::Uuid::new_v4().to_string()],
+    )?;
+    connection.query_row("SELECT id FROM identity", [], |row| row.get(0))
+}
+
 impl EmbeddedLog {
     /// Opens the log and starts its writing thread.
     pub fn open(path: &Path) -> Result<Self, OpenError> {

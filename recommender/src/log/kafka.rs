@@ -21,20 +21,6 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(8);
 /// Longest the end of the program waits for records on their way.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What every Kafka client of ours starts from.
-pub fn client(bootstrap_servers: &[String], client_id: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", bootstrap_servers.join(","))
-        .set("client.id", client_id)
-        .set("socket.keepalive.enable", "true")
-        .set("socket.nagle.disable", "true")
-        .set("reconnect.backoff.ms", "100")
-        .set("reconnect.backoff.max.ms", "4000")
-        .set("log.connection.close", "false");
-    config
-}
-
 /// How a producer gathers records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gather {

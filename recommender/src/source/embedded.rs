@@ -9,9 +9,11 @@ use recommendation_api::EventError;
 use recommendation_api::report::DependencyState;
 use rusqlite::{Connection, params};
 
+use super::positions::{Position, Positions, ResumeError, within};
 use super::{Item, Lag, Record, Source, SourceError, Take};
 use crate::clock::now_ms;
-use crate::log::embedded::{Committed, OpenError, connect};
+use crate::log::embedded::{Committed, OpenError, connect, log_id};
+use crate::metrics::Metrics;
 
 /// Rows handed over by one poll at most.
 const BATCH: i64 = 5_000;
@@ -20,6 +22,8 @@ const BATCH: i64 = 5_000;
 pub struct EmbeddedSource {
     connection: Connection,
     committed: Arc<Committed>,
+    metrics: Arc<Metrics>,
+    log_id: String,
     /// Offset of the last event handed over.
     offset: i64,
     /// Change number of the last product handed over.
@@ -44,15 +48,19 @@ struct Malformed {
 
 impl EmbeddedSource {
     /// Opens the log for reading from its start.
-    pub fn open(path: &Path, committed: Arc<Committed>) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, committed: Arc<Committed>, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
         let connection = connect(path)?;
-        let first_end = end(&connection).map_err(|source| OpenError::Sqlite {
+        let sqlite = |source| OpenError::Sqlite {
             path: path.to_owned(),
             source,
-        })?;
+        };
+        let first_end = end(&connection).map_err(sqlite)?;
+        let log_id = log_id(&connection).map_err(sqlite)?;
         Ok(Self {
             connection,
             committed,
+            metrics,
+            log_id,
             offset: 0,
             seq: 0,
             catalog_was_read: false,
@@ -130,7 +138,8 @@ impl EmbeddedSource {
             .prepare_cached(
                 "INSERT OR IGNORE INTO dead_letters (offset, time_ms, reason, message, value) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
-            .execute(params![letter.offset, now_ms(), reason, letter.error.to_string(), letter.value])?;
+            .execute(params![letter.offset, now_ms(), reason, letter.error.to_string(), letter.value])
+            .map(|written| self.metrics.dead_letters.inc_by(written as u64))?;
         tracing::warn!(
             reason,
             offset = letter.offset,
@@ -140,13 +149,75 @@ impl EmbeddedSource {
     }
 }
 
+/// Names of the tables in snapshots.
+const EVENTS: &str = "events";
+const PRODUCTS: &str = "products";
+
+/// The first row that still stands, or where the next one will, and the end.
+fn first_and_end(connection: &Connection) -> Result<(i64, i64), rusqlite::Error> {
+    let end = end(connection)?;
+    let first: Option<i64> = connection
+        .prepare_cached("SELECT MIN(offset) FROM events")?
+        .query_row([], |row| row.get(0))?;
+    Ok((first.unwrap_or(end + 1), end))
+}
+
+/// The end of the log: also once its last rows were removed.
 fn end(connection: &Connection) -> Result<i64, rusqlite::Error> {
     connection
-        .prepare_cached("SELECT COALESCE(MAX(offset), 0) FROM events")?
+        .prepare_cached("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'events'")?
         .query_row([], |row| row.get(0))
 }
 
 impl Source for EmbeddedSource {
+    fn resume(&mut self, from: &Positions) -> Result<(), ResumeError> {
+        if from.log != self.log_id {
+            return Err(ResumeError::Never("it was made from another database".into()));
+        }
+        let of = |table: &str| {
+            let found = from
+                .topics
+                .get(table)
+                .and_then(|partitions| partitions.get(&0))
+                .copied();
+            found.ok_or_else(|| ResumeError::Never(format!("it does not tell how far it read {table}")))
+        };
+        let (events, products) = (of(EVENTS)?, of(PRODUCTS)?);
+        let (first, end) = first_and_end(&self.connection).map_err(|_| ResumeError::NotYet)?;
+        within(EVENTS, 0, &events, (first, end + 1))?;
+        (self.offset, self.last_ms) = (events.next - 1, events.last_ms);
+        self.seq = products.next - 1;
+        Ok(())
+    }
+
+    fn positions(&self) -> Positions {
+        let at = |last: i64, last_ms| {
+            let position = Position {
+                next: last + 1,
+                last,
+                last_ms,
+                last_bytes: -1,
+            };
+            [(0, position)].into()
+        };
+        Positions {
+            log: self.log_id.clone(),
+            topics: [
+                (EVENTS.to_owned(), at(self.offset, self.last_ms)),
+                (PRODUCTS.to_owned(), at(self.seq, 0)),
+            ]
+            .into(),
+        }
+    }
+
+    fn oldest_resumable(&self) -> Option<Duration> {
+        None // withdrawn products stay in their table
+    }
+
+    fn problem(&self) -> Option<String> {
+        None
+    }
+
     fn poll(&mut self, wait: Duration, take: &mut Take<'_>) -> Result<usize, SourceError> {
         let seen = self.committed.count();
         let mut result = self.read(take);
@@ -199,6 +270,10 @@ mod tests {
 
     use super::*;
 
+    fn metrics() -> Arc<Metrics> {
+        Arc::new(Metrics::new().unwrap())
+    }
+
     fn put(connection: &Connection, value: &[u8]) {
         connection
             .execute(
@@ -224,7 +299,7 @@ mod tests {
         );
         // Twice, as after a restart: the letter is not written again.
         for _ in 0..2 {
-            let mut source = EmbeddedSource::open(&path, Arc::default()).unwrap();
+            let mut source = EmbeddedSource::open(&path, Arc::default(), metrics()).unwrap();
             let mut products = Vec::new();
             let mut take = |item: Item<'_>| {
                 if let Item::Event(record) = item {
@@ -267,7 +342,7 @@ mod tests {
             tx.execute(insert, params![i.to_string(), i + 1]).unwrap();
         }
         tx.commit().unwrap();
-        let mut source = EmbeddedSource::open(&path, Arc::default()).unwrap();
+        let mut source = EmbeddedSource::open(&path, Arc::default(), metrics()).unwrap();
         let mut products = 0;
         while !source.lag(0).caught_up {
             let mut take = |_: Item<'_>| {
@@ -282,7 +357,8 @@ mod tests {
     #[test]
     fn an_empty_log_is_fresh() {
         let dir = tempfile::tempdir().unwrap();
-        let mut source = EmbeddedSource::open(&dir.path().join("shop.db"), Arc::default()).unwrap();
+        let mut source =
+            EmbeddedSource::open(&dir.path().join("shop.db"), Arc::default(), metrics()).unwrap();
         source.poll(Duration::ZERO, &mut |_| Ok(())).unwrap();
         assert_eq!(
             source.lag(now_ms()),

@@ -11,14 +11,20 @@ use recommendation_api::model::ModelSource;
 use recommendation_api::report::DependencyState;
 use tokio_util::sync::CancellationToken;
 
+use super::positions::{Positions, ResumeError};
 use super::topic::TopicReader;
 use super::{Item, Lag, Source, SourceError, Take};
 use crate::log::dead_letters;
 use crate::log::kafka::KafkaLog;
 use crate::metrics::Metrics;
 
+/// Compacted topics keep a deletion for a day by default (`delete.retention.ms`): who reads on after longer than
+/// that may never hear of it.
+const DELETIONS_KEPT: Duration = Duration::from_secs(20 * 3600);
+
 /// Reads the events topic and the catalogue; writes dead letters for the partitions that it owns.
 pub struct KafkaSource {
+    topics: [String; 2],
     catalog: TopicReader,
     events: TopicReader,
     catalog_was_read: bool,
@@ -71,6 +77,7 @@ impl KafkaSource {
                 .map_err(|_| SourceError::Thread("dead-letters"))?
         };
         Ok(Self {
+            topics: [config.topics.catalog.clone(), topic.to_owned()],
             catalog,
             events,
             catalog_was_read: false,
@@ -81,6 +88,50 @@ impl KafkaSource {
 }
 
 impl Source for KafkaSource {
+    fn resume(&mut self, from: &Positions) -> Result<(), ResumeError> {
+        let [catalog, events] = &self.topics;
+        let of = |topic: &str| {
+            let missing = || ResumeError::Never(format!("it was not made from topic {topic}"));
+            from.topics.get(topic).ok_or_else(missing)
+        };
+        let (of_catalog, of_events) = (of(catalog)?, of(events)?);
+        self.events.recognise(of_events, true)?;
+        match self.events.positions().0 {
+            Some(cluster) if !from.log.is_empty() && cluster != from.log => {
+                return Err(ResumeError::Never(format!(
+                    "it was made from cluster {}, and this is {cluster}",
+                    from.log
+                )));
+            }
+            _ => {}
+        }
+        self.catalog.recognise(of_catalog, false)?;
+        self.catalog.resume(of_catalog);
+        self.events.resume(of_events);
+        Ok(())
+    }
+
+    fn positions(&self) -> Positions {
+        let [catalog, events] = &self.topics;
+        let (cluster, of_events) = self.events.positions();
+        Positions {
+            log: cluster.unwrap_or_default(),
+            topics: [
+                (catalog.clone(), self.catalog.positions().1),
+                (events.clone(), of_events),
+            ]
+            .into(),
+        }
+    }
+
+    fn oldest_resumable(&self) -> Option<Duration> {
+        Some(DELETIONS_KEPT)
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.events.problem().or_else(|| self.catalog.problem())
+    }
+
     fn poll(&mut self, wait: Duration, take: &mut Take<'_>) -> Result<usize, SourceError> {
         // Nobody told it to: it panicked.
         if self.dead_letters.as_ref().is_some_and(JoinHandle::is_finished) && !self.stop.is_cancelled() {

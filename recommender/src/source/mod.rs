@@ -1,15 +1,19 @@
 //! Where events and the catalogue come from: one trait, two implementations. A source is read by one thread
 //! (the ingest thread) and never waits for a server there: what blocks happens on threads of its own.
 
+mod ask;
 pub mod dedup;
 pub mod embedded;
 pub mod kafka;
+pub mod positions;
 mod topic;
 
 use std::time::Duration;
 
 use recommendation_api::EventError;
 use recommendation_api::report::DependencyState;
+
+use self::positions::{Positions, ResumeError};
 
 /// One record of the log, borrowed from the source's buffer.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +68,21 @@ pub enum SourceError {
     Thread(&'static str),
 }
 
-/// A log that is read from its start and then followed.
+/// A log that is read from its start, or from where a snapshot ends, and then followed.
 pub trait Source: Send {
+    /// Makes the first poll go on from these positions, if they are positions in this log. To be asked again
+    /// while the log does not answer.
+    fn resume(&mut self, from: &Positions) -> Result<(), ResumeError>;
+
+    /// Where reading stands: everything before it was handed over.
+    fn positions(&self) -> Positions;
+
+    /// How old a snapshot may be to go on from; `None`: as old as it is.
+    fn oldest_resumable(&self) -> Option<Duration>;
+
+    /// What is wrong with the log, for people.
+    fn problem(&self) -> Option<String>;
+
     /// Hands over what has arrived, in order within each partition, waiting at most `wait` for the first.
     /// Returns how many records were handed over.
     fn poll(&mut self, wait: Duration, take: &mut Take<'_>) -> Result<usize, SourceError>;

@@ -1,51 +1,43 @@
-//! Reads every partition of one Kafka topic from its start. A thread of its own asks the cluster about
-//! partitions and end offsets, because those calls block; the reading side only polls.
+//! Reads every partition of one Kafka topic from its start, or from where a snapshot ends. A thread of its
+//! own asks the cluster about partitions and end offsets; the reading side only polls.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use recommendation_api::report::DependencyState;
 use tokio_util::sync::CancellationToken;
 
+use super::ask::{Known, ask};
+use super::positions::{Partitions, Position, ResumeError, within};
 use super::{Lag, Record, SourceError};
 use crate::log::context::Quiet;
 
-/// Longest a question to the cluster may take.
-const ASK_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often end offsets are asked for.
-const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How often offsets are published for lag tools.
 const PUBLISH_EVERY: Duration = Duration::from_secs(5);
 /// Records handed over by one poll at most, so that the model is published in between.
 const BATCH: usize = 5_000;
-
-/// What the asking thread knows of the topic.
-#[derive(Default)]
-struct Known {
-    /// Partitions with their end offsets.
-    ends: BTreeMap<i32, i64>,
-    state: Option<DependencyState>,
-    /// The cluster answered and has no such topic.
-    absent: bool,
-}
+/// How long the first readiness waits for a partition that has no leader.
+const LEADERLESS_GRACE: Duration = Duration::from_secs(20);
+/// Longest to wait for the records by which a log is recognised.
+const RECOGNISE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where reading stands in one partition.
+#[derive(Default)]
 struct Place {
-    next: i64,
+    position: Position,
     /// Everything that stands in the partition was handed over, by the client's own account.
     at_end: bool,
     /// How far the client had read when it last said so; see [`Quiet::ends_reached`].
     end_reached: i64,
-    /// The end at the time of assignment; catching up means to get there.
-    first_end: i64,
+    /// The end when it was first known; catching up means to get there.
+    first_end: Option<i64>,
     caught_up: bool,
-    record_ms: i64,
     behind_since: Option<Instant>,
 }
 
@@ -53,9 +45,9 @@ impl Place {
     /// Up to where nothing is left to hand over.
     fn reached(&self) -> i64 {
         if self.at_end {
-            self.next.max(self.end_reached)
+            self.position.next.max(self.end_reached)
         } else {
-            self.next
+            self.position.next
         }
     }
 }
@@ -63,9 +55,12 @@ impl Place {
 /// A reader of one topic.
 pub(super) struct TopicReader {
     topic: String,
+    config: ClientConfig,
     consumer: Arc<BaseConsumer<Quiet>>,
     known: Arc<Mutex<Known>>,
     places: HashMap<i32, Place>,
+    /// How many of them the client reads.
+    assigned: usize,
     publish_offsets: bool,
     published: Instant,
     stop: CancellationToken,
@@ -93,10 +88,10 @@ impl TopicReader {
             // commit while Kafka is away (45 seconds by default, which is longer than a pod is given).
             .set("session.timeout.ms", "3000")
             // Tells how far it has read where no record is handed over for it.
-            .set("statistics.interval.ms", "1000")
-            // An answer as soon as there is one byte; the wait only bounds an idle fetch.
+            .set("statistics.interval.ms", "3000")
+            // An answer as soon as there is one byte; the wait only bounds an idle fetch, so it may be long.
             .set("fetch.min.bytes", "1")
-            .set("fetch.wait.max.ms", "100")
+            .set("fetch.wait.max.ms", "1000")
             // By default a full local queue stops fetching for a whole second.
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.error.backoff.ms", "200")
@@ -114,9 +109,11 @@ impl TopicReader {
         };
         Ok(Self {
             topic: topic.to_owned(),
+            config,
             consumer,
             known,
             places: HashMap::new(),
+            assigned: 0,
             publish_offsets,
             published: Instant::now(),
             stop,
@@ -128,36 +125,134 @@ impl TopicReader {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Goes on from where a snapshot ends; to be called before the first poll.
+    pub fn resume(&mut self, from: &Partitions) {
+        for (&partition, &position) in from {
+            self.places.entry(partition).or_default().position = position;
+        }
+    }
+
+    /// Whether this topic is the one that positions were read from. With `exact`, the last records that were
+    /// read must still be what they were; a compacted topic may have removed them.
+    pub fn recognise(&self, from: &Partitions, exact: bool) -> Result<(), ResumeError> {
+        let mut asked = TopicPartitionList::new();
+        {
+            let known = self.known();
+            if known.since.is_none() {
+                return Err(ResumeError::NotYet);
+            }
+            for (&partition, position) in from {
+                let Some(&ends) = known.ends.get(&partition) else {
+                    if known.leaderless.contains(&partition) {
+                        continue;
+                    }
+                    let topic = &self.topic;
+                    return Err(ResumeError::Never(format!(
+                        "{topic} has no partition {partition}"
+                    )));
+                };
+                within(&self.topic, partition, position, ends)?;
+                if exact && position.next > 0 && position.last >= ends.0 {
+                    // Cannot fail: partition numbers come from the cluster and the offset is absolute.
+                    let _ = asked.add_partition_offset(&self.topic, partition, Offset::Offset(position.last));
+                }
+            }
+        }
+        if asked.count() == 0 {
+            return Ok(());
+        }
+        self.compare_last(from, &asked)
+    }
+
+    /// Reads one record of each partition again and compares it with what a snapshot tells of it.
+    fn compare_last(&self, from: &Partitions, asked: &TopicPartitionList) -> Result<(), ResumeError> {
+        let not_yet = |_: KafkaError| ResumeError::NotYet;
+        let mut config = self.config.clone();
+        config
+            .set("statistics.interval.ms", "0")
+            .set("queued.max.messages.kbytes", "1024");
+        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet::default()).map_err(not_yet)?;
+        consumer.assign(asked).map_err(not_yet)?;
+        let mut open: Vec<i32> = asked.elements().iter().map(|e| e.partition()).collect();
+        let until = Instant::now() + RECOGNISE_TIMEOUT;
+        while !open.is_empty() {
+            if Instant::now() >= until || self.stop.is_cancelled() {
+                return Err(ResumeError::NotYet);
+            }
+            match consumer.poll(Duration::from_millis(100)) {
+                None | Some(Err(KafkaError::PartitionEOF(_))) => {}
+                Some(Err(e)) => return Err(not_yet(e)),
+                Some(Ok(message)) => {
+                    let partition = message.partition();
+                    let Some(at) = open.iter().position(|id| *id == partition) else {
+                        continue; // another record of a partition that was compared
+                    };
+                    open.swap_remove(at);
+                    let found = position(&message);
+                    let told = from.get(&partition).copied().unwrap_or_default();
+                    let same = (found.last, found.last_ms, found.last_bytes)
+                        == (told.last, told.last_ms, told.last_bytes);
+                    if !same {
+                        return Err(ResumeError::Never(format!(
+                            "{}/{partition} has another record at {}: the topic was made anew",
+                            self.topic, told.last
+                        )));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where reading stands, and the id of the cluster.
+    pub fn positions(&self) -> (Option<String>, Partitions) {
+        let all = self
+            .places
+            .iter()
+            .map(|(partition, place)| (*partition, place.position));
+        (self.known().cluster.clone(), all.collect())
+    }
+
     /// Assigns partitions that have appeared; those read already go on where they are.
     fn assign_new(&mut self) -> Result<(), SourceError> {
-        let ends = {
-            let known = self.known();
-            if known.ends.len() == self.places.len() {
+        {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.since.is_none() {
                 return Ok(());
             }
-            known.ends.clone()
-        };
-        for (&partition, &end) in &ends {
-            self.places.entry(partition).or_insert_with(|| Place {
-                next: 0,
-                at_end: false,
-                end_reached: 0,
-                first_end: end,
-                caught_up: end == 0,
-                record_ms: 0,
-                behind_since: None,
-            });
+            for partition in known.partitions() {
+                let place = self.places.entry(partition).or_default();
+                if place.first_end.is_none()
+                    && let Some(&(_, end)) = known.ends.get(&partition)
+                {
+                    place.first_end = Some(end);
+                    place.caught_up |= place.position.next >= end;
+                }
+            }
+            if known
+                .since
+                .is_some_and(|since| since.elapsed() > LEADERLESS_GRACE)
+            {
+                for partition in &known.leaderless {
+                    if let Some(place) = self.places.get_mut(partition) {
+                        place.caught_up = true;
+                    }
+                }
+            }
+        }
+        if self.assigned == self.places.len() {
+            return Ok(());
         }
         let mut list = TopicPartitionList::new();
         for (&partition, place) in &self.places {
-            let from = if place.next == 0 {
-                Offset::Beginning
-            } else {
-                Offset::Offset(place.next)
+            let from = match place.position.next {
+                0 => Offset::Beginning,
+                next => Offset::Offset(next),
             };
             list.add_partition_offset(&self.topic, partition, from)?;
         }
         self.consumer.assign(&list)?;
+        self.assigned = self.places.len();
         tracing::info!(
             topic = self.topic,
             partitions = self.places.len(),
@@ -192,22 +287,17 @@ impl TopicReader {
                 }
                 Some(Err(e)) => return Err(e.into()),
             };
-            let time_ms = message
-                .timestamp()
-                .to_millis()
-                .unwrap_or_else(crate::clock::now_ms);
             take(Record {
                 partition: message.partition(),
                 offset: message.offset(),
-                time_ms,
+                time_ms: message.timestamp().to_millis().unwrap_or(0),
                 key: message.key(),
                 value: message.payload(),
             });
             if let Some(place) = self.places.get_mut(&message.partition()) {
-                place.next = message.offset() + 1;
+                place.position = position(&message);
                 place.at_end = false;
-                place.record_ms = time_ms;
-                place.caught_up |= place.next >= place.first_end;
+                place.caught_up |= place.first_end.is_some_and(|end| place.position.next >= end);
             }
             taken += 1;
         }
@@ -222,8 +312,7 @@ impl TopicReader {
         let reached = self.consumer.context().ends_reached();
         for (partition, place) in &mut self.places {
             place.end_reached = reached.get(partition).copied().unwrap_or(0);
-            let end = known.ends.get(partition).copied().unwrap_or(0);
-            if end <= place.reached() {
+            if known.end(*partition) <= place.reached() {
                 place.behind_since = None;
             } else {
                 place.behind_since.get_or_insert_with(Instant::now);
@@ -237,9 +326,9 @@ impl TopicReader {
         }
         self.published = Instant::now();
         let mut list = TopicPartitionList::new();
-        for (&partition, place) in self.places.iter().filter(|(_, place)| place.next > 0) {
+        for (&partition, place) in self.places.iter().filter(|(_, place)| place.position.next > 0) {
             // Cannot fail: partition numbers come from the cluster and the offset is absolute.
-            let _ = list.add_partition_offset(&self.topic, partition, Offset::Offset(place.next));
+            let _ = list.add_partition_offset(&self.topic, partition, Offset::Offset(place.position.next));
         }
         if list.count() > 0
             && let Err(e) = self.consumer.commit(&list, CommitMode::Async)
@@ -253,8 +342,7 @@ impl TopicReader {
         let known = self.known();
         let (mut records, mut seconds) = (0u64, 0f64);
         for (partition, place) in &self.places {
-            let end = known.ends.get(partition).copied().unwrap_or(0);
-            let behind = end - place.reached();
+            let behind = known.end(*partition) - place.reached();
             if behind <= 0 {
                 continue;
             }
@@ -264,14 +352,14 @@ impl TopicReader {
             let since_behind = place
                 .behind_since
                 .map_or(f64::MAX, |since| since.elapsed().as_secs_f64());
-            let since_record = (now_ms - place.record_ms).max(0) as f64 / 1000.0;
+            let since_record = (now_ms - place.position.last_ms).max(0) as f64 / 1000.0;
             let age = if place.caught_up {
                 since_record.min(since_behind)
             } else {
                 since_record
             };
             // Before the first record nothing bounds its age but how long we have been reading.
-            seconds = seconds.max(if place.record_ms == 0 {
+            seconds = seconds.max(if place.position.last_ms == 0 {
                 since_behind.min(since_record)
             } else {
                 age
@@ -299,6 +387,11 @@ impl TopicReader {
         self.known().state.unwrap_or(DependencyState::Down)
     }
 
+    /// What is wrong, for people.
+    pub fn problem(&self) -> Option<String> {
+        self.known().problem.clone()
+    }
+
     /// Ends and joins the asking thread.
     pub fn close(&mut self) {
         self.stop.cancel();
@@ -308,57 +401,17 @@ impl TopicReader {
     }
 }
 
-/// Asks for partitions and ends until stopped. Unreachable at first: again after 1, 2 and 4 seconds, then
-/// every 4 seconds for good.
-fn ask(consumer: &BaseConsumer<Quiet>, topic: &str, known: &Mutex<Known>, stop: &CancellationToken) {
-    let mut failures = 0u32;
-    while !stop.is_cancelled() {
-        let pause = match ask_once(consumer, topic) {
-            Ok(ends) => {
-                if failures > 0 {
-                    tracing::info!(topic, "Kafka answers again");
-                }
-                failures = 0;
-                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-                known.state = Some(DependencyState::Up);
-                known.absent = ends.is_empty();
-                known.ends.extend(ends);
-                ASK_EVERY
-            }
-            Err(e) => {
-                let again = Duration::from_secs(1 << failures.min(2));
-                if failures < 3 || failures.is_multiple_of(15) {
-                    tracing::warn!(topic, error = %e, again_in = ?again, "Kafka does not answer");
-                }
-                failures += 1;
-                known.lock().unwrap_or_else(PoisonError::into_inner).state = Some(DependencyState::Down);
-                again
-            }
-        };
-        // Short steps, so that stopping does not wait for the pause.
-        let until = Instant::now() + pause;
-        while !stop.is_cancelled() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+/// Where reading stands after a record.
+fn position(message: &rdkafka::message::BorrowedMessage<'_>) -> Position {
+    let bytes = message
+        .payload()
+        .map_or(-1, |value| i64::try_from(value.len()).unwrap_or(i64::MAX));
+    Position {
+        next: message.offset() + 1,
+        last: message.offset(),
+        last_ms: message.timestamp().to_millis().unwrap_or(0),
+        last_bytes: bytes,
     }
-}
-
-fn ask_once(consumer: &BaseConsumer<Quiet>, topic: &str) -> Result<Vec<(i32, i64)>, KafkaError> {
-    let metadata = consumer.fetch_metadata(Some(topic), ASK_TIMEOUT)?;
-    let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else {
-        return Ok(Vec::new());
-    };
-    if let Some(error) = found.error() {
-        return match RDKafkaErrorCode::from(error) {
-            RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => Ok(Vec::new()),
-            code => Err(KafkaError::MetadataFetch(code)),
-        };
-    }
-    found
-        .partitions()
-        .iter()
-        .map(|p| Ok((p.id(), consumer.fetch_watermarks(topic, p.id(), ASK_TIMEOUT)?.1)))
-        .collect()
 }
 
 #[cfg(test)]

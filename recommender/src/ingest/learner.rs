@@ -1,0 +1,173 @@
+//! What a record changes: the engine, what is remembered of event ids, and figures.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use recommendation_api::{Event, EventError, EventType};
+use recommender_engine::{Interaction, Published, Writer};
+
+use super::ROWS_PER_PUBLISH;
+use super::bulk::Bulk;
+use crate::clock::now_ms;
+use crate::metrics::Metrics;
+use crate::model;
+use crate::source::dedup::Dedup;
+use crate::source::{Item, Record};
+
+/// Live events whose freshness is measured at once; under a load that never lets up, the others are not.
+const MAX_FRESH: usize = 100_000;
+/// How far a record's own time may be ahead of the clock: what Kafka allows producers by default.
+const MAX_RECORD_AHEAD_MS: i64 = 60 * 60 * 1000;
+
+/// Everything that a record changes.
+pub(super) struct Learner {
+    pub writer: Writer,
+    dedup: BTreeMap<i32, Dedup>,
+    default_type: Option<EventType>,
+    pub metrics: Arc<Metrics>,
+    /// Gathered until the log is caught up with; `None` from then on.
+    bulk: Option<Bulk>,
+    /// Record times of live events whose effect is not published yet.
+    fresh: Vec<i64>,
+    pub events: u64,
+    pub malformed: u64,
+}
+
+impl Learner {
+    /// `default_type` is the type of records that carry none.
+    pub fn new(writer: Writer, default_type: Option<EventType>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            writer,
+            dedup: BTreeMap::new(),
+            default_type,
+            metrics,
+            bulk: Some(Bulk::default()),
+            fresh: Vec::new(),
+            events: 0,
+            malformed: 0,
+        }
+    }
+
+    /// Takes up a record.
+    pub fn take(&mut self, item: Item<'_>) -> Result<(), EventError> {
+        let taken = match item {
+            Item::Event(record) => self.take_event(record),
+            Item::Product(record) => return self.take_product(record),
+        };
+        if taken.is_err() {
+            self.malformed += 1;
+            self.metrics.malformed.inc();
+        }
+        taken
+    }
+
+    fn take_event(&mut self, record: Record<'_>) -> Result<(), EventError> {
+        let event = Event::parse(record.value.unwrap_or_default(), self.default_type.clone())?;
+        if let Some(id) = &event.event_id
+            && !self
+                .dedup
+                .entry(record.partition)
+                .or_default()
+                .is_new(id, record.time_ms)
+        {
+            self.metrics.duplicates.inc();
+            return Ok(());
+        }
+        self.events += 1;
+        self.metrics
+            .events
+            .with_label_values(&[event.event_type.label()])
+            .inc();
+        // An e-mail without a product says nothing about products.
+        let Some(product) = &event.product_id else {
+            return Ok(());
+        };
+        let now = now_ms();
+        // Against the record's time and not the clock, so that reading the log again decides as the first time.
+        // Only a record that is itself from the future (brokers may let producers choose) is held to the clock.
+        let record_ms = record.time_ms.min(now.saturating_add(MAX_RECORD_AHEAD_MS));
+        let time_ms = event.time_ms(record_ms, record_ms);
+        let interaction = Interaction {
+            session: event.session_id.as_deref(),
+            ..Interaction::new(
+                &event.customer_id,
+                product,
+                model::kind(&event.event_type),
+                time_ms,
+            )
+        };
+        match &mut self.bulk {
+            Some(bulk) => bulk.push(&interaction),
+            None => {
+                // So that the engine's own limit does not bind.
+                self.writer.apply(&interaction, now.max(time_ms));
+                if self.fresh.len() < MAX_FRESH {
+                    self.fresh.push(record.time_ms);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_product(&mut self, record: Record<'_>) -> Result<(), EventError> {
+        let id = record
+            .key
+            .and_then(|key| std::str::from_utf8(key).ok())
+            .filter(|id| !id.is_empty());
+        let Some(id) = id else {
+            tracing::warn!(
+                offset = record.offset,
+                "catalogue record without a product id as its key"
+            );
+            return Err(EventError::MissingField("product_id"));
+        };
+        let meta = model::parse_product(record.value).inspect_err(|e| {
+            tracing::warn!(product_id = id, error = %e, "catalogue record not understood");
+        })?;
+        if !self.writer.set_product(id, meta) {
+            tracing::warn!(
+                product_id = id,
+                "limits.maxProducts is reached: product not taken up"
+            );
+        }
+        Ok(())
+    }
+
+    /// Events that wait for the engine's bulk path.
+    pub fn waiting(&self) -> usize {
+        self.bulk.as_ref().map_or(0, Bulk::len)
+    }
+
+    /// Learns what was gathered; from then on event by event.
+    pub fn learn_bulk(&mut self, now: i64) {
+        let Some(bulk) = self.bulk.take() else { return };
+        let newest = bulk.events().map(|event| event.time_ms).max().unwrap_or(now);
+        self.writer.bulk(bulk.events(), now.max(newest));
+        self.figures();
+    }
+
+    /// Shows readers what was learned.
+    pub fn publish(&mut self, now: i64) -> Published {
+        let published = self.writer.publish(now, ROWS_PER_PUBLISH);
+        if published.pending == 0 && !self.fresh.is_empty() {
+            let now = now_ms();
+            for at in self.fresh.drain(..) {
+                self.metrics.freshness.observe((now - at).max(0) as f64 / 1000.0);
+            }
+        }
+        if published.rows > 0 {
+            self.figures();
+        }
+        published
+    }
+
+    fn figures(&self) {
+        let stats = self.writer.reader().stats();
+        self.metrics
+            .products
+            .set(i64::try_from(stats.products).unwrap_or(i64::MAX));
+        self.metrics
+            .customers
+            .set(i64::try_from(stats.customers).unwrap_or(i64::MAX));
+    }
+}

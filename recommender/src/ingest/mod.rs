@@ -1,0 +1,203 @@
+//! The ingest thread: owns the engine's writer, applies what the source hands over and publishes it to the
+//! readers. Nobody waits for it, and it waits for the source only.
+
+mod bulk;
+mod learner;
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use recommendation_api::EventType;
+use recommendation_api::report::{DependencyState, Phase};
+use recommender_engine::{Tuning, Writer};
+use tokio_util::sync::CancellationToken;
+
+use self::learner::Learner;
+use crate::clock::now_ms;
+use crate::metrics::Metrics;
+use crate::retry::Backoff;
+use crate::source::{Lag, Source, SourceError};
+
+/// Longest wait for the next record; bounds how late a command, a catalogue record or the end is noticed.
+const WAIT: Duration = Duration::from_millis(50);
+/// Neighbour lists refreshed between two polls.
+const ROWS_PER_PUBLISH: usize = 500;
+/// Events gathered for the engine's bulk path at most (24 bytes each, and each id once).
+const MAX_BULK: usize = 20_000_000;
+
+/// What the thread last said about itself.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// Where the replica stands; once `Serving`, always so.
+    pub phase: Phase,
+    /// Valid events read, duplicates not counted.
+    pub events: u64,
+    /// Malformed records met.
+    pub malformed: u64,
+    /// How far behind the log.
+    pub lag: Lag,
+    /// Whether the log answers.
+    pub log: DependencyState,
+    /// The last error of the source, while it lasts.
+    pub problem: Option<String>,
+    /// When this was said: a thread that hangs says nothing any more.
+    pub at: Instant,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Loading,
+            events: 0,
+            malformed: 0,
+            lag: Lag {
+                records: 0,
+                seconds: 0.0,
+                caught_up: false,
+            },
+            log: DependencyState::Down,
+            problem: None,
+            at: Instant::now(),
+        }
+    }
+}
+
+/// What the thread is told from outside.
+pub enum Command {
+    /// Take up changed weights and rules.
+    Tune(Tuning),
+}
+
+/// The thread's work.
+pub struct Ingest {
+    source: Box<dyn Source>,
+    learner: Learner,
+    commands: mpsc::Receiver<Command>,
+    shared: Arc<ArcSwap<Progress>>,
+    max_lag_seconds: f64,
+}
+
+impl Ingest {
+    /// `default_type` is the type of records that carry none; the first readiness waits until the lag is
+    /// below `max_lag_seconds`.
+    pub fn new(
+        source: Box<dyn Source>,
+        writer: Writer,
+        default_type: Option<EventType>,
+        metrics: Arc<Metrics>,
+        commands: mpsc::Receiver<Command>,
+        max_lag_seconds: u32,
+    ) -> Self {
+        let learner = Learner::new(writer, default_type, metrics);
+        let shared = Arc::new(ArcSwap::from_pointee(Progress::default()));
+        Self {
+            source,
+            learner,
+            commands,
+            shared,
+            max_lag_seconds: f64::from(max_lag_seconds),
+        }
+    }
+
+    /// Where the thread tells how far it is.
+    pub fn progress(&self) -> Arc<ArcSwap<Progress>> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Works until stopped. An error means that the source is broken for good.
+    pub fn run(mut self, stop: &CancellationToken) -> Result<(), SourceError> {
+        let result = self.work(stop);
+        self.source.close();
+        result
+    }
+
+    fn work(&mut self, stop: &CancellationToken) -> Result<(), SourceError> {
+        let started = Instant::now();
+        let mut phase = Phase::Loading;
+        let mut backoff = Backoff::new(Duration::from_secs(5));
+        let mut pending = 0;
+        // Neighbour lists that waited when the log had been caught up with. They are shown oldest first, so that
+        // those of newer events cannot hold readiness back under a load that never lets up.
+        let mut lists_left = None;
+        while !stop.is_cancelled() {
+            while let Ok(command) = self.commands.try_recv() {
+                self.obey(command);
+            }
+            let wait = if pending > 0 { Duration::ZERO } else { WAIT };
+            let learner = &mut self.learner;
+            let problem = match self.source.poll(wait, &mut |item| learner.take(item)) {
+                Ok(_) => {
+                    if backoff.succeeded() {
+                        tracing::info!("the log can be read again");
+                    }
+                    self.source.problem()
+                }
+                Err(e @ SourceError::Thread(_)) => return Err(e),
+                Err(e) => {
+                    // The client tries again by itself; this only paces what is asked of it and told.
+                    backoff.failed();
+                    if backoff.worth_telling() {
+                        tracing::warn!(error = %e, "the log cannot be read; going on");
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                    Some(self.source.problem().unwrap_or_else(|| e.to_string()))
+                }
+            };
+            let now = now_ms();
+            let lag = self.source.lag(now);
+            let learner = &mut self.learner;
+            if lag.caught_up || learner.waiting() >= MAX_BULK {
+                learner.learn_bulk(now);
+            }
+            let published = learner.publish(now);
+            pending = published.pending;
+            if lag.caught_up {
+                lists_left =
+                    Some(lists_left.map_or(pending, |left: usize| left.saturating_sub(published.rows)));
+            }
+            if phase == Phase::Loading && lists_left == Some(0) && lag.seconds <= self.max_lag_seconds {
+                phase = Phase::Serving;
+                let stats = learner.writer.reader().stats();
+                tracing::info!(
+                    events = learner.events,
+                    products = stats.products,
+                    customers = stats.customers,
+                    took = ?started.elapsed(),
+                    "caught up with the log"
+                );
+            }
+            self.report(phase, lag, problem);
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Tune(tuning) => {
+                if let Err(e) = self.learner.writer.tune(tuning) {
+                    tracing::error!(error = %e, "the engine refuses the new configuration");
+                }
+            }
+        }
+    }
+
+    fn report(&self, phase: Phase, lag: Lag, problem: Option<String>) {
+        let metrics = &self.learner.metrics;
+        metrics
+            .lag_records
+            .set(i64::try_from(lag.records).unwrap_or(i64::MAX));
+        metrics.lag_seconds.set(lag.seconds);
+        metrics.ready.set(i64::from(phase == Phase::Serving));
+        self.shared.store(Arc::new(Progress {
+            phase,
+            events: self.learner.events,
+            malformed: self.learner.malformed,
+            lag,
+            log: self.source.state(),
+            problem,
+            at: Instant::now(),
+        }));
+    }
+}
