@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,7 +7,6 @@ use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use xtask::bench::{self, BenchOptions};
 use xtask::check::{self, TestOptions};
-use xtask::command::Cmd;
 use xtask::conformance::{self, ConformanceOptions};
 use xtask::demo::{self, DemoOptions};
 use xtask::dev::{self, DevOptions};
@@ -16,6 +14,7 @@ use xtask::image::{self, ImageInfo, ImageSpec};
 use xtask::machine::{self, Consent, Wanted};
 use xtask::paths::Paths;
 use xtask::progress::Steps;
+use xtask::publish::{self, ReleaseOptions};
 use xtask::release;
 use xtask::soak::{self, SoakOptions};
 use xtask::stack::process::Signal;
@@ -64,6 +63,8 @@ enum Task {
     Stack(StackTask),
     /// Build the container images of the operator and the recommender, without a docker daemon.
     Image(ImageArgs),
+    /// Everything that a release consists of: images, charts, CRD, bills of materials, checksums, changelog.
+    Release(ReleaseOptions),
     /// Stop every run and put back what was changed on this machine.
     Down {
         /// Also remove the runs' data, certificates and logs. Built servers stay.
@@ -187,6 +188,7 @@ pub fn main() -> ExitCode {
         Task::Stack(StackTask::Stop { part, kill, run }) => stop_part(part, kill, &run),
         Task::Stack(StackTask::Start { part, run }) => start_part(part, &run, &mut steps),
         Task::Image(args) => images(&args, &mut steps).map(drop),
+        Task::Release(options) => publish::run(&options, &mut steps),
         Task::Down { wipe } => down_all(wipe, &mut steps),
     };
     match result {
@@ -348,7 +350,7 @@ fn images(args: &ImageArgs, steps: &mut Steps) -> Result<Vec<ImageInfo>> {
             name: format!("{}/{title}:{}", args.registry, args.tag),
             binary,
             entrypoint: format!("/{title}"),
-            labels: labels(title),
+            labels: image::labels(title),
             archive: out.join(format!("{title}.tar")),
         };
         let info = steps.run(&format!("Image {}", spec.name), |_| image::build(&spec))?;
@@ -361,30 +363,4 @@ fn images(args: &ImageArgs, steps: &mut Steps) -> Result<Vec<ImageInfo>> {
         built.push(info);
     }
     Ok(built)
-}
-
-fn labels(title: &str) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::from([
-        ("org.opencontainers.image.title".to_owned(), title.to_owned()),
-        (
-            "org.opencontainers.image.version".to_owned(),
-            env!("CARGO_PKG_VERSION").to_owned(),
-        ),
-        (
-            "org.opencontainers.image.licenses".to_owned(),
-            "Apache-2.0".to_owned(),
-        ),
-    ]);
-    // Outside a checkout (a source archive) there is no revision to name.
-    if let Ok(revision) = Cmd::new("git")
-        .dir(release::workspace())
-        .args(["rev-parse", "HEAD"])
-        .run()
-    {
-        labels.insert(
-            "org.opencontainers.image.revision".to_owned(),
-            revision.trim().to_owned(),
-        );
-    }
-    labels
 }

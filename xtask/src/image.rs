@@ -67,6 +67,34 @@ impl Blob {
     }
 }
 
+/// The labels of a program's image.
+#[must_use]
+pub fn labels(title: &str) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([
+        ("org.opencontainers.image.title".to_owned(), title.to_owned()),
+        (
+            "org.opencontainers.image.version".to_owned(),
+            env!("CARGO_PKG_VERSION").to_owned(),
+        ),
+        (
+            "org.opencontainers.image.licenses".to_owned(),
+            "Apache-2.0".to_owned(),
+        ),
+    ]);
+    // Outside a checkout (a source archive) there is no revision to name.
+    if let Ok(revision) = crate::command::Cmd::new("git")
+        .dir(crate::release::workspace())
+        .args(["rev-parse", "HEAD"])
+        .run()
+    {
+        labels.insert(
+            "org.opencontainers.image.revision".to_owned(),
+            revision.trim().to_owned(),
+        );
+    }
+    labels
+}
+
 /// Builds the image and writes its archive.
 ///
 /// # Errors

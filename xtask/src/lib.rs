@@ -16,6 +16,7 @@ pub mod kubectl;
 pub mod machine;
 pub mod paths;
 pub mod progress;
+pub mod publish;
 pub mod release;
 mod repository;
 pub mod soak;

@@ -5,6 +5,7 @@ mod charts;
 mod health;
 mod helm;
 mod manifests;
+mod supply_chain;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -34,6 +35,8 @@ pub enum Suite {
         #[arg(long)]
         yes: bool,
     },
+    /// Licences, duplicates and sources of dependencies by cargo-deny; the workflows by actionlint.
+    SupplyChain,
     /// Every manifest that we ship, applied on a real API server by its own kubectl.
     Manifests,
 }
@@ -47,6 +50,7 @@ pub fn run(options: &ConformanceOptions, steps: &mut Steps) -> Result<()> {
         Suite::Charts => charts::run(steps),
         Suite::Health => health::run(steps),
         Suite::Helm { yes } => helm::run(yes, steps),
+        Suite::SupplyChain => supply_chain::run(steps),
         Suite::Manifests => manifests::run(steps),
     }
 }

@@ -1,6 +1,7 @@
 //! The tools of other projects, each pinned to a version.
 
 use super::GoTool;
+use super::cargo::CargoTool;
 
 /// Helm.
 pub const HELM: GoTool = GoTool {
@@ -51,4 +52,14 @@ pub const ACTIONLINT: GoTool = GoTool {
     version: "v1.7.12",
     package: "github.com/rhysd/actionlint/cmd/actionlint",
     replace: &[],
+};
+/// Licences, duplicate versions and sources of dependencies.
+pub const CARGO_DENY: CargoTool = CargoTool {
+    name: "cargo-deny",
+    version: "0.20.2",
+};
+/// The bill of materials of a program.
+pub const CARGO_CYCLONEDX: CargoTool = CargoTool {
+    name: "cargo-cyclonedx",
+    version: "0.5.9",
 };

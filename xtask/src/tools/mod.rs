@@ -1,6 +1,7 @@
 //! Other projects' tools that checks run (helm, kubeconform, newman, schemathesis, …): from package registries, built or
 //! installed once and kept by version beside the stack's servers.
 
+pub mod cargo;
 pub mod catalog;
 
 use std::fs;
