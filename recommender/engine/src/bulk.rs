@@ -10,7 +10,6 @@ use crate::{
     event::{Applied, EventKind, Interaction},
     history::{Entry, History, Recorded},
     rows::Row,
-    sessions::{GAP_MS, Visit},
     shared::{BulkEvent, CustomerSlot, bump},
     writer::{BulkReport, Writer},
 };
@@ -37,7 +36,7 @@ impl Writer {
             self.flush(now_ms);
             return report;
         }
-        let mut ids: AHashMap<Box<str>, u32> = AHashMap::new();
+        let mut ids: AHashMap<Arc<str>, u32> = AHashMap::new();
         let mut names: Vec<Arc<str>> = Vec::new();
         let mut admitted: Vec<BulkEvent> = Vec::new();
         for event in events {
@@ -47,13 +46,13 @@ impl Writer {
                     let customer = match ids.get(event.customer) {
                         Some(id) => *id,
                         None => {
-                            let id = names.len() as u32;
-                            names.push(event.customer.into());
-                            ids.insert(event.customer.into(), id);
+                            let (id, name) = (names.len() as u32, Arc::<str>::from(event.customer));
+                            names.push(Arc::clone(&name));
+                            ids.insert(name, id);
                             id
                         }
                     };
-                    let session = self.session_key(&event).0;
+                    let session = event.session.map_or(0, |_| self.session_key(&event).0);
                     admitted.push(BulkEvent {
                         customer,
                         session,
@@ -64,35 +63,48 @@ impl Writer {
             }
         }
         drop(ids);
-        // Stable: events of one customer keep the order of the log, as event by event.
-        admitted.sort_by_key(|event| event.customer);
-        let mut customers: Vec<Loaded> = Vec::with_capacity(names.len());
         let rules = self.history_rules();
-        let mut ended: Vec<(i64, u32, Visit)> = Vec::new();
-        for events in admitted.chunk_by(|a, b| a.customer == b.customer) {
+        let mut customers: Vec<Loaded> = Vec::with_capacity(names.len());
+        let (starts, order) = by_customer(&admitted, names.len());
+        for (customer, name) in names.iter().enumerate() {
             let mut history = History::default();
-            for event in events {
-                let outcome = match history.record(&event.event, &rules, &self.names) {
+            for &at in &order[starts[customer] as usize..starts[customer + 1] as usize] {
+                let event = &mut admitted[at as usize].event;
+                let outcome = match history.record(event, &rules, &self.names) {
                     Recorded::Changed(_) => Applied::Learned,
                     Recorded::Damped => Applied::Damped,
                     Recorded::TooOld => Applied::TooOld,
                 };
-                report.learned += u64::from(outcome == Applied::Learned);
+                if outcome == Applied::Learned {
+                    report.learned += 1;
+                } else {
+                    event.units = 0;
+                }
                 self.count(outcome);
             }
             history.entries.shrink_to_fit();
-            let name = Arc::clone(&names[events[0].customer as usize]);
-            visits(events, self.owner(&name), &mut ended);
             customers.push(Loaded {
-                name,
+                name: Arc::clone(name),
                 known_ms: history.newest_ms,
                 history,
             });
         }
-        drop(admitted);
-        ended.sort_by_key(|(last_ms, customer, _)| (*last_ms, *customer));
-        self.sessions
-            .extend(ended.into_iter().map(|(_, _, session)| session));
+        drop((starts, order));
+        // Visits are followed in the order of the log, as event by event.
+        let owners: Vec<u64> = names.iter().map(|name| self.owner(name)).collect();
+        let learned = admitted.iter().filter(|event| event.event.units != 0);
+        for BulkEvent {
+            customer,
+            session,
+            event,
+        } in learned.filter(|event| event.event.kind != EventKind::Return)
+        {
+            let owner = owners[*customer as usize];
+            let key = if *session == 0 { owner } else { *session };
+            self.sessions
+                .touch(&self.shared, key, owner, event.product, event.time_ms);
+        }
+        drop((admitted, owners, names));
         // The idlest go first when there are too many, and the rest stand in line in that order.
         customers.sort_by(|a, b| a.known_ms.cmp(&b.known_ms).then_with(|| a.name.cmp(&b.name)));
         let excess = customers.len().saturating_sub(self.config.limits.max_customers);
@@ -197,31 +209,21 @@ impl Writer {
     }
 }
 
-/// Cuts one customer's events into visits. The last may be going on; it counts as finished, because a log
-/// that is read in bulk is mostly old.
-fn visits(events: &[BulkEvent], owner: u64, ended: &mut Vec<(i64, u32, Visit)>) {
-    let mut order: Vec<&BulkEvent> = events
-        .iter()
-        .filter(|event| event.event.kind != EventKind::Return)
-        .collect();
-    order.sort_by_key(|event| event.session);
-    let apart = |a: &&BulkEvent, b: &&BulkEvent| {
-        a.session == b.session && b.event.time_ms.saturating_sub(a.event.time_ms) <= GAP_MS
-    };
-    for visit in order.chunk_by(apart) {
-        let last_ms = visit
-            .iter()
-            .map(|event| event.event.time_ms)
-            .max()
-            .unwrap_or_default();
-        let products = visit.iter().map(|event| event.event.product).collect();
-        let visit = Visit {
-            key: visit[0].session,
-            owner,
-            last_ms,
-            latest: false,
-            products,
-        };
-        ended.push((last_ms, events[0].customer, visit));
+/// Where each customer's events begin (and the last one's end) in an order that keeps theirs.
+fn by_customer(events: &[BulkEvent], customers: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut starts = vec![0u32; customers + 1];
+    for event in events {
+        starts[event.customer as usize + 1] += 1;
     }
+    for at in 0..customers {
+        starts[at + 1] += starts[at];
+    }
+    let mut fill = starts.clone();
+    let mut order = vec![0u32; events.len()];
+    for (at, event) in events.iter().enumerate() {
+        let to = &mut fill[event.customer as usize];
+        order[*to as usize] = at as u32;
+        *to += 1;
+    }
+    (starts, order)
 }

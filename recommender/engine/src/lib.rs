@@ -29,8 +29,11 @@
 //!
 //! Fitted models (`Ease`, `ImplicitAls`) are made from [`Reader::training_data`] on any thread, as an
 //! [`Artifact`] that can be written, read back, and swapped in with [`Writer::install`]. Until then `Hybrid`
-//! answers for them, with the members that learn online. Visits are the one exception to exactness: they
-//! answer for others only once they have ended, so their order is that of arrival.
+//! answers for them, with the members that learn online. Visits answer for others once they have ended, by the
+//! time of events: what ended follows from each customer's events in their order, and from the newest time
+//! seen, whatever the order between customers.
+//!
+//! A restart need not read the log again: see [`snapshot`].
 //!
 //! # Memory
 //!
@@ -39,7 +42,8 @@
 //!
 //! - per product: `400 + 16..32 × r + 16 × k`, plus the catalogue's text (twice the title) and embedding;
 //! - per customer: `250 + 24 × h`, plus twice the id's length;
-//! - per finished visit: `80 + 12 × its products`, at most `max_sessions` visits;
+//! - per visit that is held: `170 + 20 × its products`, at most `max_sessions` finished ones, as many of one
+//!   product, and those going on;
 //! - per fitted model: `8 × keep × p` for `Ease`, `4 × factors × p` for `ImplicitAls`;
 //! - deduplication: `25 × dedup_ids`; per thread that asks: `16 × p`.
 
@@ -68,6 +72,7 @@ mod scratch;
 mod sessions;
 mod shared;
 pub mod snapshot;
+mod visits;
 mod writer;
 
 pub use blend::Blend;

@@ -50,8 +50,7 @@ impl Writer {
         if self.counts.popularity_changed && due {
             self.refresh_trending(now_ms);
         }
-        let event_ms = self.shared.counters.newest_event_ms.load(Relaxed);
-        self.sessions.publish(&self.shared, event_ms, now_ms);
+        self.sessions.publish(&self.shared, now_ms);
         let waited = now_ms.saturating_sub(self.content_ms);
         if self.catalogue_changed && !(0..CONTENT_MS).contains(&waited) {
             self.refresh_content(now_ms);
@@ -68,7 +67,7 @@ impl Writer {
             self.refresh(product);
         }
         self.refresh_trending(now_ms);
-        self.sessions.build(&self.shared, now_ms);
+        self.sessions.flush(&self.shared);
         if self.catalogue_changed {
             self.refresh_content(now_ms);
         }

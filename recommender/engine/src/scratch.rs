@@ -74,6 +74,20 @@ impl Scratch {
         }
     }
 
+    /// Multiplies every score with what belongs to its product.
+    pub fn scale(&mut self, weight: impl Fn(u32) -> f32) {
+        for &product in &self.touched {
+            self.cells[product as usize].score *= weight(product);
+        }
+    }
+
+    /// Multiplies one score.
+    pub fn scale_one(&mut self, product: u32, weight: f32) {
+        if let Some(cell) = self.cells.get_mut(product as usize) {
+            cell.score *= weight;
+        }
+    }
+
     /// Numbers products in their order, to be found by [`Scratch::marked`] until unmarked.
     pub fn mark(&mut self, products: impl Iterator<Item = u32>) {
         for (at, product) in products.enumerate() {

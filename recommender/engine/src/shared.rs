@@ -16,11 +16,9 @@ use crate::{
     fitted::Fitted,
     history::{History, Weighted},
     knowledge::{Attributes, KnowledgeIndex, KnowledgeRule},
-    models::{
-        content::ContentIndex,
-        session_knn::{SessionIndex, SessionParams},
-    },
+    models::{content::ContentIndex, session_knn::SessionParams},
     prequential::HitRate,
+    visits::{Posting, VisitStore},
 };
 
 /// No category.
@@ -46,6 +44,8 @@ pub(crate) struct ProductSlot {
     pub neighbors: ArcSwapOption<Vec<Neighbor>>,
     /// By random walk, likeliest first.
     pub walks: ArcSwapOption<Vec<Neighbor>>,
+    /// Finished visits with it, oldest first.
+    pub visits: ArcSwapOption<Vec<Posting>>,
     /// Recent popularity in customers, the bits of an `f32`.
     pub popularity: AtomicU32,
 }
@@ -65,6 +65,7 @@ impl ProductSlot {
             available: AtomicBool::new(true),
             neighbors: ArcSwapOption::empty(),
             walks: ArcSwapOption::empty(),
+            visits: ArcSwapOption::empty(),
             popularity: AtomicU32::new(0),
         }
     }
@@ -169,7 +170,7 @@ pub(crate) struct Shared {
     pub category_ids: Names<u32>,
     pub customers: Names<Arc<CustomerSlot>>,
     pub trending: ArcSwap<Trending>,
-    pub sessions: ArcSwap<SessionIndex>,
+    pub visits: VisitStore,
     pub content: ArcSwap<ContentIndex>,
     pub fitted: ArcSwap<Fitted>,
     pub knowledge: ArcSwap<KnowledgeIndex>,
@@ -207,7 +208,7 @@ impl Shared {
 /// A compact event of the bulk path.
 pub(crate) struct BulkEvent {
     pub customer: u32,
-    /// The visit that it belongs to.
+    /// The visit that it belongs to; 0 is that of the customer.
     pub session: u64,
     pub event: Weighted,
 }

@@ -20,14 +20,12 @@ use crate::{
     fitted::Fitted,
     history::{History, HistoryRules, Recorded, Weighted, units},
     knowledge::KnowledgeIndex,
-    models::{
-        content::ContentIndex,
-        session_knn::{SessionIndex, SessionParams},
-    },
+    models::{content::ContentIndex, session_knn::SessionParams},
     prequential::Prequential,
     reader::Reader,
     sessions::Sessions,
     shared::{Compiled, Counters, CustomerSlot, NONE, ProductSlot, Shared, StoredMeta, Trending, bump},
+    visits::VisitStore,
 };
 
 /// An event may be this far ahead of `now_ms` before its time is clamped to it.
@@ -75,7 +73,7 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
             .hasher(ahash::RandomState::new())
             .build(),
         trending: ArcSwap::from_pointee(Trending::default()),
-        sessions: ArcSwap::from_pointee(SessionIndex::default()),
+        visits: VisitStore::default(),
         content: ArcSwap::from_pointee(ContentIndex::default()),
         fitted: ArcSwap::from_pointee(Fitted::default()),
         knowledge: ArcSwap::from_pointee(KnowledgeIndex::default()),
@@ -160,7 +158,7 @@ impl Writer {
         if event.kind != EventKind::Return {
             let (key, owner) = self.session_key(event);
             self.sessions
-                .touch(key, owner, weighted.product, weighted.time_ms);
+                .touch(&self.shared, key, owner, weighted.product, weighted.time_ms);
         }
         Applied::Learned
     }
@@ -336,7 +334,7 @@ impl Writer {
     pub fn erase(&mut self, customer: &str) -> bool {
         // Their visits may have outlived a customer who was forgotten for want of room.
         let owner = self.owner(customer);
-        self.sessions.erase(owner);
+        self.sessions.erase(&self.shared, owner);
         let profiled = self.shared.profiles.pin().remove(customer).is_some();
         let erased = self.remove_customer(customer) || profiled;
         if erased {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use recommender_engine::{
-    Algorithm, Applied, EngineConfig, EventKind, HistoryItem, Interaction, Limits, Query, Reader, Scored,
-    Writer, engine,
+    Algorithm, Applied, EngineConfig, EventKind, HistoryItem, Interaction, Limits, ProductMeta, Query,
+    Reader, Scored, Writer, engine,
 };
 
 const NOW: i64 = 1_700_000_000_000;
@@ -76,7 +76,7 @@ fn visible(reader: &Reader) -> Visible {
         history
     };
     let answer = |customer: &str| {
-        // Visits that go on count only once they have ended, so the session model has no part in this.
+        // Visits depend on the order of a customer's events: they are looked at apart.
         let query = |algorithm| Query {
             customer: Some(customer),
             algorithm: Some(algorithm),
@@ -102,6 +102,57 @@ fn visible(reader: &Reader) -> Visible {
     )
 }
 
+/// A few hours of visits, tab by tab, some of whose events come late.
+fn visits() -> impl Strategy<Value = Vec<(Event, bool)>> {
+    let event = (0u32..6, 0u32..10, 0i64..300, 0i64..40, any::<bool>()).prop_map(
+        |(customer, product, minute, late, tab)| {
+            let event = Event {
+                customer: format!("c{customer}"),
+                product: format!("p{product}"),
+                kind: EventKind::View,
+                time_ms: NOW - (300 - minute + late) * 60_000,
+            };
+            (minute, event, tab)
+        },
+    );
+    prop::collection::vec(event, 0..150).prop_map(|mut events| {
+        events.sort_by_key(|(minute, _, _)| *minute);
+        events.into_iter().map(|(_, event, tab)| (event, tab)).collect()
+    })
+}
+
+fn in_visit((event, tab): &(Event, bool)) -> Interaction<'_> {
+    Interaction {
+        session: tab.then_some("tab"),
+        ..event.interaction()
+    }
+}
+
+/// What the models that look at visits answer.
+fn by_visits(reader: &Reader) -> Vec<Vec<Scored>> {
+    let mut answers = Vec::new();
+    for algorithm in [Algorithm::SessionKnn, Algorithm::Hybrid] {
+        for at in 0..10 {
+            let (customer, product) = (format!("c{at}"), format!("p{at}"));
+            for (customer, recent) in [
+                (Some(customer.as_str()), vec![]),
+                (None, vec!["p1", product.as_str()]),
+            ] {
+                let query = Query {
+                    customer,
+                    recent: &recent,
+                    algorithm: Some(algorithm),
+                    limit: 20,
+                    now_ms: NOW,
+                    ..Query::default()
+                };
+                answers.push(reader.recommend(&query).items);
+            }
+        }
+    }
+    answers
+}
+
 proptest! {
     // A failure prints its input; nothing is written beside the tests.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -115,6 +166,67 @@ proptest! {
         prop_assert_eq!(report.events, events.len() as u64);
         prop_assert_eq!(reader.stats().learned, other.stats().learned);
         prop_assert_eq!(reader.stats().pairs, other.stats().pairs);
+    }
+
+    #[test]
+    fn visits_learned_online_equal_those_learned_in_bulk(events in visits()) {
+        let (mut one_by_one, online) = empty();
+        for (at, event) in events.iter().enumerate() {
+            one_by_one.apply(&in_visit(event), NOW);
+            if at % 7 == 0 {
+                // Whatever the clock says.
+                one_by_one.publish(NOW + at as i64 * 10_000, 3);
+            }
+        }
+        one_by_one.flush(NOW);
+        let (mut at_once, bulk) = empty();
+        at_once.bulk(events.iter().map(in_visit), NOW);
+        prop_assert_eq!(by_visits(&online), by_visits(&bulk));
+    }
+
+    #[test]
+    fn visits_do_not_depend_on_the_order_between_customers(events in visits()) {
+        let learned = |order: &[(Event, bool)]| {
+            let (mut writer, reader) = empty();
+            for event in order {
+                writer.apply(&in_visit(event), NOW);
+            }
+            writer.flush(NOW);
+            by_visits(&reader)
+        };
+        // Customer after customer, as when partitions are read one after the other; and their reverse.
+        let mut grouped = events.clone();
+        grouped.sort_by(|a, b| a.0.customer.cmp(&b.0.customer));
+        prop_assert_eq!(learned(&events), learned(&grouped));
+        grouped.sort_by(|a, b| b.0.customer.cmp(&a.0.customer));
+        prop_assert_eq!(learned(&events), learned(&grouped));
+    }
+
+    #[test]
+    fn visits_of_an_erased_customer_answer_for_nobody(events in visits(), victim in 0u32..6) {
+        let victim = format!("c{victim}");
+        // Someone else's event ends all visits: how far time has come is no secret.
+        let last = Event { customer: "late".into(), product: "p0".into(), kind: EventKind::View, time_ms: NOW + 60_000 };
+        // That a product exists is not forgotten.
+        let stocked = || {
+            let (mut writer, reader) = empty();
+            (0..10).for_each(|n| assert!(writer.set_product(&format!("p{n}"), Some(ProductMeta::titled("")))));
+            (writer, reader)
+        };
+        let (mut writer, reader) = stocked();
+        for event in &events {
+            writer.apply(&in_visit(event), NOW);
+        }
+        writer.apply(&last.interaction(), NOW);
+        writer.erase(&victim);
+        writer.flush(NOW);
+        let (mut others, expected) = stocked();
+        for event in events.iter().filter(|(event, _)| event.customer != victim) {
+            others.apply(&in_visit(event), NOW);
+        }
+        others.apply(&last.interaction(), NOW);
+        others.flush(NOW);
+        prop_assert_eq!(by_visits(&reader), by_visits(&expected));
     }
 
     #[test]

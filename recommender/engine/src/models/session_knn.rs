@@ -2,9 +2,11 @@
 //! and the weights of STAN (Garg et al. 2019) for recency of items, recency of sessions and distance within
 //! a session.
 
-use ahash::AHashMap;
+use std::sync::atomic::Ordering::Relaxed;
 
-/// Hyper-parameters of answering from a [`SessionIndex`].
+use crate::{scratch::Scratch, shared::Shared, visits::Posting};
+
+/// Hyper-parameters of answering from finished sessions.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SessionParams {
@@ -16,7 +18,8 @@ pub struct SessionParams {
     pub window: usize,
     /// Positions after which a product of the visit counts 1/e.
     pub position_decay: f32,
-    /// Share of all sessions after which a session counts 1/e; 0 means that age does not matter.
+    /// Share of the time that all sessions span after which a session counts 1/e; 0 means that age does not
+    /// matter.
     pub recency_decay: f32,
     /// Steps from the common product after which a product of a neighbour counts 1/e.
     pub distance_decay: f32,
@@ -53,23 +56,22 @@ impl Default for SessionParams {
     }
 }
 
-/// Finished sessions, newest last, found by product.
-#[derive(Clone, Debug, Default)]
-pub struct SessionIndex {
-    offsets: Vec<u32>,
-    items: Vec<u32>,
-    starts: Vec<u32>,
-    /// (session, position of the product's last occurrence), oldest first.
-    postings: Vec<(u32, u16)>,
-    frequency: Vec<u32>,
+/// A session that has something in common with the visit.
+#[derive(Clone, Copy, Debug)]
+struct Near {
+    posting: Posting,
+    similarity: f32,
+    /// The product of the visit, counted back from the newest, through which it was found first: the anchor.
+    back: u16,
 }
 
 /// Buffers of one thread.
 #[derive(Debug, Default)]
-pub struct SessionScratch {
-    similarity: Vec<f32>,
-    anchor: Vec<(u16, u16)>,
-    touched: Vec<u32>,
+pub(crate) struct SessionScratch {
+    near: Vec<Near>,
+    /// Open addressing: position plus one in `near`, by place.
+    found: Vec<u32>,
+    products: Vec<u32>,
     tables: Tables,
 }
 
@@ -79,11 +81,13 @@ struct Tables {
     made_for: Option<SessionParams>,
     /// By frequency of a candidate.
     penalty: Vec<f32>,
+    /// By position in the visit, counted back.
+    position: Vec<f32>,
     /// By length of a session.
     length: Vec<f32>,
     /// By steps between two products of a session.
     distance: Vec<f32>,
-    /// By age of a session, in steps of one in `AGES` of all sessions.
+    /// By age of a session, in steps of one in `AGES` of the time that all sessions span.
     age: Vec<f32>,
 }
 
@@ -100,6 +104,7 @@ impl Tables {
         self.penalty = table(FREQUENCIES, &|frequency| {
             frequency.max(1.0).powf(-params.popularity_penalty)
         });
+        self.position = table(LENGTHS, &|back| (-back / params.position_decay).exp());
         self.length = table(LENGTHS, &|length| length.max(1.0).powf(-params.length_penalty));
         self.distance = table(LENGTHS, &|steps| (-steps / params.distance_decay).exp());
         self.age = table(AGES + 1, &|step| {
@@ -118,132 +123,122 @@ fn look_up(table: &[f32], at: usize) -> f32 {
     table[at.min(table.len() - 1)]
 }
 
-impl SessionIndex {
-    /// Indexes sessions, oldest first; `products` is one more than the largest product. Of each product
-    /// the newest `cap` sessions are kept.
-    pub fn build<S: AsRef<[u32]>>(sessions: &[S], products: usize, cap: usize) -> SessionIndex {
-        let (mut offsets, mut items) = (vec![0u32], Vec::new());
-        let mut last: AHashMap<u32, u16> = AHashMap::new();
-        let mut all: Vec<Vec<(u32, u16)>> = vec![Vec::new(); products];
-        for (session, list) in sessions.iter().enumerate() {
-            let list = list.as_ref();
-            let list = &list[list.len().saturating_sub(u16::MAX as usize)..];
-            items.extend_from_slice(list);
-            offsets.push(items.len() as u32);
-            last.clear();
-            last.extend(list.iter().enumerate().map(|(at, product)| (*product, at as u16)));
-            for (&product, &at) in &last {
-                all[product as usize].push((session as u32, at));
-            }
-        }
-        let (mut starts, mut postings) = (vec![0u32], Vec::new());
-        let mut frequency = Vec::with_capacity(products);
-        for list in &all {
-            frequency.push(list.len() as u32);
-            postings.extend_from_slice(&list[list.len().saturating_sub(cap)..]);
-            starts.push(postings.len() as u32);
-        }
-        SessionIndex {
-            offsets,
-            items,
-            starts,
-            postings,
-            frequency,
-        }
-    }
+/// Scores products for a visit whose products are `visit`, oldest first.
+pub(crate) fn score(shared: &Shared, visit: &[u32], params: &SessionParams, scratch: &mut Scratch) {
+    let mut buffers = std::mem::take(&mut scratch.session);
+    buffers.tables.make(params);
+    let visit = &visit[visit.len().saturating_sub(params.window)..];
+    buffers.find(shared, visit, params);
+    buffers.vote(shared, visit, params, scratch);
+    scratch.session = buffers;
+}
 
-    /// How many sessions.
-    pub fn sessions(&self) -> usize {
-        self.offsets.len().saturating_sub(1)
-    }
-
-    fn session(&self, session: u32) -> &[u32] {
-        &self.items[self.offsets[session as usize] as usize..self.offsets[session as usize + 1] as usize]
-    }
-
-    fn sessions_of(&self, product: u32, cap: usize) -> &[(u32, u16)] {
-        let Some(&end) = self.starts.get(product as usize + 1) else {
-            return &[];
+impl SessionScratch {
+    /// Collects the sessions that share a product with the visit, with their similarity.
+    fn find(&mut self, shared: &Shared, visit: &[u32], params: &SessionParams) {
+        self.near.clear();
+        let distinct = |back: usize| {
+            let product = visit[visit.len() - 1 - back];
+            (!visit[visit.len() - back..].contains(&product)).then_some(product)
         };
-        let (start, end) = (self.starts[product as usize] as usize, end as usize);
-        &self.postings[start.max(end.saturating_sub(cap))..end]
+        let lists: Vec<_> = (0..visit.len())
+            .filter_map(|back| Some((back, distinct(back)?)))
+            .map(|(back, product)| (back, product, shared.product(product).visits.load()))
+            .collect();
+        let newest = |list: &'_ Vec<Posting>| list.len().min(params.postings);
+        let postings: usize = lists
+            .iter()
+            .flat_map(|(_, _, list)| list.iter())
+            .map(|list| newest(list))
+            .sum();
+        // Sessions of one product are distinct: then there is nothing to look up.
+        let several = lists.len() > 1;
+        let mask = (postings * 2).next_power_of_two() - 1;
+        if several {
+            self.found.clear();
+            self.found.resize(mask + 1, 0);
+        }
+        let total = shared.visits.count.load(Relaxed) as f32;
+        for (back, product, list) in &lists {
+            let Some(list) = list.as_ref() else { continue };
+            let rarity = (total / (shared.visits.frequency(*product) + 1) as f32).powf(params.rarity);
+            let weight = look_up(&self.tables.position, *back) * rarity;
+            for posting in list[list.len() - newest(list)..].iter().rev() {
+                let near = Near {
+                    posting: *posting,
+                    similarity: weight,
+                    back: *back as u16,
+                };
+                if !several {
+                    self.near.push(near);
+                    continue;
+                }
+                let mut at = (posting.place.wrapping_mul(0x9E37_79B1) >> 7) as usize & mask;
+                loop {
+                    let known = self.found[at] as usize;
+                    if known == 0 {
+                        self.near.push(near);
+                        self.found[at] = self.near.len() as u32;
+                        break;
+                    }
+                    let known = &mut self.near[known - 1];
+                    if known.posting.place == posting.place {
+                        // Products come newest first: the first to match is the anchor.
+                        known.similarity += weight;
+                        break;
+                    }
+                    at = (at + 1) & mask;
+                }
+            }
+        }
     }
 
-    /// Hands scores of products to `add`, for a visit whose products are `visit`, oldest first. The third
-    /// argument is the product of the visit that the vote rests on.
-    pub fn score(
-        &self,
-        visit: &[u32],
-        params: &SessionParams,
-        scratch: &mut SessionScratch,
-        mut add: impl FnMut(u32, f32, u32),
-    ) {
-        let total = self.sessions();
-        if scratch.similarity.len() < total {
-            scratch.similarity.resize(total, 0.0);
-            scratch.anchor.resize(total, (0, 0));
+    /// Lets the most similar sessions vote for their products.
+    fn vote(&mut self, shared: &Shared, visit: &[u32], params: &SessionParams, scratch: &mut Scratch) {
+        let Some(&last) = visit.last() else { return };
+        let (tables, near) = (&self.tables, &mut self.near);
+        let newest = shared.visits.newest_ms.load(Relaxed) / 1_000;
+        let span = (newest - shared.visits.oldest_ms.load(Relaxed) / 1_000).max(1) as f32;
+        let step = AGES as f32 / span;
+        for near in near.iter_mut() {
+            let age = (newest - i64::from(near.posting.seconds)).max(0) as f32 * step;
+            near.similarity *=
+                look_up(&tables.length, near.posting.length.into()) * look_up(&tables.age, age as usize);
         }
-        scratch.tables.make(params);
-        let tables = &scratch.tables;
-        let visit = &visit[visit.len().saturating_sub(params.window)..];
-        for (back, &product) in visit.iter().rev().enumerate() {
-            if visit[visit.len() - back..].contains(&product) {
-                continue;
-            }
-            let rarity = (total as f32
-                / (self.frequency.get(product as usize).copied().unwrap_or(0) + 1) as f32)
-                .powf(params.rarity);
-            let weight = (-(back as f32) / params.position_decay).exp() * rarity;
-            for &(session, at) in self.sessions_of(product, params.postings) {
-                let similarity = &mut scratch.similarity[session as usize];
-                if *similarity == 0.0 {
-                    scratch.touched.push(session);
-                    // Products come newest first: the first to match is the anchor.
-                    scratch.anchor[session as usize] = (at, back as u16);
-                }
-                *similarity += weight;
-            }
-        }
-        for &session in &scratch.touched {
-            let length = look_up(&tables.length, self.session(session).len());
-            let age = (total - session as usize) * AGES / total;
-            scratch.similarity[session as usize] *= length * look_up(&tables.age, age);
-        }
-        let near = &mut scratch.touched;
         if near.len() > params.neighbors {
-            let similarity = &scratch.similarity;
-            let order = |a: &u32, b: &u32| {
-                similarity[*b as usize]
-                    .total_cmp(&similarity[*a as usize])
-                    .then(b.cmp(a))
+            let order = |a: &Near, b: &Near| {
+                let newer = || b.posting.order().cmp(&a.posting.order());
+                b.similarity.total_cmp(&a.similarity).then_with(newer)
             };
             near.select_nth_unstable_by(params.neighbors, order);
+            near.truncate(params.neighbors);
         }
-        for &session in near.iter().take(params.neighbors) {
-            let similarity = scratch.similarity[session as usize];
-            let (anchor, back) = scratch.anchor[session as usize];
-            let source = visit[visit.len() - 1 - back as usize];
-            let list = self.session(session);
-            for (at, &product) in list.iter().enumerate() {
-                let steps = (at as i32 - i32::from(anchor)).unsigned_abs() as usize;
-                let direction = if at < anchor as usize {
-                    params.backward
-                } else {
-                    1.0
-                };
-                let frequency = self.frequency[product as usize] as usize;
-                let mut vote = similarity * direction * look_up(&tables.distance, steps);
-                vote *= look_up(&tables.penalty, frequency);
-                if visit.last() == Some(&product) {
-                    vote *= params.repeat_last;
-                } else if visit.contains(&product) {
-                    vote *= params.repeat;
-                }
-                add(product, vote, source);
+        for near in near.iter() {
+            self.products.clear();
+            shared.visits.read(&near.posting, &mut self.products);
+            let source = visit[visit.len() - 1 - usize::from(near.back)];
+            let anchor = usize::from(near.posting.at);
+            for (at, &product) in self.products.iter().enumerate() {
+                let steps = at.abs_diff(anchor);
+                let direction = if at < anchor { params.backward } else { 1.0 };
+                scratch.add(
+                    product,
+                    near.similarity * direction * look_up(&tables.distance, steps),
+                    source,
+                );
             }
         }
-        for session in near.drain(..) {
-            scratch.similarity[session as usize] = 0.0;
+        // What depends on the candidate alone is applied to its sum.
+        scratch.scale(|product| look_up(&tables.penalty, shared.visits.frequency(product) as usize));
+        for (at, &product) in visit.iter().enumerate() {
+            if !visit[..at].contains(&product) {
+                let weight = if product == last {
+                    params.repeat_last
+                } else {
+                    params.repeat
+                };
+                scratch.scale_one(product, weight);
+            }
         }
     }
 }

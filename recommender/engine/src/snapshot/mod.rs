@@ -211,7 +211,7 @@ impl Writer {
             products: products.collect(),
             customers: customers.collect(),
             pairs: self.counts.cut.then(|| self.counts.rows.clone()),
-            visits: self.sessions.export(),
+            visits: self.sessions.export(shared),
             seen: self.seen_order.iter().copied().collect(),
             profiles: profiles
                 .iter()
@@ -237,6 +237,7 @@ impl Writer {
             "newestEventMs".into(),
             self.shared.counters.newest_event_ms.load(Relaxed),
         );
+        figures.insert("newestVisitMs".into(), self.sessions.newest_ms());
         figures.insert("newestBucket".into(), self.counts.newest_bucket);
         figures.insert("auto".into(), self.shared.auto.load(Relaxed).into());
         figures

@@ -28,7 +28,7 @@ pub(super) fn write(snapshot: &Snapshot, out: &mut impl Write) -> Result<(), Sna
     let mut frame = FrameWriter::new(out, VERSION, OLDEST)?;
     frame.section(CONF, json(CONF, &snapshot.pinned)?.as_bytes())?;
     frame.section(FIGS, json(FIGS, &snapshot.figures)?.as_bytes())?;
-    blocks(&mut frame, PROD, &snapshot.products, |out, one| product(out, one))?;
+    blocks(&mut frame, PROD, &snapshot.products, product)?;
     blocks(&mut frame, HIST, &snapshot.customers, |out, one| {
         customer(out, one);
         Ok(())

@@ -286,7 +286,10 @@ impl Gathered {
         bump(&counters.evicted_customers, excess as u64);
         customers.drain(..excess);
         writer.take_up(customers, self.pairs);
-        writer.sessions.import(self.visits);
+        // Without a time nothing has ended yet.
+        let newest_visit_ms = self.figures.get("newestVisitMs").copied().unwrap_or(i64::MIN);
+        let (sessions, shared) = (&mut writer.sessions, &writer.shared);
+        sessions.import(shared, self.visits, newest_visit_ms);
         writer.prequential.show(&writer.shared);
         writer.flush(newest_ms);
     }

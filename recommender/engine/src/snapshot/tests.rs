@@ -2,10 +2,15 @@ use std::io::Read;
 
 use proptest::prelude::*;
 
-use super::{SnapshotError, codec::Out, frame::FrameWriter, parts, read};
+use super::{
+    SnapshotError,
+    codec::Out,
+    frame::{FrameReader, FrameWriter},
+    parts, read,
+};
 use crate::{
-    Algorithm, EngineConfig, EventKind, Interaction, Limits, ProductMeta, Query, Reader, Repeats, Scored,
-    Stats, Writer, engine,
+    Algorithm, EngineConfig, EventKind, HistoryItem, Interaction, Limits, ProductMeta, Query, Reader,
+    Repeats, Scored, Stats, Writer, engine,
 };
 
 const NOW: i64 = 1_700_000_000_000;
@@ -52,26 +57,26 @@ fn tight() -> EngineConfig {
             max_customers: 5,
             dedup_ids: 40,
             max_sessions: 10,
-            postings: 3,
             ..Limits::default()
         },
         ..EngineConfig::default()
     }
 }
 
+type Seen = (Vec<Vec<Scored>>, Stats, Vec<Option<Vec<HistoryItem>>>);
+
 /// What can be seen from outside, after a flush.
-fn seen(
-    writer: &mut Writer,
-    reader: &Reader,
-) -> (Vec<Vec<Scored>>, Stats, Vec<Option<Vec<crate::HistoryItem>>>) {
+fn seen(writer: &mut Writer, reader: &Reader) -> Seen {
     writer.flush(NOW);
     let customers: Vec<String> = (0..8).map(|n| format!("c{n}")).collect();
     let mut answers = Vec::new();
     for algorithm in [
         Algorithm::ItemKnn,
         Algorithm::Rp3Beta,
+        Algorithm::SessionKnn,
         Algorithm::Popularity,
         Algorithm::Content,
+        Algorithm::Hybrid,
     ] {
         for customer in &customers {
             let query = Query {
@@ -198,16 +203,13 @@ fn a_length_that_is_not_there_allocates_nothing() {
 
 /// The sections of a snapshot, apart from the last.
 fn sections(bytes: &[u8]) -> Vec<([u8; 4], Vec<u8>)> {
-    let mut frame = super::frame::FrameReader::new(&mut &bytes[..])
-        .map(|_| ())
-        .and_then(|()| Ok(Vec::new()))
-        .unwrap();
-    let mut input = &bytes[..];
-    let mut reader = super::frame::FrameReader::new(&mut input).unwrap();
+    let mut input = bytes;
+    let mut reader = FrameReader::new(&mut input).unwrap();
+    let mut sections = Vec::new();
     while let Some((name, payload)) = reader.next().unwrap() {
-        frame.push((name, payload.to_vec()));
+        sections.push((name, payload.to_vec()));
     }
-    frame
+    sections
 }
 
 fn rewritten(version: u32, oldest: u32, sections: &[([u8; 4], Vec<u8>)]) -> Vec<u8> {
