@@ -5,6 +5,7 @@ mod charts;
 mod health;
 mod helm;
 mod manifests;
+pub(crate) mod rules;
 mod supply_chain;
 
 use anyhow::Result;
@@ -37,6 +38,8 @@ pub enum Suite {
     },
     /// Licences, duplicates and sources of dependencies by cargo-deny; the workflows by actionlint.
     SupplyChain,
+    /// The alerts, by promtool.
+    Rules,
     /// Every manifest that we ship, applied on a real API server by its own kubectl.
     Manifests,
 }
@@ -51,6 +54,7 @@ pub fn run(options: &ConformanceOptions, steps: &mut Steps) -> Result<()> {
         Suite::Health => health::run(steps),
         Suite::Helm { yes } => helm::run(yes, steps),
         Suite::SupplyChain => supply_chain::run(steps),
+        Suite::Rules => rules::run(steps),
         Suite::Manifests => manifests::run(steps),
     }
 }
