@@ -6,6 +6,7 @@ use ahash::AHashSet;
 
 use crate::{
     assemble::{Reasons, assemble, fill_up},
+    blend::Pool,
     config::{Algorithm, PurchasedPolicy},
     history::{Entry, INTEREST_STEPS},
     hybrid::{self, by_name},
@@ -69,6 +70,15 @@ impl Filter<'_> {
 }
 
 pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
+    recommend_observed(shared, query, &mut |_| {})
+}
+
+/// The same; `observe` sees what each member of the blend said, if it is the blend that answers.
+pub(crate) fn recommend_observed(
+    shared: &Shared,
+    query: &Query<'_>,
+    observe: &mut dyn FnMut(&Pool),
+) -> Recommendations {
     let rules = shared.tuning.load();
     let tuning = &rules.tuning;
     let algorithm = query
@@ -92,7 +102,7 @@ pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
         excluded: excluded(shared, query, &rules, &recent, &customer),
         category,
     };
-    let mut basis = basis(shared, &recent, customer.as_deref(), tuning.history_length);
+    let mut basis = basis(shared, &rules, &recent, customer.as_deref());
     basis.retain(|known| is_product(shared, &rules, known.product));
     let mut visit = if recent.is_empty() {
         current_visit(customer.as_deref())
@@ -140,7 +150,7 @@ pub(crate) fn recommend(shared: &Shared, query: &Query<'_>) -> Recommendations {
                     candidate.source = model.source(&question, candidate);
                 }
             }
-            None => ranked = hybrid::rank(&question, &rules.blend, query.limit, scratch, &keep),
+            None => ranked = hybrid::rank(&question, &rules.blend, query.limit, scratch, &keep, observe),
         }
         let personal = ranked.iter().any(|candidate| candidate.source != NO_SOURCE);
         let mut explored = Vec::new();
@@ -237,7 +247,8 @@ fn excluded(
 }
 
 /// What the models start from: the visit first, then the customer's history, weakened by age.
-fn basis(shared: &Shared, recent: &[u32], customer: Option<&CustomerSlot>, length: usize) -> Vec<Basis> {
+fn basis(shared: &Shared, rules: &Compiled, recent: &[u32], customer: Option<&CustomerSlot>) -> Vec<Basis> {
+    let length = rules.tuning.history_length;
     let mut basis: Vec<Basis> = Vec::new();
     let mut weight = RECENT_WEIGHT;
     for &product in recent.iter().rev().take(length) {
@@ -255,7 +266,7 @@ fn basis(shared: &Shared, recent: &[u32], customer: Option<&CustomerSlot>, lengt
             if basis.len() >= length {
                 break;
             }
-            let age = (newest_ms - entry.last_ms) as f64 / shared.half_life_ms as f64;
+            let age = (newest_ms - entry.last_ms) as f64 / rules.half_life_ms as f64;
             let weight = (f64::from(entry.interest) / INTEREST_STEPS * (-age).exp2()) as f32;
             if weight > 0.0 && !recent.contains(&entry.product) {
                 basis.push(Basis {

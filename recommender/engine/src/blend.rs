@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::scratch::{Candidate, Scratch};
+use crate::scratch::{Candidate, NO_SOURCE, Scratch};
 
 /// What each member of `Hybrid` counts. Members that have nothing to say (no visit, no fitted model) are
 /// left out.
@@ -41,6 +41,25 @@ impl Default for Blend {
     }
 }
 
+impl Blend {
+    /// Weights by position in [`Found::scores`].
+    pub(crate) fn weights(&self) -> [f32; MEMBERS] {
+        [
+            self.walk,
+            self.knn,
+            self.session,
+            self.ease,
+            self.content,
+            self.als,
+        ]
+    }
+}
+
+/// Members of the blend.
+pub(crate) const MEMBERS: usize = 6;
+/// Position of iALS, which scores what others found.
+pub(crate) const ALS: usize = 5;
+
 /// How many candidates of each model are worth blending for an answer of this length.
 pub(crate) fn candidates(limit: usize) -> usize {
     limit.saturating_mul(5).saturating_add(100)
@@ -48,84 +67,116 @@ pub(crate) fn candidates(limit: usize) -> usize {
 
 /// Candidates that define a model's scale.
 const SCALE: usize = 50;
+/// A product without recent customers is held back, not hidden.
+const NOBODY: f32 = 0.01;
 
-/// Sums of scaled scores.
-#[derive(Default)]
-pub(crate) struct Blender {
-    /// With the largest part that went into the score, which decides the source.
-    pub mixed: Vec<(Candidate, f32)>,
+/// What the members say of one candidate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub product: u32,
+    /// In units of the mean of the member's best candidates.
+    pub scores: [f32; MEMBERS],
+    sources: [u32; MEMBERS],
+    /// Recent popularity.
+    pub popularity: f32,
+    /// What declared rules make of it, 1 without any.
+    pub preferred: f32,
 }
 
-impl Blender {
-    /// Adds a model's candidates, best first.
-    pub fn add(&mut self, scratch: &mut Scratch, list: &[Candidate], weight: f32) {
+impl Found {
+    /// A candidate that nobody has said anything about.
+    pub fn of(product: u32) -> Self {
+        Found {
+            product,
+            scores: [0.0; MEMBERS],
+            sources: [NO_SOURCE; MEMBERS],
+            popularity: 0.0,
+            preferred: 1.0,
+        }
+    }
+
+    /// The blended score, lifted by the trend.
+    pub fn score(&self, weights: &[f32; MEMBERS], trend: f32) -> f32 {
+        let mixed: f32 = self
+            .scores
+            .iter()
+            .zip(weights)
+            .map(|(score, weight)| score * weight)
+            .sum();
+        let lift = if trend > 0.0 {
+            (self.popularity + NOBODY).powf(trend)
+        } else {
+            1.0
+        };
+        mixed.max(0.0) * lift * self.preferred
+    }
+
+    /// The source of the member that contributes most.
+    fn source(&self, weights: &[f32; MEMBERS]) -> u32 {
+        let part = |at: usize| self.scores[at] * weights[at];
+        let strongest = (0..MEMBERS)
+            .filter(|at| *at != ALS)
+            .max_by(|a, b| part(*a).total_cmp(&part(*b)).then(b.cmp(a)));
+        strongest.map_or(NO_SOURCE, |at| self.sources[at])
+    }
+}
+
+/// Everything that the members found for one question.
+#[derive(Default)]
+pub(crate) struct Pool {
+    pub found: Vec<Found>,
+}
+
+impl Pool {
+    /// Adds a member's candidates, best first.
+    pub fn add(&mut self, member: usize, scratch: &mut Scratch, list: &[Candidate]) {
         let top = &list[..list.len().min(SCALE)];
-        let scale =
-            top.iter().map(|candidate| candidate.score.max(0.0)).sum::<f32>() / top.len().max(1) as f32;
+        let sum: f32 = top.iter().map(|candidate| candidate.score.max(0.0)).sum();
+        let scale = sum / top.len().max(1) as f32;
         if scale <= 0.0 || !scale.is_finite() {
             return;
         }
         for candidate in list {
-            let part = weight * candidate.score / scale;
-            match scratch.marked(candidate.product) {
-                Some(at) => {
-                    let (known, largest) = &mut self.mixed[at];
-                    known.score += part;
-                    if part > *largest {
-                        *largest = part;
-                        known.source = candidate.source;
-                    }
-                }
-                None => {
-                    scratch.mark_one(candidate.product, self.mixed.len());
-                    self.mixed.push((
-                        Candidate {
-                            score: part,
-                            ..*candidate
-                        },
-                        part,
-                    ));
-                }
-            }
+            let at = scratch.marked(candidate.product).unwrap_or_else(|| {
+                scratch.mark_one(candidate.product, self.found.len());
+                self.found.push(Found::of(candidate.product));
+                self.found.len() - 1
+            });
+            let found = &mut self.found[at];
+            found.scores[member] = candidate.score / scale;
+            found.sources[member] = candidate.source;
         }
     }
 
-    /// Adds a model that scores any product: to the candidates that others found.
-    pub fn rescore(&mut self, weight: f32, score: impl Fn(u32) -> Option<f32>) {
-        let scores: Vec<Option<f32>> = self
-            .mixed
-            .iter()
-            .map(|(candidate, _)| score(candidate.product))
-            .collect();
-        let mut best: Vec<f32> = scores
-            .iter()
-            .flatten()
-            .copied()
-            .filter(|score| *score > 0.0)
-            .collect();
+    /// To be called after the last member was added.
+    pub fn unmark(&self, scratch: &mut Scratch) {
+        scratch.unmark(self.found.iter().map(|found| found.product));
+    }
+
+    /// Adds a member that scores any product: to the candidates that others found.
+    pub fn rescore(&mut self, member: usize, score: impl Fn(u32) -> Option<f32>) {
+        let scores: Vec<Option<f32>> = self.found.iter().map(|found| score(found.product)).collect();
+        let positive = scores.iter().flatten().copied().filter(|score| *score > 0.0);
+        let mut best: Vec<f32> = positive.collect();
         best.sort_unstable_by(|a, b| b.total_cmp(a));
         best.truncate(SCALE);
         let scale = best.iter().sum::<f32>() / best.len().max(1) as f32;
         if scale > 0.0 && scale.is_finite() {
-            for ((candidate, _), score) in self.mixed.iter_mut().zip(scores) {
-                candidate.score += weight * score.unwrap_or_default() / scale;
+            for (found, score) in self.found.iter_mut().zip(scores) {
+                found.scores[member] = score.unwrap_or_default() / scale;
             }
         }
     }
 
     /// The blend, best first.
-    pub fn finish(
-        self,
-        scratch: &mut Scratch,
-        lift: impl Fn(u32) -> f32,
-        tie: impl Fn(u32, u32) -> Ordering,
-    ) -> Vec<Candidate> {
-        scratch.unmark(self.mixed.iter().map(|(candidate, _)| candidate.product));
-        let lifted = |(candidate, _): (Candidate, f32)| Candidate {
-            score: candidate.score.max(0.0) * lift(candidate.product),
-            ..candidate
+    pub fn finish(&self, blend: &Blend, tie: impl Fn(u32, u32) -> Ordering) -> Vec<Candidate> {
+        let weights = blend.weights();
+        let mixed = |found: &Found| Candidate {
+            product: found.product,
+            score: found.score(&weights, blend.trend),
+            source: found.source(&weights),
         };
-        let mut mixed: Vec<Candidate> = self.mixed.into_iter().map(lifted).collect();
+        let mut mixed: Vec<Candidate> = self.found.iter().map(mixed).collect();
         mixed.sort_unstable_by(|a, b| {
             b.score
                 .total_cmp(&a.score)

@@ -66,6 +66,7 @@ mod prequential;
 mod publish;
 mod query;
 mod reader;
+mod refit;
 mod rerank;
 mod rows;
 mod scratch;

@@ -109,7 +109,7 @@ impl Writer {
         (self.content_ms, self.catalogue_changed) = (now_ms, false);
     }
 
-    fn refresh_trending(&mut self, now_ms: i64) {
+    pub(crate) fn refresh_trending(&mut self, now_ms: i64) {
         // Not the newest ever seen: that may have been of a customer who is erased by now.
         let newest = self
             .counts

@@ -95,6 +95,8 @@ pub(crate) struct Compiled {
     pub session: SessionParams,
     pub knowledge: Vec<KnowledgeRule>,
     pub answer_budget: usize,
+    /// Time after which a product of a history counts half.
+    pub half_life_ms: i64,
     pub excluded: AHashSet<Box<str>>,
 }
 
@@ -113,6 +115,7 @@ impl Compiled {
             session: config.session.clone(),
             knowledge: config.knowledge.clone(),
             answer_budget: config.answer_budget,
+            half_life_ms: config.half_life_ms,
             excluded,
         }
     }
@@ -180,7 +183,6 @@ pub(crate) struct Shared {
     pub auto: AtomicU8,
     pub tuning: ArcSwap<Compiled>,
     pub counters: Counters,
-    pub half_life_ms: i64,
     /// Ids that are not products: never recommended even if the catalogue lists them.
     pub non_products: AHashSet<Box<str>>,
 }

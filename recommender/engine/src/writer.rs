@@ -85,7 +85,6 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         auto: AtomicU8::new(1),
         tuning: ArcSwap::from_pointee(Compiled::new(&config)),
         counters: Counters::default(),
-        half_life_ms: config.half_life_ms,
         non_products: config.non_products.iter().map(|id| id.as_str().into()).collect(),
     });
     let reader = Reader::new(Arc::clone(&shared));

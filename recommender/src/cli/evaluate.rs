@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use recommender_engine::Algorithm;
-use recommender_engine::eval::{self, Dataset, Metrics, Params, Trained};
+use recommender_engine::eval::{self, Dataset, Metrics, Params, Search, Step, Trained};
 use serde::Serialize;
 
 use super::feed::{bar, open};
@@ -73,18 +73,21 @@ pub(super) struct Args {
     /// Search hyper-parameters first, on a validation set cut from the training data
     #[arg(long)]
     tune: bool,
-    /// Seconds that the search of one model may take
-    #[arg(long, default_value_t = 400)]
-    tune_seconds: u64,
-    /// Threads for fitting
+    /// How long the search may take, for all models together
+    #[arg(long, default_value = "8m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    tune_budget: Duration,
+    /// Print each trial of the search
+    #[arg(long)]
+    trials: bool,
+    /// Threads for fitting and asking
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
     threads: usize,
     /// How to print the results
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
     /// Also write a report with plots to this file
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", alias = "html")]
+    report: Option<PathBuf>,
 }
 
 /// What is printed of one model.
@@ -118,9 +121,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             data.task.len()
         );
     }
+    let tuned = if args.tune {
+        search(args, &data, &models, &start)?
+    } else {
+        let untuned = |algorithm: &Algorithm| (*algorithm, start.clone());
+        models.iter().map(untuned).collect()
+    };
     let mut results = Vec::new();
-    for algorithm in &models {
-        match evaluate(args, &data, *algorithm, &start) {
+    for (algorithm, parameters) in &tuned {
+        match evaluate(args, &data, *algorithm, parameters) {
             Ok(result) => {
                 if args.output == Output::Json {
                     print(format!("{}\n", serde_json::to_string(&result)?).as_bytes())?;
@@ -135,7 +144,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.output == Output::Text {
         print(format!("{}\n", table(&results)).as_bytes())?;
     }
-    if let Some(path) = &args.html {
+    if let Some(path) = &args.report {
         std::fs::write(path, report::html(&results, args.k))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
@@ -190,29 +199,65 @@ fn load(args: &Args) -> anyhow::Result<Dataset> {
     Ok(data)
 }
 
-fn evaluate(args: &Args, data: &Dataset, algorithm: Algorithm, start: &Params) -> anyhow::Result<Result> {
-    let mut parameters = start.clone();
-    if args.tune {
-        let limit = Duration::from_secs(args.tune_seconds);
-        let started = Instant::now();
-        let spinner = ProgressBar::new_spinner();
-        spinner.enable_steady_tick(Duration::from_millis(200));
-        let (mut trials, mut best) = (0, 0.0f64);
-        parameters = eval::tune(data, algorithm, start, args.k, args.threads, |trial, score| {
-            trials += 1;
-            best = best.max(score);
-            spinner.set_message(format!(
-                "{}: {trials} trials, {trial}: {score:.4}, best {best:.4}",
-                algorithm.name()
-            ));
-            started.elapsed() < limit
-        })?;
-        spinner.finish_and_clear();
+/// Hyper-parameters for each model, from the training data alone.
+fn search(
+    args: &Args,
+    data: &Dataset,
+    models: &[Algorithm],
+    start: &Params,
+) -> anyhow::Result<Vec<(Algorithm, Params)>> {
+    let started = Instant::now();
+    let progress = ProgressBar::new(args.tune_budget.as_millis() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {elapsed} of {prefix}  {msg}") {
+        progress.set_style(style);
     }
+    progress.set_prefix(humantime::format_duration(args.tune_budget).to_string());
+    progress.enable_steady_tick(Duration::from_millis(500));
+    let tuned = eval::tune(
+        data,
+        models,
+        start,
+        Search {
+            k: args.k,
+            threads: args.threads,
+            budget: args.tune_budget,
+            elapsed: &|| started.elapsed(),
+            progress: &mut |step: &Step<'_>| {
+                progress.set_position(started.elapsed().as_millis() as u64);
+                let (name, trial) = (step.algorithm.name(), step.trial);
+                let (score, best) = (step.score, step.best);
+                progress.set_message(format!("{name} {trial}: {score:.4}, best {best:.4}"));
+                if args.trials {
+                    progress.suspend(|| {
+                        eprintln!(
+                            "{:7.1} s  {name} {trial}: {score:.4}",
+                            started.elapsed().as_secs_f64()
+                        )
+                    });
+                }
+            },
+        },
+    )?;
+    progress.finish_and_clear();
+    if args.output == Output::Text {
+        eprintln!("searched for {:.0} s", started.elapsed().as_secs_f64());
+    }
+    Ok(tuned
+        .into_iter()
+        .map(|tuned| (tuned.algorithm, tuned.params))
+        .collect())
+}
+
+fn evaluate(
+    args: &Args,
+    data: &Dataset,
+    algorithm: Algorithm,
+    parameters: &Params,
+) -> anyhow::Result<Result> {
     let spinner = ProgressBar::new_spinner().with_message(format!("{}: learning", algorithm.name()));
     spinner.enable_steady_tick(Duration::from_millis(200));
     let started = Instant::now();
-    let trained = Trained::new(data, algorithm, &parameters, args.threads)?;
+    let trained = Trained::new(data, algorithm, parameters, args.threads)?;
     let train_seconds = started.elapsed().as_secs_f64();
     spinner.finish_and_clear();
     let progress = ProgressBar::new(data.task.len() as u64).with_message(algorithm.name());
@@ -226,7 +271,7 @@ fn evaluate(args: &Args, data: &Dataset, algorithm: Algorithm, start: &Params) -
     let peak_memory_bytes = peak_memory().unwrap_or_default();
     Ok(Result {
         model: algorithm.name(),
-        parameters,
+        parameters: parameters.clone(),
         metrics,
         train_seconds,
         predict_seconds,

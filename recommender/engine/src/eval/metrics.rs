@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::likeness::Likeness;
+
 /// Means over all questions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Metrics {
@@ -25,29 +27,37 @@ pub struct Metrics {
     pub users: usize,
 }
 
-/// Takes answers one by one.
+/// Takes answers one by one; several collectors over parts of the questions are merged.
 pub struct Collector<'a> {
     k: usize,
-    /// Customers of each product in training, ascending.
-    buyers: &'a [Vec<u32>],
-    customers: usize,
-    catalogue: usize,
+    likeness: &'a Likeness,
     shown: Vec<u64>,
     sums: Metrics,
     novelty: (f64, u64),
 }
 
+/// What an answer is worth: hits, discounted gain over the ideal one, and the rank of the first hit from 1.
+pub(super) fn relevance(answer: &[u32], wanted: &[u32], k: usize) -> (usize, f64, Option<usize>) {
+    let discount = |rank: usize| 1.0 / ((rank + 2) as f64).log2();
+    let (mut hits, mut gain, mut first) = (0usize, 0.0, None);
+    for (rank, product) in answer.iter().take(k).enumerate() {
+        if wanted.contains(product) {
+            hits += 1;
+            gain += discount(rank);
+            first.get_or_insert(rank + 1);
+        }
+    }
+    let ideal: f64 = (0..wanted.len().min(k)).map(discount).sum();
+    (hits, gain / ideal, first)
+}
+
 impl<'a> Collector<'a> {
-    /// `buyers` are the training customers of each product, ascending and distinct; `catalogue` is how many
-    /// products count for coverage and Gini.
-    pub fn new(k: usize, buyers: &'a [Vec<u32>], customers: usize, catalogue: usize) -> Self {
-        let shown = vec![0; buyers.len()];
+    /// Of answers of `k` products.
+    pub fn new(k: usize, likeness: &'a Likeness) -> Self {
         Collector {
             k,
-            buyers,
-            customers,
-            catalogue,
-            shown,
+            likeness,
+            shown: vec![0; likeness.products()],
             sums: Metrics::default(),
             novelty: (0.0, 0),
         }
@@ -57,29 +67,20 @@ impl<'a> Collector<'a> {
     /// which there is at least one.
     pub fn add(&mut self, answer: &[u32], wanted: &[u32]) {
         let answer = &answer[..answer.len().min(self.k)];
-        let discount = |rank: usize| 1.0 / ((rank + 2) as f64).log2();
-        let (mut hits, mut gain, mut first) = (0usize, 0.0, None);
-        for (rank, product) in answer.iter().enumerate() {
-            if wanted.contains(product) {
-                hits += 1;
-                gain += discount(rank);
-                first.get_or_insert(rank);
-            }
-        }
-        let ideal: f64 = (0..wanted.len().min(self.k)).map(discount).sum();
+        let (hits, gain, first) = relevance(answer, wanted, self.k);
         self.sums.recall += hits as f64 / wanted.len() as f64;
-        self.sums.ndcg += gain / ideal;
+        self.sums.ndcg += gain;
         self.sums.hit_rate += f64::from(u8::from(hits > 0));
-        self.sums.mrr += first.map_or(0.0, |rank| 1.0 / (rank + 1) as f64);
+        self.sums.mrr += first.map_or(0.0, |rank| 1.0 / rank as f64);
         self.sums.diversity += self.spread(answer);
         self.sums.users += 1;
         for &product in answer {
-            let Some(buyers) = self.buyers.get(product as usize) else {
+            let Some(shown) = self.shown.get_mut(product as usize) else {
                 continue;
             };
-            self.shown[product as usize] += 1;
-            if !buyers.is_empty() {
-                self.novelty.0 -= (buyers.len() as f64 / self.customers as f64).log2();
+            *shown += 1;
+            if let Some(bits) = self.likeness.surprise(product) {
+                self.novelty.0 += bits;
                 self.novelty.1 += 1;
             }
         }
@@ -90,9 +91,7 @@ impl<'a> Collector<'a> {
         for (at, &a) in answer.iter().enumerate() {
             for &b in &answer[at + 1..] {
                 pairs += 1;
-                if let (Some(a), Some(b)) = (self.buyers.get(a as usize), self.buyers.get(b as usize)) {
-                    sum += cosine(a, b);
-                }
+                sum += self.likeness.cosine(a, b);
             }
         }
         if pairs == 0 {
@@ -102,39 +101,41 @@ impl<'a> Collector<'a> {
         }
     }
 
+    /// Takes over what another collector of the same data was told.
+    pub fn merge(&mut self, other: Collector<'_>) {
+        for (shown, more) in self.shown.iter_mut().zip(other.shown) {
+            *shown += more;
+        }
+        self.sums.recall += other.sums.recall;
+        self.sums.ndcg += other.sums.ndcg;
+        self.sums.hit_rate += other.sums.hit_rate;
+        self.sums.mrr += other.sums.mrr;
+        self.sums.diversity += other.sums.diversity;
+        self.sums.users += other.sums.users;
+        self.novelty.0 += other.novelty.0;
+        self.novelty.1 += other.novelty.1;
+    }
+
     /// The means.
-    pub fn finish(mut self) -> Metrics {
+    pub fn finish(self) -> Metrics {
         let questions = (self.sums.users.max(1)) as f64;
-        let covered = self.shown.iter().filter(|shown| **shown > 0).count();
-        self.shown.sort_unstable();
-        // Products outside the catalogue were never bought: they are the zeros in front.
-        let from = self.shown.len().saturating_sub(self.catalogue);
+        let catalogue = self.likeness.catalogue();
+        // A product outside of the catalogue (only ever sent back) can be shown, but covers nothing.
+        let mut shown: Vec<u64> = catalogue.iter().map(|&id| self.shown[id as usize]).collect();
+        let covered = shown.iter().filter(|shown| **shown > 0).count();
+        shown.sort_unstable();
         Metrics {
             recall: self.sums.recall / questions,
             ndcg: self.sums.ndcg / questions,
             hit_rate: self.sums.hit_rate / questions,
             mrr: self.sums.mrr / questions,
-            coverage: covered as f64 / self.catalogue.max(1) as f64,
+            coverage: covered as f64 / shown.len().max(1) as f64,
             novelty: self.novelty.0 / self.novelty.1.max(1) as f64,
             diversity: self.sums.diversity / questions,
-            gini: gini(&self.shown[from..]),
+            gini: gini(&shown),
             users: self.sums.users,
         }
     }
-}
-
-fn cosine(a: &[u32], b: &[u32]) -> f64 {
-    if a.is_empty() || b.is_empty() {
-        return 0.0;
-    }
-    let (mut i, mut j, mut common) = (0, 0, 0usize);
-    while i < a.len() && j < b.len() {
-        let order = a[i].cmp(&b[j]);
-        common += usize::from(order.is_eq());
-        i += usize::from(order.is_le());
-        j += usize::from(order.is_ge());
-    }
-    common as f64 / ((a.len() * b.len()) as f64).sqrt()
 }
 
 /// Of ascending counts.
@@ -156,18 +157,59 @@ fn gini(ascending: &[u64]) -> f64 {
 mod tests {
     use super::*;
 
+    fn four_products() -> Likeness {
+        Likeness::new(vec![vec![0, 1], vec![0], vec![1], vec![0, 1]], 2)
+    }
+
     #[test]
     fn a_hit_on_rank_two_of_two_wanted_scores_as_by_hand() {
-        let buyers = vec![vec![0, 1], vec![0], vec![1], vec![0, 1]];
-        let mut collector = Collector::new(2, &buyers, 2, 4);
+        let likeness = four_products();
+        let mut collector = Collector::new(2, &likeness);
         collector.add(&[0, 1, 2], &[1, 2]);
         let metrics = collector.finish();
         let ideal = 1.0 + 1.0 / 3f64.log2();
         assert!((metrics.recall - 0.5).abs() < 1e-12);
         assert!((metrics.ndcg - (1.0 / 3f64.log2()) / ideal).abs() < 1e-12);
         assert_eq!((metrics.hit_rate, metrics.mrr, metrics.coverage), (1.0, 0.5, 0.5));
+        // Product 0 has both customers (0 bits), product 1 one of two (1 bit).
         assert!((metrics.novelty - 0.5).abs() < 1e-12);
         assert!((metrics.diversity - (1.0 - 1.0 / 2f64.sqrt())).abs() < 1e-12);
         assert!((metrics.gini - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn means_are_over_questions_and_the_ideal_gain_stops_at_k() {
+        let likeness = four_products();
+        let mut collector = Collector::new(2, &likeness);
+        // Both places hit, of three wanted: recall 2/3, a perfect order.
+        collector.add(&[1, 2], &[0, 1, 2]);
+        // No hit; an answer of one product has no pairs, and no variety.
+        collector.add(&[3], &[0]);
+        let metrics = collector.finish();
+        assert!((metrics.recall - 1.0 / 3.0).abs() < 1e-12);
+        assert!((metrics.ndcg - 0.5).abs() < 1e-12);
+        assert_eq!(
+            (metrics.hit_rate, metrics.mrr, metrics.coverage),
+            (0.5, 0.5, 0.75)
+        );
+        // Products 1 and 2 have no customer in common: 1 - 0 for the first answer, 0 for the second.
+        assert!((metrics.diversity - 0.5).abs() < 1e-12);
+        // Shown once each but product 0: ascending 0 1 1 1, Gini 2 (2 + 3 + 4) / (4 * 3) - 5 / 4.
+        assert!((metrics.gini - 0.25).abs() < 1e-12);
+    }
+
+    #[test]
+    fn parts_merged_are_the_whole() {
+        let likeness = four_products();
+        let answers = [([0, 1], [1, 2]), ([2, 3], [3, 0]), ([1, 3], [0, 2])];
+        let mut whole = Collector::new(2, &likeness);
+        let mut parts = Collector::new(2, &likeness);
+        for (answer, wanted) in &answers {
+            whole.add(answer, wanted);
+            let mut part = Collector::new(2, &likeness);
+            part.add(answer, wanted);
+            parts.merge(part);
+        }
+        assert_eq!(whole.finish(), parts.finish());
     }
 }

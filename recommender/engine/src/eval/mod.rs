@@ -1,19 +1,23 @@
-//! Evaluation: data in three forms, metrics, splits, and running models over them. Pure functions; reading
-//! files and printing tables is the caller's.
+//! Evaluation: data in three forms, metrics, splits, running models over them, and the search for
+//! hyper-parameters. Pure functions; reading files, printing tables and looking at clocks is the caller's.
 
 mod data;
 mod instant;
+mod likeness;
 mod metrics;
 mod params;
+mod parse;
 mod run;
+mod space;
 mod split;
+mod tape;
 mod tune;
 
 pub use crate::models::{als::AlsParams, ease::EaseParams};
-pub use data::{
-    DataError, Dataset, Pair, Task, Touch, oldest_event, parse_events, parse_interactions, parse_sessions,
-};
+pub use data::{Dataset, Pair, Task, Touch};
+pub use likeness::Likeness;
 pub use metrics::{Collector, Metrics};
 pub use params::{ParamError, Params};
+pub use parse::{DataError, oldest_event, parse_events, parse_interactions, parse_log, parse_sessions};
 pub use run::{EvalError, Trained};
-pub use tune::{objective, tune};
+pub use tune::{Search, Step, Tuned, tune};

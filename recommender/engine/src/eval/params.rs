@@ -7,9 +7,13 @@ use crate::{
     blend::Blend,
     config::{Algorithm, EngineConfig, EventWeights, Limits, Repeats, Tuning},
     models::{als::AlsParams, ease::EaseParams, session_knn::SessionParams},
+    refit::Neighborhood,
 };
 
 const DAY_MS: f64 = 86_400_000.0;
+/// Products counted together with one product: binds only where thousands of them are, and then keeps the
+/// memory of tens of millions of interactions within some gigabytes.
+const ROW: usize = 8_192;
 
 /// Everything that can be set with `--param key=value`; nested ones as `ease.regularization=100`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -165,6 +169,11 @@ impl Params {
 
     /// The engine that these describe, without bounds that would bind on evaluation data.
     pub fn config(&self, algorithm: Algorithm) -> EngineConfig {
+        // Models that do not look at pairs are spared the counting of them.
+        let pairs = matches!(
+            algorithm,
+            Algorithm::Hybrid | Algorithm::ItemKnn | Algorithm::Rp3Beta | Algorithm::Auto
+        );
         let tuning = Tuning {
             algorithm,
             event_weights: self.weights.clone(),
@@ -177,8 +186,8 @@ impl Params {
             tuning,
             neighbors: self.neighbors,
             answer_budget: self.answer_budget,
-            half_life_ms: (self.half_life_days * DAY_MS) as i64,
-            trend_half_life_ms: (self.trend_half_life_days * DAY_MS) as i64,
+            half_life_ms: self.half_life_ms(),
+            trend_half_life_ms: self.trend_half_life_ms(),
             repeats: self.repeats,
             damping: self.damping,
             shrinkage: self.shrinkage,
@@ -188,14 +197,46 @@ impl Params {
             session: self.session.clone(),
             limits: Limits {
                 learn_history: 100_000,
-                pair_history: self.pair_history,
-                row_capacity: 1 << 20,
+                pair_history: if pairs { self.pair_history } else { 2 },
+                row_capacity: ROW.max(self.neighbors),
+                max_sessions: usize::MAX,
                 postings: self.session.postings,
                 dedup_ids: 0,
                 ..Limits::default()
             },
             ..EngineConfig::default()
         }
+    }
+
+    /// What histories and counts depend on: other values of it need learning anew.
+    pub(super) fn structure(&self) -> impl PartialEq {
+        (
+            self.pair_history,
+            self.damping,
+            self.repeats,
+            self.weights.clone(),
+            self.session.postings,
+        )
+    }
+
+    /// What neighbour lists depend on, given the counts.
+    pub(super) fn neighborhood(&self) -> Neighborhood {
+        Neighborhood {
+            neighbors: self.neighbors,
+            shrinkage: self.shrinkage,
+            walk_alpha: self.walk_alpha,
+            walk_beta: self.walk_beta,
+        }
+    }
+
+    /// [`Params::half_life_days`] in milliseconds.
+    pub fn half_life_ms(&self) -> i64 {
+        (self.half_life_days * DAY_MS) as i64
+    }
+
+    /// [`Params::trend_half_life_days`] in milliseconds.
+    pub fn trend_half_life_ms(&self) -> i64 {
+        (self.trend_half_life_days * DAY_MS) as i64
     }
 
     /// [`Params::training_half_life_days`] in milliseconds.

@@ -1,170 +1,389 @@
-//! Searching hyper-parameters on a validation set cut from training data.
+//! The search for hyper-parameters, on validation sets cut from training data, within a given time.
+//!
+//! Each model is searched by itself: axis by axis from good defaults, the values of an axis by successive
+//! halving (Jamieson and Talwalkar 2016) on ever more questions, until a round changes nothing. The blend
+//! takes its members as they were found; its weights are fitted on what they say, recorded once. Models are
+//! trained once for every setting that needs it; others only ask again.
+
+use std::time::Duration;
 
 use super::{
     data::Dataset,
-    metrics::Metrics,
     params::Params,
     run::{EvalError, Trained},
+    space::{self, Axis, axes, members},
+    tape::{self, Tape},
 };
-use crate::config::Algorithm;
+use crate::{blend::Blend, config::Algorithm};
 
-/// A parameter and the values to try.
-type Axis = (&'static str, &'static [&'static str]);
+/// Another value must be better by this share of the score: what is within chance stays as it was.
+const MARGIN: f64 = 0.002;
+/// Rounds over the axes of a model.
+const ROUNDS: usize = 3;
+/// The part of the questions that values are first compared on.
+const FIRST: usize = 4;
+/// Factors and passes of iALS while its other parameters are searched: their order is that of the full size.
+const SMALL_ALS: (usize, usize) = (64, 6);
 
-const WALK: &[Axis] = &[
-    ("walkBeta", &["0.1", "0.3", "0.4", "0.5"]),
-    ("walkAlpha", &["0.6", "1"]),
-    ("pairHistory", &["20", "30", "100", "10000"]),
-    ("neighbors", &["200", "2000"]),
-];
-const KNN: &[Axis] = &[
-    ("pairHistory", &["20", "30", "100", "10000"]),
-    ("neighbors", &["20", "100", "2000"]),
-    ("shrinkage", &["0", "5", "20"]),
-    ("damping", &["false"]),
-];
-const EASE: &[Axis] = &[
-    ("ease.regularization", &["50", "100", "500", "1000"]),
-    ("trainingHalfLifeDays", &["60", "90", "360", "100000"]),
-    ("ease.keep", &["100", "1000"]),
-];
-const ALS: &[Axis] = &[
-    ("als.unobserved", &["0.003", "0.03", "0.1"]),
-    ("als.regularization", &["0.001", "0.01"]),
-    ("trainingHalfLifeDays", &["60", "100000"]),
-];
-const SESSION: &[Axis] = &[
-    ("session.rarity", &["0.3", "0.8", "1.0"]),
-    ("session.repeat", &["0.5", "1", "5"]),
-    ("session.repeatLast", &["0.3", "0.7", "1.5"]),
-    ("session.positionDecay", &["1.5", "2", "5"]),
-    ("session.distanceDecay", &["1.5", "2", "5"]),
-    ("session.lengthPenalty", &["0", "0.5"]),
-    ("session.recencyDecay", &["0", "0.3"]),
-    ("session.backward", &["0.5", "0.85", "1"]),
-    ("session.popularityPenalty", &["0", "0.2"]),
-    ("session.neighbors", &["200", "1500"]),
-];
-const TREND: &[Axis] = &[
-    ("historyLength", &["20", "100", "10000"]),
-    ("trendHalfLifeDays", &["3", "14", "30"]),
-    ("halfLifeDays", &["30", "180"]),
-];
-const BLEND: &[Axis] = &[
-    ("blend.trend", &["0", "0.15", "0.3", "0.4", "0.5", "0.7"]),
-    ("blend.walk", &["0", "0.1", "0.25", "0.5", "1", "2"]),
-    ("blend.als", &["0", "0.25", "0.5", "1", "2"]),
-    ("blend.ease", &["0", "0.5", "1", "2"]),
-    ("blend.session", &["0", "0.25", "1"]),
-    ("blend.knn", &["0", "0.1", "0.3"]),
-    ("blend.trend", &["0", "0.15", "0.3", "0.4", "0.5", "0.7"]),
-];
-
-fn axes(algorithm: Algorithm) -> &'static [Axis] {
-    match algorithm {
-        Algorithm::Rp3Beta => WALK,
-        Algorithm::ItemKnn => KNN,
-        Algorithm::Ease => EASE,
-        Algorithm::ImplicitAls => ALS,
-        Algorithm::SessionKnn => SESSION,
-        Algorithm::Popularity => TREND,
-        _ => &[],
-    }
+/// How a search is run.
+pub struct Search<'a> {
+    /// Length of the answers.
+    pub k: usize,
+    /// Threads to use.
+    pub threads: usize,
+    /// How much time all models together may take; what has begun is ended, so it may be a little more.
+    pub budget: Duration,
+    /// The time since the search began.
+    pub elapsed: &'a dyn Fn() -> Duration,
+    /// Hears of each trial.
+    pub progress: &'a mut dyn FnMut(&Step<'_>),
 }
 
-/// What is maximised: finding, and finding early.
-pub fn objective(metrics: &Metrics) -> f64 {
-    if metrics.recall == metrics.hit_rate {
-        metrics.hit_rate + metrics.mrr
-    } else {
-        metrics.recall + metrics.ndcg
-    }
+/// One trial.
+#[derive(Clone, Debug)]
+pub struct Step<'a> {
+    /// The model that is searched.
+    pub algorithm: Algorithm,
+    /// What was tried.
+    pub trial: &'a str,
+    /// Recall and NDCG together, of sessions hit rate and MRR.
+    pub score: f64,
+    /// The best of this model so far.
+    pub best: f64,
 }
 
-/// One pass of coordinate search, on a validation set of the training data of `data`; its test is never
-/// looked at. `go_on` hears of each trial and may end the search (out of time).
+/// What was found for one model.
+#[derive(Clone, Debug)]
+pub struct Tuned {
+    /// The model.
+    pub algorithm: Algorithm,
+    /// Its best parameters.
+    pub params: Params,
+    /// Their score on the validation sets; `None` if there was nothing to search, or no time.
+    pub score: Option<f64>,
+}
+
+/// Searches the parameters of these models from `start` on. The test of `data` is never looked at.
 pub fn tune(
     data: &Dataset,
-    algorithm: Algorithm,
+    algorithms: &[Algorithm],
     start: &Params,
-    k: usize,
-    threads: usize,
-    mut go_on: impl FnMut(&str, f64) -> bool,
-) -> Result<Params, EvalError> {
-    let validation = data.validation();
-    let mut best = start.clone();
-    if algorithm != Algorithm::Hybrid {
-        search(&validation, algorithm, &mut best, k, threads, &mut go_on)?;
-        return Ok(best);
+    search: Search<'_>,
+) -> Result<Vec<Tuned>, EvalError> {
+    let sets = data.validations();
+    let mut order: Vec<Algorithm> = algorithms.to_vec();
+    if order.contains(&Algorithm::Hybrid) {
+        order.extend(members(data));
     }
-    // Members first, each alone, then their weights; those that had no weight to start with are left out
-    // unless they are cheap.
-    for (member, weight) in [
-        (Algorithm::Rp3Beta, best.blend.walk),
-        (Algorithm::SessionKnn, best.blend.session),
-        (Algorithm::Ease, best.blend.ease),
-        (Algorithm::ImplicitAls, best.blend.als),
-    ] {
-        if weight > 0.0 && !search(&validation, member, &mut best, k, threads, &mut go_on)? {
-            return Ok(best);
-        }
+    // The blend last: it takes what was found for the others.
+    order.sort_by_key(|algorithm| {
+        (
+            *algorithm == Algorithm::Hybrid,
+            Algorithm::ALL.iter().position(|a| a == algorithm),
+        )
+    });
+    order.dedup();
+    let mut run = Run {
+        data,
+        folds: Vec::new(),
+        search,
+        until: Duration::ZERO,
+        found: Vec::new(),
+    };
+    for set in &sets {
+        let learned = Trained::new(set, Algorithm::Rp3Beta, start, run.search.threads)?;
+        run.folds.push(learned);
     }
-    let mut trained = Trained::new(&validation, Algorithm::Hybrid, &best, threads)?;
-    let mut top = objective(&trained.metrics(k, |_| {}));
-    for (key, values) in BLEND {
-        for value in *values {
-            let mut trial = best.clone();
-            if trial.set(key, value).is_err() || trial == best {
-                continue;
+    let mut left: f64 = order.iter().map(|algorithm| space::share(*algorithm)).sum();
+    for &algorithm in &order {
+        let now = (run.search.elapsed)();
+        let share = space::share(algorithm) / left;
+        left -= space::share(algorithm);
+        run.until = now
+            + run
+                .search
+                .budget
+                .saturating_sub(now)
+                .mul_f64(share.clamp(0.0, 1.0));
+        let tuned = if sets.is_empty() || now >= run.search.budget {
+            None
+        } else if algorithm == Algorithm::Hybrid {
+            run.blend(start)?
+        } else {
+            match run.model(algorithm, start) {
+                // More products than it is computed for: said when it is asked for by name.
+                Err(EvalError::Ease(_)) => None,
+                tuned => Some(tuned?),
             }
-            trained.set_blend(trial.blend.clone());
-            let score = objective(&trained.metrics(k, |_| {}));
-            if score > top {
-                (top, best) = (score, trial);
-            }
-            if !go_on(&format!("{key}={value}"), score) {
-                return Ok(best);
-            }
-        }
+        };
+        let (params, score) = match tuned {
+            Some((params, score)) => (params, Some(score)),
+            None => (start.clone(), None),
+        };
+        run.found.push(Tuned {
+            algorithm,
+            params,
+            score,
+        });
     }
-    Ok(best)
+    let mut found = run.found;
+    found.retain(|tuned| algorithms.contains(&tuned.algorithm));
+    found.sort_by_key(|tuned| {
+        algorithms
+            .iter()
+            .position(|algorithm| *algorithm == tuned.algorithm)
+    });
+    Ok(found)
 }
 
-/// Answers false when told to stop.
-fn search(
-    validation: &Dataset,
-    algorithm: Algorithm,
-    best: &mut Params,
-    k: usize,
-    threads: usize,
-    go_on: &mut impl FnMut(&str, f64) -> bool,
-) -> Result<bool, EvalError> {
-    let mut trained = match Trained::new(validation, algorithm, best, threads) {
-        // Too many products for a member of the blend: nothing to search.
-        Err(EvalError::Ease(_)) => return Ok(true),
-        trained => trained?,
-    };
-    let mut top = objective(&trained.metrics(k, |_| {}));
-    for (key, values) in axes(algorithm) {
-        for value in *values {
-            let mut trial = best.clone();
-            if trial.set(key, value).is_err() || trial == *best {
-                continue;
+struct Run<'a, 's> {
+    data: &'a Dataset,
+    folds: Vec<Trained<'a>>,
+    search: Search<'s>,
+    /// When the search of the current model ends.
+    until: Duration,
+    found: Vec<Tuned>,
+}
+
+impl<'a> Run<'a, '_> {
+    fn late(&self) -> bool {
+        (self.search.elapsed)() >= self.until
+    }
+
+    /// Whether something that takes as long as `last` still fits in.
+    fn fits(&self, last: Duration) -> bool {
+        (self.search.elapsed)() + last <= self.until
+    }
+
+    /// Mean over the validation sets, on a part of the questions (one in `part`).
+    fn score(&mut self, algorithm: Algorithm, params: &Params, part: usize) -> Result<f64, EvalError> {
+        let (k, mut sum) = (self.search.k, 0.0);
+        for fold in &mut self.folds {
+            fold.change(params, &[algorithm])?;
+            sum += fold.score(algorithm, k, fold.questions().div_ceil(part));
+        }
+        Ok(sum / self.folds.len() as f64)
+    }
+
+    fn tell(&mut self, algorithm: Algorithm, trial: &str, score: f64, best: f64) {
+        let best = best.max(score);
+        (self.search.progress)(&Step {
+            algorithm,
+            trial,
+            score,
+            best,
+        });
+    }
+
+    fn model(&mut self, algorithm: Algorithm, start: &Params) -> Result<(Params, f64), EvalError> {
+        let mut best = start.clone();
+        let (factors, epochs) = (start.als.factors, start.als.epochs);
+        if algorithm == Algorithm::ImplicitAls {
+            best.als.factors = factors.min(SMALL_ALS.0);
+            best.als.epochs = epochs.min(SMALL_ALS.1);
+        }
+        let mut top = self.score(algorithm, &best, 1)?;
+        self.tell(algorithm, "defaults", top, top);
+        let axes = axes(algorithm, self.data);
+        for _ in 0..ROUNDS {
+            let before = best.clone();
+            for axis in &axes {
+                self.axis(algorithm, axis, &mut best, &mut top)?;
             }
-            // What only changes the answer needs no new training.
-            if key.starts_with("session.") {
-                trained.set_session(&trial);
-            } else {
-                trained = Trained::new(validation, algorithm, &trial, threads)?;
-            }
-            let score = objective(&trained.metrics(k, |_| {}));
-            if score > top {
-                (top, *best) = (score, trial);
-            }
-            if !go_on(&format!("{} {key}={value}", algorithm.name()), score) {
-                return Ok(false);
+            if best == before || self.late() {
+                break;
             }
         }
+        (best.als.factors, best.als.epochs) = (factors, epochs);
+        Ok((best, top))
     }
-    Ok(true)
+
+    /// Tries the values of one axis, on few questions first where that is what costs time.
+    fn axis(
+        &mut self,
+        algorithm: Algorithm,
+        axis: &Axis,
+        best: &mut Params,
+        top: &mut f64,
+    ) -> Result<(), EvalError> {
+        let mut trials: Vec<(String, Params)> = Vec::new();
+        for value in axis.values {
+            let mut trial = best.clone();
+            if trial.set(axis.key, value).is_ok() && trial != *best {
+                trials.push((format!("{}={value}", axis.key), trial));
+            }
+        }
+        if axis.cheap {
+            let first = self.score(algorithm, best, FIRST)?;
+            let mut ranked = Vec::new();
+            for trial in trials {
+                if self.late() {
+                    return Ok(());
+                }
+                let score = self.score(algorithm, &trial.1, FIRST)?;
+                self.tell(algorithm, &trial.0, score, first);
+                ranked.push((score, trial));
+            }
+            ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+            // What changes nothing has no say here. Half go on, and of them only those that look no worse.
+            ranked.retain(|(score, _)| *score != first);
+            let keep = ranked.len().div_ceil(2);
+            trials = ranked
+                .into_iter()
+                .take(keep)
+                .filter(|(score, _)| *score > first * (1.0 - MARGIN))
+                .map(|(_, trial)| trial)
+                .collect();
+        }
+        let mut last = Duration::ZERO;
+        for (name, trial) in trials {
+            if !self.fits(last) {
+                break;
+            }
+            let began = (self.search.elapsed)();
+            let score = match self.score(algorithm, &trial, 1) {
+                // A value that the model refuses is no candidate.
+                Err(EvalError::Config(_)) => continue,
+                score => score?,
+            };
+            last = (self.search.elapsed)().saturating_sub(began);
+            self.tell(algorithm, &name, score, *top);
+            if score > *top * (1.0 + MARGIN) {
+                (*top, *best) = (score, trial);
+            }
+        }
+        Ok(())
+    }
+
+    /// The members as they were found, together.
+    fn assembled(&self, start: &Params) -> Params {
+        let mut params = start.clone();
+        let of = |algorithm| {
+            self.found
+                .iter()
+                .find(|tuned| tuned.algorithm == algorithm && tuned.score.is_some())
+        };
+        if let Some(walk) = of(Algorithm::Rp3Beta).map(|tuned| &tuned.params) {
+            params.neighbors = walk.neighbors;
+            params.pair_history = walk.pair_history;
+            (params.walk_alpha, params.walk_beta) = (walk.walk_alpha, walk.walk_beta);
+        }
+        if let Some(session) = of(Algorithm::SessionKnn) {
+            params.session = session.params.session.clone();
+        }
+        if let Some(als) = of(Algorithm::ImplicitAls) {
+            params.als = als.params.als.clone();
+            params.training_half_life_days = als.params.training_half_life_days;
+        }
+        if let Some(ease) = of(Algorithm::Ease) {
+            params.ease = ease.params.ease.clone();
+            params.training_half_life_days = ease.params.training_half_life_days;
+        }
+        let members = [Algorithm::Ease, Algorithm::ImplicitAls, Algorithm::Rp3Beta];
+        let scored = members.into_iter().filter_map(of);
+        if let Some(best) = scored.max_by(|a, b| a.score.unwrap_or(0.0).total_cmp(&b.score.unwrap_or(0.0))) {
+            params.history_length = best.params.history_length;
+            params.half_life_days = best.params.half_life_days;
+        }
+        params
+    }
+
+    fn blend(&mut self, start: &Params) -> Result<Option<(Params, f64)>, EvalError> {
+        let mut best = self.assembled(start);
+        let parts = members(self.data);
+        let with = |algorithm| f32::from(u8::from(parts.contains(&algorithm)));
+        // Every member that may have a say is heard, whatever its weight is now.
+        let everyone = Blend {
+            walk: with(Algorithm::Rp3Beta),
+            knn: 1.0,
+            session: with(Algorithm::SessionKnn),
+            ease: with(Algorithm::Ease),
+            als: with(Algorithm::ImplicitAls),
+            content: 0.0,
+            trend: 0.0,
+        };
+        let fitted: Vec<Algorithm> = parts
+            .iter()
+            .copied()
+            .filter(|algorithm| {
+                let tuned = |tuned: &Tuned| tuned.algorithm == *algorithm && tuned.score.is_some();
+                matches!(algorithm, Algorithm::Ease | Algorithm::ImplicitAls) && self.found.iter().any(tuned)
+            })
+            .collect();
+        if !fitted.contains(&Algorithm::Ease) {
+            best.blend.ease = 0.0;
+        }
+        if !fitted.contains(&Algorithm::ImplicitAls) {
+            best.blend.als = 0.0;
+        }
+        let timed = self.data.timed;
+        let mut top = self.weights(&mut best, &everyone, &fitted, timed)?;
+        let mut last = Duration::ZERO;
+        for axis in axes(Algorithm::Hybrid, self.data) {
+            for value in axis.values {
+                let began = (self.search.elapsed)();
+                let mut trial = best.clone();
+                // The weights are fitted once more at the end, which takes about as long as a trial.
+                if !self.fits(2 * last) || trial.set(axis.key, value).is_err() || trial == best {
+                    continue;
+                }
+                let heard = Params {
+                    blend: everyone.clone(),
+                    ..trial.clone()
+                };
+                let tapes = self.tapes(&heard, &fitted)?;
+                let score = mean(&tapes, &trial.blend);
+                self.tell(Algorithm::Hybrid, &format!("{}={value}", axis.key), score, top);
+                if score > top * (1.0 + MARGIN) {
+                    (top, best) = (score, trial);
+                }
+                last = (self.search.elapsed)().saturating_sub(began);
+            }
+        }
+        if timed {
+            top = self.weights(&mut best, &everyone, &fitted, timed)?;
+        }
+        Ok(Some((best, top)))
+    }
+
+    fn tapes(&mut self, heard: &Params, fitted: &[Algorithm]) -> Result<Vec<Tape<'a>>, EvalError> {
+        let k = self.search.k;
+        let mut tapes = Vec::new();
+        for fold in &mut self.folds {
+            fold.change(heard, fitted)?;
+            tapes.push(Tape::record(fold, k, fold.questions()));
+        }
+        Ok(tapes)
+    }
+
+    /// Fits the weights of the blend.
+    fn weights(
+        &mut self,
+        params: &mut Params,
+        everyone: &Blend,
+        fitted: &[Algorithm],
+        timed: bool,
+    ) -> Result<f64, EvalError> {
+        let heard = Params {
+            blend: everyone.clone(),
+            ..params.clone()
+        };
+        let tapes = self.tapes(&heard, fitted)?;
+        let (mut trials, mut top) = (Vec::new(), 0.0f64);
+        let (elapsed, until) = (self.search.elapsed, self.until);
+        let (blend, score) = tape::fit(&tapes, &params.blend, timed, |trial, score| {
+            top = top.max(score);
+            trials.push((trial.to_owned(), score, top));
+            elapsed() < until
+        });
+        for (trial, score, top) in trials {
+            self.tell(Algorithm::Hybrid, &trial, score, top);
+        }
+        params.blend = blend;
+        Ok(score)
+    }
+}
+
+fn mean(tapes: &[Tape<'_>], blend: &Blend) -> f64 {
+    tapes.iter().map(|tape| tape.score(blend)).sum::<f64>() / tapes.len().max(1) as f64
 }

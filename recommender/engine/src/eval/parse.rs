@@ -1,0 +1,408 @@
+//! Parsing evaluation data: event records, `user item item …`, and sessions. Blank lines, blanks around
+//! items, carriage returns and a byte order mark mean nothing; names may be anything without blanks.
+
+use std::{borrow::Cow, sync::Arc};
+
+use ahash::{AHashMap, AHashSet};
+use serde::Deserialize;
+
+use super::{
+    data::{Dataset, Pair, Task, Touch, is_target},
+    instant::instant,
+};
+use crate::event::EventKind;
+
+/// Why data was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A line that is not an event record.
+    #[error("line {line}: not an event record: {source}")]
+    Record {
+        /// Counted from 1.
+        line: usize,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// A timestamp that is not RFC 3339 in UTC.
+    #[error("line {line}: timestamp {text:?} is not like 2011-12-09T12:50:00Z")]
+    Timestamp {
+        /// Counted from 1.
+        line: usize,
+        /// What stands there.
+        text: String,
+    },
+    /// A line of a session test that is not a prefix, a tab and one next item.
+    #[error("line {line}: expected a prefix, a tab and the next item")]
+    NoTab {
+        /// Counted from 1.
+        line: usize,
+    },
+    /// Nothing to train on, or nothing to test with.
+    #[error("no {0} data")]
+    Empty(&'static str),
+}
+
+#[derive(Default)]
+struct Names {
+    ids: AHashMap<Arc<str>, u32>,
+    names: Vec<Arc<str>>,
+}
+
+impl Names {
+    fn intern(&mut self, name: &str) -> u32 {
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
+        let (id, name) = (self.names.len() as u32, Arc::<str>::from(name));
+        self.ids.insert(Arc::clone(&name), id);
+        self.names.push(name);
+        id
+    }
+}
+
+#[derive(Deserialize)]
+struct Record<'a> {
+    #[serde(borrow)]
+    customer_id: Cow<'a, str>,
+    #[serde(borrow)]
+    product_id: Cow<'a, str>,
+    #[serde(borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(borrow)]
+    timestamp: Cow<'a, str>,
+}
+
+fn kind(name: &str) -> EventKind {
+    match name {
+        "view" | "product_view" => EventKind::View,
+        "click" | "product_click" => EventKind::Click,
+        "cart" | "add_to_cart" => EventKind::Cart,
+        "purchase" | "order" => EventKind::Purchase,
+        "return" => EventKind::Return,
+        "email" => EventKind::Email,
+        _ => EventKind::Other,
+    }
+}
+
+/// One event of the log.
+struct Logged<'a> {
+    customer: Cow<'a, str>,
+    product: Cow<'a, str>,
+    kind: EventKind,
+    time_ms: i64,
+}
+
+fn records(text: &str) -> impl Iterator<Item = Result<Logged<'_>, DataError>> {
+    lines(text).map(|(line, text)| {
+        let record: Record<'_> =
+            serde_json::from_str(text).map_err(|source| DataError::Record { line, source })?;
+        let time_ms = instant(&record.timestamp).ok_or_else(|| DataError::Timestamp {
+            line,
+            text: record.timestamp.to_string(),
+        })?;
+        Ok(Logged {
+            customer: record.customer_id,
+            product: record.product_id,
+            kind: kind(&record.event_type),
+            time_ms,
+        })
+    })
+}
+
+/// Event records, a JSON object a line in any order, cut in two at `split_ms` (the first instant of the
+/// test). Tested are the customers with a purchase in training: distinct products that they bought
+/// afterwards, that someone bought in training but they did not. Returns count for nothing in the test. In
+/// data without purchases, whatever is no return takes their place.
+pub fn parse_events(text: &str, split_ms: i64) -> Result<Dataset, DataError> {
+    let (mut products, mut customers) = (Names::default(), Names::default());
+    let mut histories: Vec<(Arc<str>, Vec<Touch>)> = Vec::new();
+    let mut later: Vec<(Box<str>, Box<str>, EventKind)> = Vec::new();
+    let mut purchases_only = false;
+    for record in records(text) {
+        let record = record?;
+        let kind = record.kind;
+        if record.time_ms >= split_ms {
+            if is_target(kind, false) {
+                later.push((record.customer.into(), record.product.into(), kind));
+            }
+            continue;
+        }
+        purchases_only |= kind == EventKind::Purchase;
+        let customer = customers.intern(&record.customer) as usize;
+        if customer == histories.len() {
+            histories.push((Arc::clone(&customers.names[customer]), Vec::new()));
+        }
+        histories[customer].1.push(Touch {
+            product: products.intern(&record.product),
+            kind,
+            time_ms: record.time_ms,
+        });
+    }
+    let target = |touch: &&Touch| is_target(touch.kind, purchases_only);
+    let mut sold = vec![false; products.names.len()];
+    let mut owned: Vec<AHashSet<u32>> = Vec::with_capacity(histories.len());
+    for (_, touches) in &mut histories {
+        touches.sort_by_key(|touch| touch.time_ms);
+        let had: AHashSet<u32> = touches.iter().filter(target).map(|touch| touch.product).collect();
+        for &product in &had {
+            sold[product as usize] = true;
+        }
+        owned.push(had);
+    }
+    let mut wanted: Vec<Vec<u32>> = vec![Vec::new(); histories.len()];
+    for (customer, product, _) in later
+        .iter()
+        .filter(|(_, _, kind)| is_target(*kind, purchases_only))
+    {
+        if let (Some(&customer), Some(&product)) =
+            (customers.ids.get(&**customer), products.ids.get(&**product))
+        {
+            let owned = &owned[customer as usize];
+            if !owned.is_empty() && sold[product as usize] && !owned.contains(&product) {
+                wanted[customer as usize].push(product);
+            }
+        }
+    }
+    let mut cases: Vec<(usize, Vec<u32>)> = wanted.into_iter().enumerate().collect();
+    for (_, list) in &mut cases {
+        list.sort_unstable();
+        list.dedup();
+    }
+    cases.retain(|(_, list)| !list.is_empty());
+    finish(products, histories, Task::Customers(cases), true, purchases_only)
+}
+
+/// Event records, all to be learned, with the time of each, oldest first.
+pub fn parse_log(text: &str) -> Result<Vec<(Arc<str>, Arc<str>, EventKind, i64)>, DataError> {
+    let (mut products, mut customers) = (Names::default(), Names::default());
+    let mut log = Vec::new();
+    for record in records(text) {
+        let record = record?;
+        let customer = customers.intern(&record.customer) as usize;
+        let product = products.intern(&record.product) as usize;
+        log.push((
+            Arc::clone(&customers.names[customer]),
+            Arc::clone(&products.names[product]),
+            record.kind,
+            record.time_ms,
+        ));
+    }
+    if log.is_empty() {
+        return Err(DataError::Empty("training"));
+    }
+    log.sort_by_key(|(_, _, _, time_ms)| *time_ms);
+    Ok(log)
+}
+
+/// Time of the oldest of these event records.
+pub fn oldest_event(text: &str) -> Result<i64, DataError> {
+    let mut oldest: Option<i64> = None;
+    for record in records(text) {
+        let time_ms = record?.time_ms;
+        oldest = Some(oldest.map_or(time_ms, |oldest| oldest.min(time_ms)));
+    }
+    oldest.ok_or(DataError::Empty("test"))
+}
+
+/// Lines of `user item item …` for training and test; a user's lines add up. Not asked about: users
+/// without test items, and those that training does not know.
+pub fn parse_interactions(train: &str, test: &str) -> Result<Dataset, DataError> {
+    let (mut products, mut customers) = (Names::default(), Names::default());
+    let mut histories: Vec<(Arc<str>, Vec<Touch>)> = Vec::new();
+    for (_, text) in lines(train) {
+        let mut words = text.split_ascii_whitespace();
+        let Some(user) = words.next() else { continue };
+        let customer = customers.intern(user) as usize;
+        if customer == histories.len() {
+            histories.push((Arc::clone(&customers.names[customer]), Vec::new()));
+        }
+        let touches = &mut histories[customer].1;
+        for item in words {
+            let product = products.intern(item);
+            let time_ms = touches.len() as i64;
+            touches.push(Touch {
+                product,
+                kind: EventKind::Purchase,
+                time_ms,
+            });
+        }
+        touches.shrink_to_fit();
+    }
+    let mut wanted: Vec<Vec<u32>> = vec![Vec::new(); histories.len()];
+    for (_, text) in lines(test) {
+        let mut words = text.split_ascii_whitespace();
+        if let Some(user) = words.next()
+            && let Some(&customer) = customers.ids.get(user)
+        {
+            wanted[customer as usize].extend(words.map(|item| products.intern(item)));
+        }
+    }
+    let mut cases: Vec<(usize, Vec<u32>)> = wanted.into_iter().enumerate().collect();
+    for (_, list) in &mut cases {
+        list.sort_unstable();
+        list.dedup();
+    }
+    cases.retain(|(_, list)| !list.is_empty());
+    finish(products, histories, Task::Customers(cases), false, true)
+}
+
+/// Sessions, items separated by blanks and oldest first, a session a line; the test has a prefix, a tab and
+/// the next item a line.
+pub fn parse_sessions(train: &str, test: &str) -> Result<Dataset, DataError> {
+    let mut products = Names::default();
+    let mut histories: Vec<(Arc<str>, Vec<Touch>)> = Vec::new();
+    for (_, text) in lines(train) {
+        let items = text.split_ascii_whitespace().enumerate();
+        let touches: Vec<Touch> = items
+            .map(|(at, item)| Touch {
+                product: products.intern(item),
+                kind: EventKind::View,
+                time_ms: at as i64,
+            })
+            .collect();
+        histories.push((format!("s{}", histories.len()).into(), touches));
+    }
+    let mut pairs = Vec::new();
+    for (line, text) in lines(test) {
+        let (prefix, next) = text.split_once('\t').ok_or(DataError::NoTab { line })?;
+        let mut next = next.split_ascii_whitespace();
+        let (Some(next), None) = (next.next(), next.next()) else {
+            return Err(DataError::NoTab { line });
+        };
+        let prefix = prefix.split_ascii_whitespace();
+        pairs.push(Pair {
+            prefix: prefix.map(|item| products.intern(item)).collect(),
+            next: products.intern(next),
+        });
+    }
+    finish(products, histories, Task::Sessions(pairs), false, false)
+}
+
+fn finish(
+    products: Names,
+    customers: Vec<(Arc<str>, Vec<Touch>)>,
+    task: Task,
+    timed: bool,
+    purchases_only: bool,
+) -> Result<Dataset, DataError> {
+    let touches = || customers.iter().flat_map(|(_, touches)| touches);
+    let Some(now_ms) = touches().map(|touch| touch.time_ms).max() else {
+        return Err(DataError::Empty("training"));
+    };
+    if task.is_empty() {
+        return Err(DataError::Empty("test"));
+    }
+    let data = Dataset {
+        products: products.names,
+        catalogue: 0,
+        customers,
+        task,
+        timed,
+        now_ms,
+        purchases_only,
+    };
+    Ok(data.with_catalogue())
+}
+
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.trim_start_matches('\u{feff}')
+        .lines()
+        .enumerate()
+        .map(|(at, line)| (at + 1, line))
+        .filter(|(_, line)| !line.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_new_products_that_someone_bought_before_are_tested() {
+        let event = |customer, product, kind, day| {
+            format!(
+                r#"{{"customer_id":"{customer}","product_id":"{product}","event_type":"{kind}","timestamp":"2011-01-{day:02}T00:00:00Z"}}"#
+            )
+        };
+        let text = [
+            event("ann", "mug", "purchase", 1),
+            event("bob", "cup", "purchase", 2),
+            event("eve", "jar", "view", 2),
+            event("ann", "cup", "purchase", 9),
+            event("ann", "cup", "purchase", 10),
+            event("ann", "mug", "purchase", 9),
+            event("ann", "jar", "purchase", 9),
+            event("eve", "mug", "purchase", 9),
+            event("bob", "mug", "return", 9),
+        ]
+        .join("\n");
+        let data = parse_events(&text, instant("2011-01-05T00:00:00Z").unwrap()).unwrap();
+        assert_eq!(data.catalogue, 2);
+        let cup = data.products.iter().position(|name| &**name == "cup").unwrap() as u32;
+        assert_eq!(data.task, Task::Customers(vec![(0, vec![cup])]));
+    }
+
+    #[test]
+    fn sessions_and_interactions_keep_their_order_and_bad_lines_say_where() {
+        let data = parse_sessions("1 2 3\n2 2\n", "1 2\t3\n").unwrap();
+        assert_eq!((data.customers.len(), data.catalogue), (2, 3));
+        assert_eq!(
+            data.task,
+            Task::Sessions(vec![Pair {
+                prefix: vec![0, 1],
+                next: 2
+            }])
+        );
+        let refused = parse_sessions("1 2", "1 2 3").unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "line 1: expected a prefix, a tab and the next item"
+        );
+        let data = parse_interactions("a 1 2\nb 2", "a 3 1\nb\nc 1").unwrap();
+        assert_eq!(data.task, Task::Customers(vec![(0, vec![0, 2])]));
+    }
+
+    #[test]
+    fn odd_but_harmless_lines_change_nothing() {
+        let plain = parse_interactions("ann 1 2\nbob 2\nno-items", "ann 3\nbob 1").unwrap();
+        let odd = "\u{feff}ann  1\r\n\r\n   \nann\t2 \r\nbob 2\nno-items\n";
+        let odd = parse_interactions(odd, "\nann 3 3\nstranger 1\r\nbob\nbob 1 \nno-items\n").unwrap();
+        assert_eq!((&odd.customers, &odd.task), (&plain.customers, &plain.task));
+        assert_eq!((odd.catalogue, odd.customers.len()), (2, 3));
+        let huge = "18446744073709551616123 ünï-0042 0042 42";
+        let data = parse_interactions(huge, "18446744073709551616123 42").unwrap();
+        assert_eq!(data.catalogue, 3, "ids are names, not numbers");
+        let data = parse_sessions("7\r\n7 8 \r\n\r\n", "7 \t8 \r\n\t7\n").unwrap();
+        assert_eq!((data.customers.len(), data.task.len()), (2, 2));
+        assert!(matches!(
+            parse_sessions("1 2", "1\t").unwrap_err(),
+            DataError::NoTab { line: 1 }
+        ));
+        assert!(matches!(
+            parse_sessions("\n", "1\t2").unwrap_err(),
+            DataError::Empty("training")
+        ));
+        assert!(matches!(
+            parse_interactions("a 1", "b 1").unwrap_err(),
+            DataError::Empty("test")
+        ));
+    }
+
+    #[test]
+    fn data_without_purchases_is_about_what_was_looked_at() {
+        let event = |customer: &str, product: &str, kind: &str, day: u32| {
+            format!(
+                r#"{{"customer_id":"{customer}","product_id":"{product}","event_type":"{kind}","timestamp":"2011-01-{day:02}T00:00:00Z"}}"#
+            )
+        };
+        let text = [
+            event("ann", "mug", "view", 1),
+            event("bob", "cup", "click", 2),
+            event("ann", "cup", "view", 9),
+            event("ann", "mug", "view", 9),
+        ]
+        .join("\n");
+        let data = parse_events(&text, instant("2011-01-05T00:00:00Z").unwrap()).unwrap();
+        assert_eq!((data.catalogue, data.purchases_only), (2, false));
+        assert_eq!(data.task, Task::Customers(vec![(0, vec![1])]));
+    }
+}
