@@ -18,6 +18,8 @@ pub use data::{Dataset, Pair, Task, Touch};
 pub use likeness::Likeness;
 pub use metrics::{Collector, Metrics};
 pub use params::{ParamError, Params};
-pub use parse::{DataError, oldest_event, parse_events, parse_interactions, parse_log, parse_sessions};
+pub use parse::{
+    DataError, LogEvent, oldest_event, parse_events, parse_interactions, parse_log, parse_sessions,
+};
 pub use run::{EvalError, Trained};
 pub use tune::{Search, Step, Tuned, tune};

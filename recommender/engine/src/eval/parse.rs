@@ -172,25 +172,38 @@ pub fn parse_events(text: &str, split_ms: i64) -> Result<Dataset, DataError> {
     finish(products, histories, Task::Customers(cases), true, purchases_only)
 }
 
-/// Event records, all to be learned, with the time of each, oldest first.
-pub fn parse_log(text: &str) -> Result<Vec<(Arc<str>, Arc<str>, EventKind, i64)>, DataError> {
+/// One event of a log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogEvent {
+    /// Who.
+    pub customer: Arc<str>,
+    /// With which product.
+    pub product: Arc<str>,
+    /// What was done.
+    pub kind: EventKind,
+    /// Milliseconds since 1970.
+    pub time_ms: i64,
+}
+
+/// Event records as a log, oldest first; those of one time in the order of lines.
+pub fn parse_log(text: &str) -> Result<Vec<LogEvent>, DataError> {
     let (mut products, mut customers) = (Names::default(), Names::default());
     let mut log = Vec::new();
     for record in records(text) {
         let record = record?;
         let customer = customers.intern(&record.customer) as usize;
         let product = products.intern(&record.product) as usize;
-        log.push((
-            Arc::clone(&customers.names[customer]),
-            Arc::clone(&products.names[product]),
-            record.kind,
-            record.time_ms,
-        ));
+        log.push(LogEvent {
+            customer: Arc::clone(&customers.names[customer]),
+            product: Arc::clone(&products.names[product]),
+            kind: record.kind,
+            time_ms: record.time_ms,
+        });
     }
     if log.is_empty() {
         return Err(DataError::Empty("training"));
     }
-    log.sort_by_key(|(_, _, _, time_ms)| *time_ms);
+    log.sort_by_key(|event| event.time_ms);
     Ok(log)
 }
 

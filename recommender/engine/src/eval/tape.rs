@@ -195,7 +195,8 @@ mod tests {
     /// Two tastes, of which each customer lacks something.
     fn tastes() -> Dataset {
         let line = |user: u32| {
-            let items = (0..20).filter(|item| item % 2 == user % 2 && (item * 7 + user * 3) % 5 != 0);
+            let items =
+                (0..20).filter(|item| item % 2 == user % 2 && !(item * 7 + user * 3).is_multiple_of(5));
             let items: Vec<String> = items.map(|item| item.to_string()).collect();
             format!("u{user} {}", items.join(" "))
         };
@@ -204,7 +205,7 @@ mod tests {
             format!(
                 "u{user} {}",
                 (0..20)
-                    .find(|item| item % 2 == user % 2 && (item * 7 + user * 3) % 5 == 0)
+                    .find(|item| item % 2 == user % 2 && (item * 7 + user * 3).is_multiple_of(5))
                     .unwrap()
             )
         };
