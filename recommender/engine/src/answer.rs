@@ -13,10 +13,11 @@ use crate::{
     knowledge::{self, Attributes},
     models::{Basis, Question, model},
     query::{Fallback, Query, Recommendations},
-    rerank,
+    rerank::{self, Explored},
     scratch::{Candidate, NO_SOURCE, Scratch},
     sessions::GAP_MS,
     shared::{Compiled, CustomerSlot, NONE, Shared},
+    similar::is_new,
 };
 
 /// Each older product of a visit counts this much of the next newer one.
@@ -38,8 +39,10 @@ pub(crate) fn showable(shared: &Shared, rules: &Compiled, id: u32) -> bool {
 /// Whether it is a product at all: what the rules exclude (postage, manual lines) is neither shown nor a reason to
 /// show anything else.
 fn is_product(shared: &Shared, rules: &Compiled, id: u32) -> bool {
-    let name = &*shared.product(id).name;
-    (rules.excluded.is_empty() || !rules.excluded.contains(name))
+    let slot = shared.product(id);
+    let name = &*slot.name;
+    !slot.no_product.load(Relaxed)
+        && (rules.excluded.is_empty() || !rules.excluded.contains(name))
         && (shared.non_products.is_empty() || !shared.non_products.contains(name))
 }
 
@@ -153,10 +156,11 @@ pub(crate) fn recommend_observed(
             None => ranked = hybrid::rank(&question, &rules.blend, query.limit, scratch, &keep, observe),
         }
         let personal = ranked.iter().any(|candidate| candidate.source != NO_SOURCE);
-        let mut explored = Vec::new();
+        let mut explored = Explored::default();
         if personal {
             ranked = rerank::diversify(shared, scratch, ranked, query.limit, diversity);
-            explored = rerank::explore(&mut ranked, query.limit, exploration, seed(query));
+            let is_new = |id: u32| is_new(shared.product(id));
+            explored = rerank::explore(&mut ranked, query.limit, exploration, seed(query), is_new);
         }
         if ranked.len() < query.limit && algorithm != Algorithm::Popularity {
             let mut popular = Vec::new();
@@ -172,13 +176,18 @@ pub(crate) fn recommend_observed(
             (true, false) => Fallback::Session,
             (true, true) => Fallback::Personal,
         };
-        let explored: AHashSet<u32> = explored.into_iter().map(|slot| ranked[slot].product).collect();
+        scratch.mark(basis.iter().map(|from| from.product));
         let reasons = Reasons {
             shared,
             customer: customer.as_deref(),
             category: query.category,
+            rules: &rules.knowledge,
+            profile: profile.as_deref(),
+            basis: &basis,
+            scratch,
         };
         let items = assemble(&filter, &ranked, query.limit, &reasons, &explored);
+        scratch.unmark(basis.iter().map(|from| from.product));
         Recommendations {
             items,
             fallback,

@@ -8,8 +8,11 @@ use crate::{
     answer::{Filter, showable},
     event::EventKind,
     history::Entry,
+    knowledge::{self, Attributes, KnowledgeRule},
+    models::Basis,
     query::{Reason, Scored},
-    scratch::{Candidate, NO_SOURCE},
+    rerank::Explored,
+    scratch::{Candidate, NO_SOURCE, PROFILE, Scratch},
     shared::{CustomerSlot, NONE, Shared},
 };
 
@@ -38,7 +41,7 @@ pub(crate) fn assemble(
     ranked: &[Candidate],
     limit: usize,
     reasons: &Reasons<'_>,
-    explored: &AHashSet<u32>,
+    explored: &Explored,
 ) -> Vec<Scored> {
     let shared = filter.shared;
     let rules = &filter.rules.tuning.rules;
@@ -77,11 +80,17 @@ pub(crate) fn assemble(
             }
             *count += 1;
         }
+        let (explored, probability) = if pinned {
+            (false, 1.0)
+        } else {
+            explored.of(candidate.product, items.len())
+        };
         items.push(Scored {
             product: Arc::clone(&slot.name),
             title: slot.title(),
             score: candidate.score,
-            explored: explored.contains(&candidate.product),
+            explored,
+            probability,
             reason: if pinned {
                 Reason::Pinned
             } else {
@@ -92,37 +101,89 @@ pub(crate) fn assemble(
     items
 }
 
+/// Products that a reason names at most.
+const NAMED: usize = 3;
+
 /// Knows how to say why.
 pub(crate) struct Reasons<'a> {
     pub shared: &'a Shared,
     pub customer: Option<&'a CustomerSlot>,
     pub category: Option<&'a str>,
+    pub rules: &'a [KnowledgeRule],
+    pub profile: Option<&'a Attributes>,
+    /// What the answer was computed from.
+    pub basis: &'a [Basis],
+    /// Lent to find products of the basis by id: they are marked with their positions.
+    pub scratch: &'a Scratch,
 }
 
 impl Reasons<'_> {
     fn of(&self, candidate: &Candidate) -> Reason {
-        if candidate.source == NO_SOURCE {
-            return match self.category {
-                Some(category) => Reason::PopularInCategory {
-                    category: category.into(),
-                },
-                None => Reason::Popular,
+        match candidate.source {
+            NO_SOURCE => self.popular(),
+            PROFILE => self.suits(candidate.product).unwrap_or_else(|| self.popular()),
+            source => self.because(candidate.product, source),
+        }
+    }
+
+    fn popular(&self) -> Reason {
+        match self.category {
+            Some(category) => Reason::PopularInCategory {
+                category: category.into(),
+            },
+            None => Reason::Popular,
+        }
+    }
+
+    fn suits(&self, product: u32) -> Option<Reason> {
+        let meta = self.shared.product(product).meta.load();
+        let (rule, value) = knowledge::strongest(self.rules, self.profile?, &meta.as_ref()?.meta)?;
+        Some(Reason::SuitsProfile {
+            customer_attribute: rule.customer_attribute.as_str().into(),
+            product_attribute: rule.product_attribute.as_str().into(),
+            value: value.into(),
+        })
+    }
+
+    /// The product that contributed most, and up to two more of the history that are neighbours of what is shown
+    /// and with which the customer did the same.
+    fn because(&self, shown: u32, source: u32) -> Reason {
+        let kind = self.done_with(source);
+        let mut others: [Option<(u32, f32)>; NAMED - 1] = [None; NAMED - 1];
+        let neighbors = self.shared.product(shown).neighbors.load();
+        for neighbor in neighbors.iter().flat_map(|list| list.iter()) {
+            let known = self.scratch.marked(neighbor.product).map(|at| self.basis[at]);
+            let Some(known) = known.filter(|known| known.product != source) else {
+                continue;
             };
-        }
-        let source = self.shared.product(candidate.source);
-        let kind = self.customer.and_then(|slot| {
-            let history = slot.history.load();
-            history
-                .entries
+            let part = (known.product, known.weight * neighbor.similarity);
+            let weaker = others
                 .iter()
-                .find(|entry| entry.product == candidate.source)
-                .map(Entry::strongest)
-        });
-        // A product of the visit that is not in the history was at least looked at.
-        Reason::BecauseOf {
-            products: vec![Arc::clone(&source.name)],
-            kind: kind.unwrap_or(EventKind::View),
+                .position(|other| other.is_none_or(|(_, value)| value < part.1));
+            if let Some(at) = weaker
+                && self.done_with(known.product) == kind
+            {
+                others[at..].rotate_right(1);
+                others[at] = Some(part);
+            }
         }
+        let named = std::iter::once(source).chain(others.iter().flatten().map(|(product, _)| *product));
+        Reason::BecauseOf {
+            products: named
+                .map(|id| Arc::clone(&self.shared.product(id).name))
+                .collect(),
+            kind,
+        }
+    }
+
+    /// A product of the visit that is not in the history was at least looked at.
+    fn done_with(&self, product: u32) -> EventKind {
+        let done = self.customer.and_then(|slot| {
+            let history = slot.history.load();
+            let entry = history.entries.iter().find(|entry| entry.product == product);
+            entry.map(Entry::strongest)
+        });
+        done.unwrap_or(EventKind::View)
     }
 }
 
@@ -155,6 +216,7 @@ pub(crate) fn trending(shared: &Shared, limit: usize, category: Option<&str>) ->
                 score,
                 reason: reason.clone(),
                 explored: false,
+                probability: 1.0,
             }
         })
         .collect()

@@ -68,19 +68,32 @@ impl Writer {
         let (starts, order) = by_customer(&admitted, names.len());
         for (customer, name) in names.iter().enumerate() {
             let mut history = History::default();
+            let mut excluded = false;
             for &at in &order[starts[customer] as usize..starts[customer + 1] as usize] {
                 let event = &mut admitted[at as usize].event;
+                if excluded {
+                    event.units = 0;
+                    self.count(Applied::Excluded);
+                    continue;
+                }
                 let outcome = match history.record(event, &rules, &self.names) {
                     Recorded::Changed(_) => Applied::Learned,
                     Recorded::Damped => Applied::Damped,
                     Recorded::TooOld => Applied::TooOld,
                 };
+                excluded = outcome == Applied::Damped && self.damp(name);
                 if outcome == Applied::Learned {
                     report.learned += 1;
                 } else {
                     event.units = 0;
                 }
                 self.count(outcome);
+            }
+            if excluded {
+                for &at in &order[starts[customer] as usize..starts[customer + 1] as usize] {
+                    admitted[at as usize].event.units = 0;
+                }
+                continue;
             }
             history.entries.shrink_to_fit();
             customers.push(Loaded {

@@ -2,7 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{blend::Blend, event::EventKind, knowledge::KnowledgeRule, models::session_knn::SessionParams};
+use crate::{
+    blend::Blend,
+    event::EventKind,
+    knowledge::KnowledgeRule,
+    models::session_knn::SessionParams,
+    similarity::{Bm25, Similarity},
+};
 
 /// The models that can be asked for by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -243,7 +249,12 @@ pub struct EngineConfig {
     /// Whether customers with many products count less per pair (as in a random walk, by powers of two).
     /// On for `Rp3Beta` and `Hybrid`; off makes `ItemKnn` the classic cosine.
     pub damping: bool,
-    /// Added to the cosine's denominator, in customers: damps pairs seen together rarely.
+    /// What `ItemKnn` takes likeness to be.
+    pub similarity: Similarity,
+    /// Parameters of [`Similarity::Bm25`].
+    pub bm25: Bm25,
+    /// Damps pairs seen together rarely, in customers: added to the cosine's denominator; BM25 is multiplied by
+    /// `common / (common + shrinkage)`.
     pub shrinkage: f32,
     /// `Rp3Beta`: how much a frequent product of the history is held back.
     pub walk_alpha: f32,
@@ -251,6 +262,12 @@ pub struct EngineConfig {
     pub walk_beta: f32,
     /// Events of one customer within one minute beyond this many are not learned; 0 turns it off.
     pub max_events_per_minute: u32,
+    /// Customers with this many events beyond that rate are excluded: what they did is taken back, and nothing
+    /// more is learned of them; 0 turns it off.
+    pub exclude_after_damped: u32,
+    /// Categories and tags by which the catalogue says that an entry is not a product, compared without regard
+    /// to case; treated like `non_products` from then on.
+    pub non_product_labels: Vec<String>,
     /// Ids that are not products (postage, manual lines): neither learned nor recommended, but counted.
     pub non_products: Vec<String>,
     /// What each member of `Hybrid` counts; see [`crate::Writer::set_blend`].
@@ -275,10 +292,14 @@ impl Default for EngineConfig {
             trend_half_life_ms: 7 * 24 * 3_600_000,
             repeats: Repeats::Log,
             damping: true,
+            similarity: Similarity::Cosine,
+            bm25: Bm25::default(),
             shrinkage: 1.0,
             walk_alpha: 0.8,
             walk_beta: 0.2,
             max_events_per_minute: 0,
+            exclude_after_damped: 5_000,
+            non_product_labels: vec!["not-a-product".into()],
             non_products: Vec::new(),
             blend: Blend::default(),
             session: SessionParams::default(),
@@ -353,6 +374,10 @@ impl EngineConfig {
         }
         if !(0.0..=2.0).contains(&self.walk_alpha) || !(0.0..=2.0).contains(&self.walk_beta) {
             return out("walkAlpha and walkBeta", "between 0 and 2");
+        }
+        let Bm25 { k1, b } = self.bm25;
+        if !(k1.is_finite() && k1 >= 0.0 && (0.0..=1.0).contains(&b)) {
+            return out("bm25", "k1 of 0 or more, and b between 0 and 1");
         }
         if !(self.shrinkage.is_finite() && self.shrinkage >= 0.0) {
             return out("shrinkage", "a finite number, 0 or more");

@@ -7,6 +7,7 @@ use crate::{
     popularity::{Buckets, bucket},
     rows::Row,
     shared::Neighbor,
+    similarity::{Bm25, Lengths, Similarity},
 };
 
 /// Weight of a pair of an undamped customer, in fixed point; a damped one counts a power of two less.
@@ -31,6 +32,8 @@ pub(crate) struct Counting {
     pub trend_half_life_ms: i64,
     pub row_capacity: usize,
     pub damping: bool,
+    pub similarity: Similarity,
+    pub bm25: Bm25,
     pub shrinkage: f64,
     pub alpha: f64,
     pub beta: f64,
@@ -56,6 +59,8 @@ pub(crate) struct Counts {
     pub degrees: Vec<i64>,
     /// What the two sums above mean for a candidate, kept because every refresh reads it for every pair.
     scales: Vec<Scale>,
+    /// What BM25 takes the mean length to be; none for the cosine.
+    lengths: Option<Lengths>,
     pub popularity: Vec<Buckets>,
     /// Newest popularity bucket.
     pub newest_bucket: i64,
@@ -208,19 +213,34 @@ impl Counts {
         self.queue.len()
     }
 
-    /// The nearest products by cosine and by random walk, nearest first; `names` breaks ties.
+    /// To be called before lists are refreshed.
+    pub fn measure_lengths(&mut self) {
+        if self.counting.similarity == Similarity::Bm25 {
+            self.lengths = Some(Lengths::measure(self.counting.bm25, &self.degrees));
+        }
+    }
+
+    /// The nearest products by cosine (or BM25) and by random walk, nearest first; `names` breaks ties.
     pub fn nearest(&self, product: u32, keep: usize, names: &Ordered) -> (Vec<Neighbor>, Vec<Neighbor>) {
         let full = (1u32 << FULL) as f32;
         let shrinkage = self.counting.shrinkage as f32 * (INTEREST_STEPS * INTEREST_STEPS) as f32 * full;
         let own = self.scales[product as usize].root;
         let walk = (self.degrees[product as usize] as f64).powf(-self.counting.alpha) as f32 / full;
+        let lengths = self.lengths;
+        let unit = (INTEREST_STEPS * INTEREST_STEPS) as f32 * full;
+        let weight = |of: u32| lengths.map_or(0.0, |lengths| lengths.weight(self.degrees[of as usize]));
+        let own_weight = weight(product) / unit;
         let row = &self.rows[product as usize];
         let (mut near, mut walks) = (Vec::with_capacity(row.len()), Vec::with_capacity(row.len()));
         for (other, dot) in row.iter() {
             // A pruned row may be owed more than it holds: such a pair says nothing any more.
             if dot > 0 {
                 let (dot, scale) = (dot as f32, self.scales[other as usize]);
-                push_finite(&mut near, other, dot / (own * scale.root + shrinkage));
+                let likeness = match lengths {
+                    None => dot / (own * scale.root + shrinkage),
+                    Some(_) => dot * own_weight * weight(other) * (dot / (dot + shrinkage)),
+                };
+                push_finite(&mut near, other, likeness);
                 push_finite(&mut walks, other, dot * walk * scale.penalty);
             }
         }

@@ -69,7 +69,9 @@ pub enum Applied {
     Duplicate,
     /// The customer exceeded `max_events_per_minute`.
     Damped,
-    /// Its product is one of `non_products`.
+    /// The customer was excluded: too many of their events were damped.
+    Excluded,
+    /// Its product is one of `non_products`, or the catalogue labels it as none.
     NonProduct,
     /// A new product beyond `max_products`.
     Refused,

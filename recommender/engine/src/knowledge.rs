@@ -40,14 +40,15 @@ pub struct KnowledgeRule {
 
 impl KnowledgeRule {
     fn matches(&self, customer: &Attributes, product: &Attributes) -> bool {
-        let (Some(has), Some(suits)) = (
-            customer.get(&self.customer_attribute),
-            product.get(&self.product_attribute),
-        ) else {
-            return false;
-        };
-        has.iter()
-            .any(|value| suits.iter().any(|other| value.eq_ignore_ascii_case(other)))
+        self.common(customer, product).is_some()
+    }
+
+    /// The first value that customer and product have in common, as the product spells it.
+    fn common<'a>(&self, customer: &Attributes, product: &'a Attributes) -> Option<&'a str> {
+        let has = customer.get(&self.customer_attribute)?;
+        let suits = product.get(&self.product_attribute)?;
+        let common = |value: &&String| has.iter().any(|other| value.eq_ignore_ascii_case(other));
+        suits.iter().find(common).map(String::as_str)
     }
 
     fn allows(&self, customer: &Attributes, product: &Attributes) -> bool {
@@ -70,6 +71,24 @@ pub(crate) fn allows(rules: &[KnowledgeRule], customer: &Attributes, product: &P
     rules
         .iter()
         .all(|rule| rule.allows(customer, &product.attributes))
+}
+
+/// The rule that speaks most for showing this product to this customer, and the value that they have in common.
+pub(crate) fn strongest<'a>(
+    rules: &'a [KnowledgeRule],
+    customer: &Attributes,
+    product: &'a ProductMeta,
+) -> Option<(&'a KnowledgeRule, &'a str)> {
+    let speaking = rules.iter().filter(|rule| rule.effect != Effect::Never);
+    let matching = speaking.filter_map(|rule| Some((rule, rule.common(customer, &product.attributes)?)));
+    // Of equal weights the rule that was declared first.
+    matching.reduce(|best, other| {
+        if other.0.weight > best.0.weight {
+            other
+        } else {
+            best
+        }
+    })
 }
 
 /// What a score is multiplied with: 1, and the weight of each `Should` that matches.

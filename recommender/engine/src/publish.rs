@@ -16,8 +16,10 @@ use crate::{
 /// Products in the trending view, and in each category of it.
 const TRENDING: usize = 1_000;
 const TRENDING_IN_CATEGORY: usize = 200;
-/// The content index takes about 10 microseconds a product: it follows the catalogue this often at most.
-const CONTENT_MS: i64 = 10_000;
+/// The content index takes about 10 microseconds a product to build. It follows the catalogue no more often than
+/// leaves the writer nineteen twentieths of its time: within a second up to 5,000 products.
+const CONTENT_PRODUCTS_PER_MS: i64 = 5;
+const CONTENT_MS: i64 = 500;
 
 /// What a publish did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,7 @@ impl Writer {
     /// while `pending` is above 0; a list costs about a microsecond per hundred products counted with it.
     pub fn publish(&mut self, now_ms: i64, max_rows: usize) -> Published {
         let mut rows = 0;
+        self.counts.measure_lengths();
         while rows < max_rows
             && let Some(product) = self.counts.next_dirty()
         {
@@ -52,7 +55,8 @@ impl Writer {
         }
         self.sessions.publish(&self.shared, now_ms);
         let waited = now_ms.saturating_sub(self.content_ms);
-        if self.catalogue_changed && !(0..CONTENT_MS).contains(&waited) {
+        let wait = CONTENT_MS.max(self.names.len() as i64 / CONTENT_PRODUCTS_PER_MS);
+        if self.catalogue_changed && !(0..wait).contains(&waited) {
             self.refresh_content(now_ms);
         }
         let pending = self.counts.pending();
@@ -63,6 +67,7 @@ impl Writer {
     /// Refreshes everything: after it, readers see exactly what the counts say.
     pub fn flush(&mut self, now_ms: i64) -> Published {
         while self.counts.next_dirty().is_some() {}
+        self.counts.measure_lengths();
         for product in 0..self.names.len() as u32 {
             self.refresh(product);
         }
@@ -94,11 +99,9 @@ impl Writer {
         let stored: Vec<_> = (0..self.names.len() as u32)
             .map(|id| self.shared.product(id).meta.load_full())
             .collect();
-        let index = ContentIndex::build(
-            stored
-                .iter()
-                .map(|stored| stored.as_ref().map(|stored| &stored.meta)),
-        );
+        let index = ContentIndex::build(&stored);
+        let ignored = &self.shared.counters.ignored_embeddings;
+        ignored.store(index.embeddings.ignored as u64, Relaxed);
         self.shared.content.store(Arc::new(index));
         let index = KnowledgeIndex::build(
             stored

@@ -57,9 +57,9 @@ impl Default for Query<'_> {
 pub enum Reason {
     /// The customer did something with these products, strongest contribution first.
     BecauseOf {
-        /// At least one product.
+        /// One to three products.
         products: Vec<Arc<str>>,
-        /// What was done with the first of them.
+        /// What was done with each of them.
         kind: EventKind,
     },
     /// Popular now.
@@ -73,6 +73,15 @@ pub enum Reason {
     SimilarTo {
         /// That product.
         product: Arc<str>,
+    },
+    /// A declared rule matches the customer's profile.
+    SuitsProfile {
+        /// The rule's attribute of the customer.
+        customer_attribute: Arc<str>,
+        /// The rule's attribute of the product.
+        product_attribute: Arc<str>,
+        /// The value that both have.
+        value: Arc<str>,
     },
     /// Put there by a rule.
     Pinned,
@@ -91,6 +100,9 @@ pub struct Scored {
     pub reason: Reason,
     /// Whether it was put there to be tried out, in place of what the model ranks higher.
     pub explored: bool,
+    /// The probability with which exploration lets this product stand in this place, given the ranking: what
+    /// experiments divide by. 1 where nothing was left to chance.
+    pub probability: f32,
 }
 
 /// What an answer rests on.
@@ -135,8 +147,18 @@ pub struct Stats {
     pub duplicates: u64,
     /// Events beyond a customer's rate.
     pub damped: u64,
+    /// Customers with at least one such event, since the start.
+    pub damped_customers: u64,
+    /// Events of customers who are excluded for their rate.
+    pub excluded: u64,
+    /// Customers who are excluded for their rate.
+    pub excluded_customers: u64,
     /// Events on ids that are not products.
     pub non_products: u64,
+    /// Catalogue entries that are labelled as no products.
+    pub labelled_non_products: u64,
+    /// Embeddings of the catalogue that are ignored: of another length than most, or without direction.
+    pub ignored_embeddings: u64,
     /// Events on products beyond `max_products`.
     pub refused_products: u64,
     /// Events too old for a full history.

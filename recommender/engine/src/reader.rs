@@ -7,8 +7,9 @@ use crate::{
     event::{HistoryItem, ProductMeta},
     history::WEIGHT_UNITS,
     prequential::HitRate,
-    query::{Query, Reason, Recommendations, Scored, Stats},
+    query::{Query, Recommendations, Scored, Stats},
     shared::Shared,
+    similar,
 };
 
 /// Answers questions. Cheap to clone, `Send` and `Sync`; share one or clone it per thread.
@@ -31,34 +32,11 @@ impl Reader {
         answer::recommend(&self.shared, query)
     }
 
-    /// Products that interest the same customers, nearest first; empty for an unknown product.
+    /// Products that interest the same customers, nearest first; every fourth place goes to one that hardly
+    /// anybody has met yet and is like it by title, category, tags or embedding, and such products fill up what
+    /// is left. Empty for an unknown product.
     pub fn similar(&self, product: &str, limit: usize) -> Vec<Scored> {
-        let shared = &*self.shared;
-        let Some(id) = shared.product_id(product) else {
-            return Vec::new();
-        };
-        let asked = shared.product(id);
-        let neighbors = asked.neighbors.load();
-        let tuning = shared.tuning.load();
-        let showable = |id: u32| answer::showable(shared, &tuning, id);
-        let near = neighbors
-            .iter()
-            .flat_map(|list| list.iter())
-            .filter(|near| showable(near.product));
-        near.take(limit)
-            .map(|near| {
-                let slot = shared.product(near.product);
-                Scored {
-                    product: Arc::clone(&slot.name),
-                    title: slot.title(),
-                    score: near.similarity,
-                    reason: Reason::SimilarTo {
-                        product: Arc::clone(&asked.name),
-                    },
-                    explored: false,
-                }
-            })
-            .collect()
+        similar::similar(&self.shared, product, limit)
     }
 
     /// What is popular now, overall or in a category. The order holds at any `now_ms`, for decay is the
@@ -115,6 +93,11 @@ impl Reader {
             duplicates: counters.duplicates.load(Relaxed),
             damped: counters.damped.load(Relaxed),
             non_products: counters.non_products.load(Relaxed),
+            damped_customers: counters.damped_customers.load(Relaxed),
+            excluded: counters.excluded.load(Relaxed),
+            excluded_customers: counters.excluded_customers.load(Relaxed),
+            labelled_non_products: counters.labelled.load(Relaxed),
+            ignored_embeddings: counters.ignored_embeddings.load(Relaxed),
             refused_products: counters.refused_products.load(Relaxed),
             too_old: counters.too_old.load(Relaxed),
             invalid: counters.invalid.load(Relaxed),

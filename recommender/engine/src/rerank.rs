@@ -42,9 +42,12 @@ pub(crate) fn diversify(
         taken[best] = true;
         shown.push(pool[best]);
         let neighbors = shared.product(pool[best].product).neighbors.load();
+        // Cosines are below 1; other measures are not, and count by the nearest.
+        let nearest = neighbors.as_ref().and_then(|list| list.first());
+        let scale = nearest.map_or(1.0, |nearest| nearest.similarity.max(1.0));
         for neighbor in neighbors.iter().flat_map(|list| list.iter()) {
             if let Some(other) = scratch.marked(neighbor.product) {
-                likeness[other] = likeness[other].max(neighbor.similarity.min(1.0));
+                likeness[other] = likeness[other].max(neighbor.similarity / scale);
             }
         }
     }
@@ -59,25 +62,80 @@ pub(crate) fn diversify(
     shown
 }
 
-/// Gives about a share of the slots, never the first, to candidates from further down: which, follows from
-/// the seed. Answers the slots, ascending.
-pub(crate) fn explore(ranked: &mut [Candidate], limit: usize, share: f32, seed: u64) -> Vec<usize> {
-    let mut slots = Vec::new();
-    if share <= 0.0 || ranked.len() <= limit {
-        return slots;
-    }
-    // A fixed key: the same question at the same hour has the same answer on every replica.
-    let hasher = ahash::RandomState::with_seeds(seed, 1, 2, 3);
-    let tail = (ranked.len() - limit).min(pool(limit));
-    for slot in 1..limit {
-        let draw = hasher.hash_one(slot);
-        if ((draw >> 40) as f32 / (1u64 << 24) as f32) < share {
-            let from = limit + (draw as usize & 0xFFFF_FFFF) % tail;
-            ranked.swap(slot, from);
-            slots.push(slot);
+/// What exploration did to an answer.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Explored {
+    /// The share of slots that were left to chance; 0 if there was nothing to explore.
+    pub share: f32,
+    /// Products that were drawn, each with the probability of its slot going to it, given those drawn before.
+    pub drawn: Vec<(u32, f32)>,
+}
+
+impl Explored {
+    /// Whether a product was drawn, and with which probability it stands in this place.
+    pub fn of(&self, product: u32, slot: usize) -> (bool, f32) {
+        match self.drawn.iter().find(|(drawn, _)| *drawn == product) {
+            Some((_, probability)) => (true, *probability),
+            None if slot == 0 => (false, 1.0),
+            None => (false, 1.0 - self.share),
         }
     }
-    slots
+}
+
+/// Gives about a share of the slots, never the first, to candidates from further down: which, follows from
+/// the seed. Half of them go to products that nobody has met yet, where there are any: they cannot earn a
+/// place otherwise.
+pub(crate) fn explore(
+    ranked: &mut [Candidate],
+    limit: usize,
+    share: f32,
+    seed: u64,
+    is_new: impl Fn(u32) -> bool,
+) -> Explored {
+    if share <= 0.0 || ranked.len() <= limit {
+        return Explored::default();
+    }
+    let mut explored = Explored {
+        share,
+        drawn: Vec::new(),
+    };
+    // A fixed key: the same question at the same hour has the same answer on every replica.
+    let hasher = ahash::RandomState::with_seeds(seed, 1, 2, 3);
+    // Positions, each drawn once. Looked for only once something is drawn: most answers draw nothing.
+    let mut pools: Option<(Vec<usize>, Vec<usize>)> = None;
+    for slot in 1..limit {
+        let draw = hasher.hash_one(slot);
+        if ((draw >> 40) as f32 / (1u64 << 24) as f32) >= share {
+            continue;
+        }
+        let (new, tail) = pools.get_or_insert_with(|| {
+            let below = limit..ranked.len();
+            let new = below.clone().filter(|at| is_new(ranked[*at].product));
+            (new.take(pool(limit)).collect(), below.take(pool(limit)).collect())
+        });
+        let pick = (draw & 0xFFFF_FFFF) as usize;
+        let from_new = !new.is_empty() && (tail.is_empty() || pick & 1 == 0);
+        let chosen: &[usize] = if from_new { &*new } else { &*tail };
+        if chosen.is_empty() {
+            break;
+        }
+        let from = chosen[(pick >> 1) % chosen.len()];
+        let of_new = match (new.is_empty(), tail.is_empty()) {
+            (true, _) => 0.0,
+            (_, true) => 1.0,
+            _ => 0.5,
+        };
+        let mut probability = 0.0;
+        for (list, chance) in [(new, of_new), (tail, 1.0 - of_new)] {
+            if let Some(at) = list.iter().position(|at| *at == from) {
+                probability += chance / list.len() as f32;
+                list.swap_remove(at);
+            }
+        }
+        explored.drawn.push((ranked[from].product, share * probability));
+        ranked.swap(slot, from);
+    }
+    explored
 }
 
 #[cfg(test)]
@@ -100,12 +158,46 @@ mod tests {
         let mut slots = 0;
         for seed in 0..100 {
             let (mut first, mut second) = (ranked(60), ranked(60));
-            let explored = explore(&mut first, 20, 0.2, seed);
-            assert_eq!(explored, explore(&mut second, 20, 0.2, seed));
+            let explored = explore(&mut first, 20, 0.2, seed, |_| false);
+            assert_eq!(explored, explore(&mut second, 20, 0.2, seed, |_| false));
             assert_eq!(first, second);
             assert_eq!(first[0].product, 0);
-            slots += explored.len();
+            // Forty products may be drawn for a fifth of the slots, each once.
+            let mut left = 40.0;
+            for (slot, candidate) in first.iter().enumerate().take(20) {
+                let (drawn, probability) = explored.of(candidate.product, slot);
+                assert_eq!(drawn, candidate.product >= 20);
+                let expected = match (slot, drawn) {
+                    (0, _) => 1.0,
+                    (_, true) => 0.2 / left,
+                    (_, false) => 0.8,
+                };
+                assert!((probability - expected).abs() < 1e-6, "{probability} {expected}");
+                left -= f32::from(u8::from(drawn));
+            }
+            slots += first[..20]
+                .iter()
+                .filter(|candidate| candidate.product >= 20)
+                .count();
         }
         assert!((280..480).contains(&slots), "{slots}");
+    }
+
+    #[test]
+    fn half_of_the_explored_slots_go_to_products_that_nobody_has_met() {
+        let (mut slots, mut of_new) = (0, 0);
+        for seed in 0..100 {
+            let mut list = ranked(200);
+            let explored = explore(&mut list, 20, 0.2, seed, |product| product >= 190);
+            for (product, probability) in &explored.drawn {
+                slots += 1;
+                of_new += u32::from(*product >= 190);
+                assert!((0.2 * 0.5 / 60.0..=0.2 * 0.5 / 1.0).contains(probability));
+            }
+        }
+        assert!(
+            (slots * 4 / 10..=slots * 6 / 10).contains(&of_new),
+            "{of_new} of {slots}"
+        );
     }
 }

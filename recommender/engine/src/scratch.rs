@@ -6,6 +6,8 @@ use crate::models::session_knn::SessionScratch;
 
 /// The score does not come from a product.
 pub(crate) const NO_SOURCE: u32 = u32::MAX;
+/// The score comes from a rule that matches the customer's profile.
+pub(crate) const PROFILE: u32 = u32::MAX - 1;
 
 #[derive(Clone, Copy, Debug)]
 struct Cell {

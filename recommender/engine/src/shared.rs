@@ -16,7 +16,11 @@ use crate::{
     fitted::Fitted,
     history::{History, Weighted},
     knowledge::{Attributes, KnowledgeIndex, KnowledgeRule},
-    models::{content::ContentIndex, session_knn::SessionParams},
+    models::{
+        content::ContentIndex,
+        embedding::{Signature, signature},
+        session_knn::SessionParams,
+    },
     prequential::HitRate,
     visits::{Posting, VisitStore},
 };
@@ -40,6 +44,8 @@ pub(crate) struct ProductSlot {
     pub category: AtomicU32,
     /// False for what the catalogue withdrew; a product known by events alone counts as available.
     pub available: AtomicBool,
+    /// True for what the catalogue lists and says is not a product: see [`EngineConfig::non_product_labels`].
+    pub no_product: AtomicBool,
     /// By cosine, nearest first.
     pub neighbors: ArcSwapOption<Vec<Neighbor>>,
     /// By random walk, likeliest first.
@@ -54,6 +60,18 @@ pub(crate) struct ProductSlot {
 pub(crate) struct StoredMeta {
     pub meta: ProductMeta,
     pub title: Option<Arc<str>>,
+    /// Of the embedding, if there is one.
+    pub signature: Signature,
+}
+
+impl StoredMeta {
+    pub fn new(meta: ProductMeta) -> Self {
+        StoredMeta {
+            title: meta.title.as_deref().map(Arc::from),
+            signature: meta.embedding.as_deref().map_or(0, signature),
+            meta,
+        }
+    }
 }
 
 impl ProductSlot {
@@ -63,6 +81,7 @@ impl ProductSlot {
             meta: ArcSwapOption::empty(),
             category: AtomicU32::new(NONE),
             available: AtomicBool::new(true),
+            no_product: AtomicBool::new(false),
             neighbors: ArcSwapOption::empty(),
             walks: ArcSwapOption::empty(),
             visits: ArcSwapOption::empty(),
@@ -130,6 +149,13 @@ pub(crate) struct Counters {
     pub duplicates: AtomicU64,
     pub damped: AtomicU64,
     pub non_products: AtomicU64,
+    /// Catalogue entries that are not products.
+    pub labelled: AtomicU64,
+    /// Events of excluded customers.
+    pub excluded: AtomicU64,
+    pub damped_customers: AtomicU64,
+    pub excluded_customers: AtomicU64,
+    pub ignored_embeddings: AtomicU64,
     pub refused_products: AtomicU64,
     pub too_old: AtomicU64,
     pub invalid: AtomicU64,
@@ -144,13 +170,14 @@ pub(crate) struct Counters {
 impl Counters {
     /// What is counted, by the name under which it is written down. Those that say how much there is now are
     /// not among them.
-    pub fn by_name(&self) -> [(&'static str, &AtomicU64); 11] {
+    pub fn by_name(&self) -> [XX {
         [
             ("events", &self.events),
             ("learned", &self.learned),
             ("weightless", &self.weightless),
             ("duplicates", &self.duplicates),
             ("damped", &self.damped),
+            ("excluded", &self.excluded),
             ("nonProducts", &self.non_products),
             ("refusedProducts", &self.refused_products),
             ("tooOld", &self.too_old),

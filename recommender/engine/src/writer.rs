@@ -22,6 +22,7 @@ use crate::{
     knowledge::KnowledgeIndex,
     models::{content::ContentIndex, session_knn::SessionParams},
     prequential::Prequential,
+    quality::{Watch, is_labelled},
     reader::Reader,
     sessions::Sessions,
     shared::{Compiled, Counters, CustomerSlot, NONE, ProductSlot, Shared, StoredMeta, Trending, bump},
@@ -51,6 +52,7 @@ pub struct Writer {
     idle: VecDeque<(i64, Weak<CustomerSlot>)>,
     pub(crate) sessions: Sessions,
     pub(crate) prequential: Prequential,
+    pub(crate) watch: Watch,
     pub(crate) content_ms: i64,
     pub(crate) catalogue_changed: bool,
     pub(crate) trending_ms: i64,
@@ -93,11 +95,14 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         trend_half_life_ms: config.trend_half_life_ms,
         row_capacity: config.limits.row_capacity,
         damping: config.damping,
+        similarity: config.similarity,
+        bm25: config.bm25,
         shrinkage: f64::from(config.shrinkage),
         alpha: f64::from(config.walk_alpha),
         beta: f64::from(config.walk_beta),
     };
     let sessions = Sessions::new(config.limits.max_sessions, config.limits.postings);
+    let watch = Watch::new(config.exclude_after_damped);
     let writer = Writer {
         config,
         shared,
@@ -108,6 +113,7 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         idle: VecDeque::new(),
         sessions,
         prequential: Prequential::new(),
+        watch,
         content_ms: i64::MIN,
         catalogue_changed: false,
         trending_ms: i64::MIN,
@@ -148,6 +154,9 @@ impl Writer {
             Recorded::Changed(change) => change,
             Recorded::Damped => {
                 slot.history.store(Arc::new(history));
+                if self.damp(event.customer) {
+                    self.exclude(event.customer);
+                }
                 return Applied::Damped;
             }
             Recorded::TooOld => return Applied::TooOld,
@@ -181,8 +190,11 @@ impl Writer {
         {
             return Err(Applied::Duplicate);
         }
-        if self.shared.non_products.contains(event.product) {
+        if self.shared.non_products.contains(event.product) || self.is_labelled(event.product) {
             return Err(Applied::NonProduct);
+        }
+        if self.watch.excluded() > 0 && self.watch.is_excluded(self.owner(event.customer)) {
+            return Err(Applied::Excluded);
         }
         let units = units(self.config.tuning.event_weights.of(event.kind));
         if units == 0 {
@@ -207,6 +219,7 @@ impl Writer {
             Applied::Weightless => &counters.weightless,
             Applied::Duplicate => &counters.duplicates,
             Applied::Damped => &counters.damped,
+            Applied::Excluded => &counters.excluded,
             Applied::NonProduct => &counters.non_products,
             Applied::Refused => &counters.refused_products,
             Applied::TooOld => &counters.too_old,
@@ -334,6 +347,8 @@ impl Writer {
         // Their visits may have outlived a customer who was forgotten for want of room.
         let owner = self.owner(customer);
         self.sessions.erase(&self.shared, owner);
+        self.watch.forget(owner);
+        self.show_watch();
         let profiled = self.shared.profiles.pin().remove(customer).is_some();
         let erased = self.remove_customer(customer) || profiled;
         if erased {
@@ -342,7 +357,7 @@ impl Writer {
         erased
     }
 
-    fn remove_customer(&mut self, name: &str) -> bool {
+    pub(crate) fn remove_customer(&mut self, name: &str) -> bool {
         let Some(slot) = self.shared.customers.pin().remove(name).cloned() else {
             return false;
         };
@@ -366,16 +381,21 @@ impl Writer {
         let category = category.map_or(NONE, |name| self.category(name));
         let slot = self.shared.product(product);
         slot.category.store(category, Relaxed);
+        let labelled = meta
+            .as_ref()
+            .is_some_and(|meta| is_labelled(&self.config.non_product_labels, meta));
+        let was_labelled = slot.no_product.swap(labelled, Relaxed);
+        let count = &self.shared.counters.labelled;
+        count.store(
+            count.load(Relaxed) + u64::from(labelled) - u64::from(was_labelled),
+            Relaxed,
+        );
         slot.available
             .store(meta.as_ref().is_some_and(|meta| meta.available), Relaxed);
         let catalogued = &self.shared.counters.catalogued;
         let (was, is) = (slot.meta.load().is_some(), meta.is_some());
         catalogued.store(catalogued.load(Relaxed) + u64::from(is) - u64::from(was), Relaxed);
-        let stored = |meta: ProductMeta| {
-            let title = meta.title.as_deref().map(Arc::from);
-            Arc::new(StoredMeta { meta, title })
-        };
-        slot.meta.store(meta.map(stored));
+        slot.meta.store(meta.map(|meta| Arc::new(StoredMeta::new(meta))));
         self.counts.popularity_changed = true;
         self.catalogue_changed = true;
         true

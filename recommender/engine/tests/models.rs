@@ -3,12 +3,15 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use recommender_engine::{
-    Algorithm, Artifact, Attributes, Effect, EngineConfig, EventKind, Fallback, Interaction, KnowledgeRule,
-    ProductMeta, Query, Reader, Tuning, Writer, engine,
+    Algorithm, Applied, Artifact, Attributes, Bm25, Effect, EngineConfig, EventKind, Fallback, Interaction,
+    KnowledgeRule, ProductMeta, Query, Reader, Reason, Similarity, Tuning, Writer, engine,
     eval::{AlsParams, EaseParams},
 };
 
@@ -78,6 +81,253 @@ fn a_new_product_is_recommended_for_its_words_before_its_first_event() {
     );
 }
 
+/// Two hundred products known by events, in ten categories, and as many customers.
+fn established() -> (Writer, Reader) {
+    let (mut writer, reader) = plain();
+    for product in 0..200 {
+        let meta = ProductMeta {
+            category: Some(format!("category {}", product % 10)),
+            embedding: Some(direction(product % 10, 0.01 * (product / 10) as f32)),
+            ..ProductMeta::titled(format!("thing number {product}"))
+        };
+        writer.set_product(&format!("p{product}"), Some(meta));
+    }
+    for customer in 0..200 {
+        for step in 0..6 {
+            let product = (customer * 7 + step * 10) % 200;
+            view(
+                &mut writer,
+                &format!("c{customer}"),
+                &format!("p{product}"),
+                NOW - MINUTE,
+            );
+        }
+    }
+    writer.flush(NOW);
+    (writer, reader)
+}
+
+/// Mostly along one of ten axes, a little along the last.
+fn direction(axis: usize, last: f32) -> Vec<f32> {
+    let mut vector = vec![0.0; 11];
+    (vector[axis], vector[10]) = (1.0, last);
+    vector
+}
+
+#[test]
+fn a_product_catalogued_a_moment_ago_is_shown_to_customers_of_similar_ones_and_as_similar() {
+    let (mut writer, reader) = established();
+    // Nothing but its embedding says what it is.
+    let new = ProductMeta {
+        embedding: Some(direction(3, 0.1)),
+        available: true,
+        ..ProductMeta::default()
+    };
+    writer.set_product("brand-new", Some(new));
+    let later = NOW + 1_000;
+    writer.publish(later, 100);
+    let query = |customer| Query {
+        customer: Some(customer),
+        limit: 10,
+        now_ms: later,
+        ..Query::default()
+    };
+    let content = |customer| Query {
+        algorithm: Some(Algorithm::Content),
+        limit: 25,
+        ..query(customer)
+    };
+    // c9 looked at p63, p73 and so on, all of category 3; c0 at products of category 0.
+    let shown = reader.recommend(&content("c9"));
+    let item = shown.items.iter().find(|item| &*item.product == "brand-new");
+    let item = item.expect("the embedding is close to what c9 looked at");
+    assert!(matches!(&item.reason, Reason::BecauseOf { products, .. } if products[0].ends_with('3')));
+    assert!(!names(&reader, &content("c0")).contains(&"brand-new".to_owned()));
+    let similar: Vec<Arc<str>> = reader
+        .similar("p63", 10)
+        .into_iter()
+        .map(|item| item.product)
+        .collect();
+    assert!(similar.contains(&"brand-new".into()), "{similar:?}");
+    assert!(
+        !reader
+            .similar("p60", 10)
+            .iter()
+            .any(|item| &*item.product == "brand-new")
+    );
+    // The blend tries it out where it explores: about half of its draws are of new products.
+    let tried = (0..50).any(|hour| {
+        let query = Query {
+            exploration: Some(0.2),
+            now_ms: later + hour * 3_600_000,
+            ..query("c9")
+        };
+        let items = reader.recommend(&query).items;
+        items
+            .iter()
+            .any(|item| &*item.product == "brand-new" && item.explored && item.probability < 0.2)
+    });
+    assert!(tried);
+}
+
+#[test]
+fn embeddings_of_another_length_are_reported() {
+    let (mut writer, reader) = plain();
+    for (id, vector) in [("a", vec![1.0, 0.0]), ("b", vec![0.0, 1.0]), ("c", vec![1.0])] {
+        let meta = ProductMeta {
+            embedding: Some(vector),
+            ..ProductMeta::titled(id)
+        };
+        writer.set_product(id, Some(meta));
+    }
+    writer.publish(NOW, 10);
+    assert_eq!(reader.stats().ignored_embeddings, 1);
+}
+
+#[test]
+fn a_reason_names_up_to_three_products_with_which_the_customer_did_the_same() {
+    let (mut writer, reader) = plain();
+    for n in 0..20 {
+        for product in ["a", "b", "c", "d", "wanted"] {
+            view(&mut writer, &format!("c{n}"), product, NOW - MINUTE);
+        }
+        view(&mut writer, &format!("other{n}"), &format!("p{n}"), NOW - MINUTE);
+    }
+    for product in ["a", "b", "c", "d"] {
+        view(&mut writer, "ann", product, NOW);
+    }
+    writer.apply(&Interaction::new("ann", "b", EventKind::Purchase, NOW), NOW);
+    writer.flush(NOW);
+    let query = Query {
+        customer: Some("ann"),
+        algorithm: Some(Algorithm::ItemKnn),
+        limit: 1,
+        now_ms: NOW,
+        ..Query::default()
+    };
+    let answer = reader.recommend(&query);
+    assert_eq!(&*answer.items[0].product, "wanted");
+    let because = |recent: &[&str], kind, count| {
+        let items = reader
+            .recommend(&Query {
+                recent,
+                ..query.clone()
+            })
+            .items;
+        let Reason::BecauseOf { products, kind: done } = &items[0].reason else {
+            panic!("{:?}", items[0].reason);
+        };
+        assert_eq!((*done, products.len()), (kind, count), "{products:?}");
+        assert!(kind == EventKind::Purchase || !products.contains(&"b".into()));
+    };
+    because(&[], EventKind::Purchase, 1);
+    because(&["a"], EventKind::View, 3);
+}
+
+#[test]
+fn bm25_and_shrinkage_are_chosen_by_configuration() {
+    let similar = |config: EngineConfig| {
+        let (mut writer, reader) = engine(config).expect("it is valid");
+        for n in 0..30 {
+            let customer = format!("c{n}");
+            // The bestseller shares six customers with the niche; the twin shares five and has no others.
+            view(&mut writer, &customer, "bestseller", NOW);
+            if n < 6 {
+                view(&mut writer, &customer, "niche", NOW);
+            }
+            if (1..6).contains(&n) {
+                view(&mut writer, &customer, "twin", NOW);
+            }
+        }
+        writer.flush(NOW);
+        reader.similar("niche", 2)
+    };
+    let bm25 = |b| EngineConfig {
+        similarity: Similarity::Bm25,
+        bm25: Bm25 { k1: 10.0, b },
+        damping: false,
+        shrinkage: 0.0,
+        ..EngineConfig::default()
+    };
+    assert_eq!(&*similar(EngineConfig::default())[0].product, "twin");
+    // Without normalisation of length, BM25 counts common customers.
+    let plain = similar(bm25(0.0));
+    assert_eq!((&*plain[0].product, plain[0].score), ("bestseller", 6.0));
+    assert_eq!(&*similar(bm25(1.0))[0].product, "twin");
+}
+
+#[test]
+fn who_acts_faster_than_people_is_excluded_as_if_never_seen_online_and_in_bulk() {
+    let config = EngineConfig {
+        max_events_per_minute: 10,
+        exclude_after_damped: 20,
+        ..EngineConfig::default()
+    };
+    let products: Vec<String> = (0..100).map(|n| format!("p{n}")).collect();
+    let mut events = Vec::new();
+    for (n, product) in products.iter().enumerate() {
+        events.push(Interaction::new(
+            "robot",
+            product,
+            EventKind::View,
+            NOW + n as i64,
+        ));
+    }
+    for product in &products[..12] {
+        events.push(Interaction::new("hasty", product, EventKind::View, NOW));
+    }
+    let (mut one, reader) = engine(config.clone()).expect("it is valid");
+    for event in &events {
+        one.apply(event, NOW);
+    }
+    one.flush(NOW);
+    let (mut other, bulk) = engine(config).expect("it is valid");
+    other.bulk(events, NOW);
+    for stats in [reader.stats(), bulk.stats()] {
+        assert_eq!((stats.damped, stats.damped_customers), (22, 2));
+        assert_eq!((stats.excluded, stats.excluded_customers), (70, 1));
+        assert_eq!((stats.customers, stats.pairs), (1, 10 * 9));
+    }
+    assert_eq!(reader.customer_history("robot"), None);
+    assert_eq!(reader.trending(20, None, NOW), bulk.trending(20, None, NOW));
+    // Erased, they may come back.
+    one.erase("robot");
+    let event = Interaction::new("robot", "p1", EventKind::View, NOW);
+    assert_eq!(one.apply(&event, NOW), Applied::Learned);
+}
+
+#[test]
+fn what_the_catalogue_labels_as_no_product_is_neither_learned_nor_shown_nor_a_reason() {
+    let (mut writer, reader) = plain();
+    for n in 0..5 {
+        for product in ["postage", "mug"] {
+            view(&mut writer, &format!("c{n}"), product, NOW - MINUTE);
+        }
+    }
+    let postage = ProductMeta {
+        tags: vec!["Not-a-Product".into()],
+        ..ProductMeta::titled("Postage")
+    };
+    writer.set_product("postage", Some(postage));
+    let event = Interaction::new("ann", "postage", EventKind::Purchase, NOW);
+    assert_eq!(writer.apply(&event, NOW), Applied::NonProduct);
+    writer.flush(NOW);
+    assert_eq!(
+        (reader.stats().labelled_non_products, reader.stats().non_products),
+        (1, 1)
+    );
+    let trending: Vec<_> = reader
+        .trending(5, None, NOW)
+        .into_iter()
+        .map(|item| item.product)
+        .collect();
+    assert_eq!(trending, ["mug".into()]);
+    assert!(reader.similar("mug", 5).is_empty());
+    writer.set_product("postage", Some(ProductMeta::titled("A stamp after all")));
+    assert_eq!(reader.stats().labelled_non_products, 0);
+    assert_eq!(reader.similar("mug", 5).len(), 1);
+}
+
 #[test]
 fn rules_leave_out_and_prefer_by_profile_and_erasing_forgets_the_profile() {
     let (mut writer, reader) = plain();
@@ -111,7 +361,17 @@ fn rules_leave_out_and_prefer_by_profile_and_erasing_forgets_the_profile() {
         algorithm: Some(Algorithm::Knowledge),
         ..query.clone()
     };
-    assert_eq!(names(&reader, &knowledge), ["rich-cream"]);
+    let answer = reader.recommend(&knowledge);
+    assert_eq!((&*answer.items[0].product, answer.items.len()), ("rich-cream", 1));
+    assert_eq!(answer.fallback, Fallback::Personal);
+    assert_eq!(
+        answer.items[0].reason,
+        Reason::SuitsProfile {
+            customer_attribute: "skin".into(),
+            product_attribute: "for_skin".into(),
+            value: "dry".into(),
+        }
+    );
     assert!(writer.erase("ann"));
     assert_eq!(names(&reader, &query), ["light-gel", "rich-cream"]);
 }

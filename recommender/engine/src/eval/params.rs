@@ -8,6 +8,7 @@ use crate::{
     config::{Algorithm, EngineConfig, EventWeights, Limits, Repeats, Tuning},
     models::{als::AlsParams, ease::EaseParams, session_knn::SessionParams},
     refit::Neighborhood,
+    similarity::{Bm25, Similarity},
 };
 
 const DAY_MS: f64 = 86_400_000.0;
@@ -25,6 +26,10 @@ pub struct Params {
     pub damping: bool,
     /// How repeated events add up.
     pub repeats: Repeats,
+    /// What `ItemKnn` takes likeness to be: `cosine` or `bm25`.
+    pub similarity: Similarity,
+    /// Parameters of BM25: `bm25.k1`, `bm25.b`.
+    pub bm25: Bm25,
     /// Damps pairs seen together rarely, in customers.
     pub shrinkage: f32,
     /// `Rp3Beta`: how much a frequent product of the history is held back.
@@ -64,6 +69,8 @@ impl Default for Params {
             neighbors: 500,
             damping: config.damping,
             repeats: config.repeats,
+            similarity: config.similarity,
+            bm25: config.bm25,
             shrinkage: config.shrinkage,
             walk_alpha: config.walk_alpha,
             walk_beta: config.walk_beta,
@@ -190,6 +197,8 @@ impl Params {
             trend_half_life_ms: self.trend_half_life_ms(),
             repeats: self.repeats,
             damping: self.damping,
+            similarity: self.similarity,
+            bm25: self.bm25,
             shrinkage: self.shrinkage,
             walk_alpha: self.walk_alpha,
             walk_beta: self.walk_beta,

@@ -1,12 +1,19 @@
-//! TF-IDF over title, category and tags: new products can be recommended before their first event.
+//! TF-IDF over title, category and tags, and the catalogue's embeddings where given: new products can be
+//! recommended before their first event.
+//!
+//! An answer reads `TERMS` posting lists of at most `POSTINGS` products, and the embeddings as
+//! [`crate::models::embedding`] says.
 
 use ahash::AHashMap;
 
-use super::{Model, Question};
+use std::sync::Arc;
+
+use super::{Basis, Model, Question, embedding::Embeddings};
 use crate::{
     event::ProductMeta,
     matrix::{Sparse, keep_strongest},
-    scratch::Scratch,
+    scratch::{Candidate, NO_SOURCE, Scratch},
+    shared::StoredMeta,
 };
 
 /// Products looked at for a term: the ones that it says most about.
@@ -21,17 +28,19 @@ const LABEL_WEIGHT: f32 = 2.0;
 pub(crate) struct ContentIndex {
     vectors: Sparse,
     postings: Sparse,
+    pub embeddings: Embeddings,
 }
 
 impl ContentIndex {
     /// Indexes what the catalogue says, in the order of product ids.
-    pub fn build<'a>(products: impl Iterator<Item = Option<&'a ProductMeta>>) -> ContentIndex {
+    pub fn build(products: &[Option<Arc<StoredMeta>>]) -> ContentIndex {
         let mut terms: AHashMap<String, u32> = AHashMap::new();
         let mut frequency: Vec<f32> = Vec::new();
         let mut rows: Vec<Vec<(u32, f32)>> = Vec::new();
-        for meta in products {
+        for stored in products {
             let mut row: AHashMap<u32, f32> = AHashMap::new();
-            for (word, weight) in meta.map(words).into_iter().flatten() {
+            let described = stored.as_ref().map(|stored| words(&stored.meta));
+            for (word, weight) in described.into_iter().flatten() {
                 let next = terms.len() as u32;
                 let term = *terms.entry(word).or_insert(next);
                 *row.entry(term).or_default() += weight;
@@ -67,8 +76,64 @@ impl ContentIndex {
             keep_strongest(&mut list, POSTINGS);
             postings.push_row(&mut list);
         }
-        ContentIndex { vectors, postings }
+        ContentIndex {
+            vectors,
+            postings,
+            embeddings: Embeddings::build(products),
+        }
     }
+
+    /// Adds what is like the products of `basis`, by words and by embeddings.
+    pub fn score(&self, basis: &[Basis], scratch: &mut Scratch) {
+        // The strongest terms of the taste, each with the product that brought most of it.
+        let mut taste: AHashMap<u32, (f32, f32, u32)> = AHashMap::new();
+        for from in basis
+            .iter()
+            .filter(|from| (from.product as usize) < self.vectors.rows())
+        {
+            for (term, weight) in self.vectors.iter_row(from.product as usize) {
+                let part = weight * from.weight;
+                let (sum, largest, source) = taste.entry(term).or_insert((0.0, 0.0, from.product));
+                *sum += part;
+                if part > *largest {
+                    (*largest, *source) = (part, from.product);
+                }
+            }
+        }
+        let mut terms: Vec<(u32, (f32, f32, u32))> = taste.into_iter().collect();
+        terms.sort_unstable_by(|a, b| b.1.0.total_cmp(&a.1.0).then(a.0.cmp(&b.0)));
+        for (term, (weight, _, source)) in terms.into_iter().take(TERMS) {
+            for (product, value) in self.postings.iter_row(term as usize) {
+                scratch.add(product, weight * value, source);
+            }
+        }
+        self.embeddings.score(basis, scratch);
+    }
+
+    /// Cosine of two products by words and by embeddings, added up.
+    pub fn likeness(&self, a: u32, b: u32) -> f32 {
+        let row = |product: u32| {
+            let known = (product as usize) < self.vectors.rows();
+            known.then(|| self.vectors.row(product as usize))
+        };
+        let words = match (row(a), row(b)) {
+            (Some(a), Some(b)) => sparse_dot(a, b),
+            _ => 0.0,
+        };
+        words + self.embeddings.likeness(a, b).unwrap_or_default()
+    }
+}
+
+/// Of rows with ascending columns.
+fn sparse_dot(a: (&[u32], &[f32]), b: (&[u32], &[f32])) -> f32 {
+    let (mut at, mut sum) = (0, 0.0);
+    for (column, value) in a.0.iter().zip(a.1) {
+        at += b.0[at..].partition_point(|other| other < column);
+        if b.0.get(at) == Some(column) {
+            sum += value * b.1[at];
+        }
+    }
+    sum
 }
 
 fn words(meta: &ProductMeta) -> impl Iterator<Item = (String, f32)> + '_ {
@@ -92,29 +157,14 @@ pub(crate) struct Content;
 
 impl Model for Content {
     fn score(&self, question: &Question<'_>, scratch: &mut Scratch) {
+        question.shared.content.load().score(question.basis, scratch);
+    }
+
+    /// The product of the basis that the candidate is most like, weight considered.
+    fn source(&self, question: &Question<'_>, candidate: &Candidate) -> u32 {
         let index = question.shared.content.load();
-        // The strongest terms of the taste, each with the product that brought most of it.
-        let mut taste: AHashMap<u32, (f32, f32, u32)> = AHashMap::new();
-        for from in question
-            .basis
-            .iter()
-            .filter(|from| (from.product as usize) < index.vectors.rows())
-        {
-            for (term, weight) in index.vectors.iter_row(from.product as usize) {
-                let part = weight * from.weight;
-                let (sum, largest, source) = taste.entry(term).or_insert((0.0, 0.0, from.product));
-                *sum += part;
-                if part > *largest {
-                    (*largest, *source) = (part, from.product);
-                }
-            }
-        }
-        let mut terms: Vec<(u32, (f32, f32, u32))> = taste.into_iter().collect();
-        terms.sort_unstable_by(|a, b| b.1.0.total_cmp(&a.1.0).then(a.0.cmp(&b.0)));
-        for (term, (weight, _, source)) in terms.into_iter().take(TERMS) {
-            for (product, value) in index.postings.iter_row(term as usize) {
-                scratch.add(product, weight * value, source);
-            }
-        }
+        let part = |from: &Basis| from.weight * index.likeness(from.product, candidate.product);
+        let best = question.basis.iter().max_by(|a, b| part(a).total_cmp(&part(b)));
+        best.map_or(NO_SOURCE, |from| from.product)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Model, Question};
-use crate::scratch::{NO_SOURCE, Scratch};
+use crate::scratch::{PROFILE, Scratch};
 
 pub(crate) struct Knowledge;
 
@@ -15,7 +15,7 @@ impl Model for Knowledge {
             let slot = question.shared.product(product);
             let popularity = f32::from_bits(slot.popularity.load(Relaxed));
             // Rules decide, popularity orders what they leave equal.
-            scratch.add(product, weight * (1.0 + 0.1 * (popularity + 1.0).ln()), NO_SOURCE);
+            scratch.add(product, weight * (1.0 + 0.1 * (popularity + 1.0).ln()), PROFILE);
         });
     }
 }

@@ -3,6 +3,7 @@
 pub mod als;
 pub(crate) mod content;
 pub mod ease;
+pub(crate) mod embedding;
 mod fitted;
 mod item_knn;
 mod knowledge;

@@ -21,6 +21,7 @@
 //! | `VISI` | visits, open and finished | none |
 //! | `SEEN` | hashes of event ids | none |
 //! | `PROF` | attributes of customers | none |
+//! | `WTCH` | hashes of customers who were too fast | none |
 //! | `RATE` | hit rates of the models | none |
 //!
 //! A later version adds sections or a new name for one that changes; what a program does not know it skips.
@@ -28,7 +29,7 @@
 //! # What may have changed between writing and reading
 //!
 //! Refused, because the counts would be others: `repeats`, `damping`, `trendHalfLife`, `maxEventsPerMinute`,
-//! `nonProducts`, `limits.learnHistory`, `limits.pairHistory`, `limits.rowCapacity`; `limits.maxProducts` if
+//! `excludeAfterDamped`, `nonProducts`, `nonProductLabels`, `limits.learnHistory`, `limits.pairHistory`, `limits.rowCapacity`; `limits.maxProducts` if
 //! there are more products. Everything else is fine: `neighbors`, `shrinkage`, `walkAlpha`, `walkBeta`,
 //! `halfLife`, `session`, `blend`, `knowledge` and `tuning` (event weights count from now on, as in
 //! [`Writer::tune`]) take effect at once; smaller `limits.maxCustomers`, `limits.maxSessions`,
@@ -54,6 +55,7 @@ use crate::{
     history::History,
     knowledge::Attributes,
     prequential::Tally,
+    quality::Watched,
     reader::Reader,
     rows::Row,
     sessions::Visit,
@@ -137,7 +139,9 @@ fn pinned(config: &EngineConfig) -> BTreeMap<String, Value> {
         ("damping", json!(config.damping)),
         ("trendHalfLife", json!(config.trend_half_life_ms)),
         ("maxEventsPerMinute", json!(config.max_events_per_minute)),
+        ("excludeAfterDamped", json!(config.exclude_after_damped)),
         ("nonProducts", json!(non_products)),
+        ("nonProductLabels", json!(config.non_product_labels)),
         ("limits.learnHistory", json!(limits.learn_history)),
         ("limits.pairHistory", json!(limits.pair_history)),
         ("limits.rowCapacity", json!(limits.row_capacity)),
@@ -169,6 +173,7 @@ pub struct Snapshot {
     visits: Vec<Visit>,
     seen: Vec<u64>,
     profiles: Vec<(Arc<str>, Arc<Attributes>)>,
+    watched: Vec<Watched>,
     rates: Vec<Tally>,
 }
 
@@ -217,6 +222,7 @@ impl Writer {
                 .iter()
                 .map(|(name, attributes)| (Arc::clone(name), Arc::clone(attributes)))
                 .collect(),
+            watched: self.watch.export(),
             rates: self.prequential.tallies.clone(),
         }
     }

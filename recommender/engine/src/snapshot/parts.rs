@@ -17,6 +17,7 @@ pub(super) const PAIR: Name = *b"PAIR";
 pub(super) const VISI: Name = *b"VISI";
 pub(super) const SEEN: Name = *b"SEEN";
 pub(super) const PROF: Name = *b"PROF";
+pub(super) const WTCH: Name = *b"WTCH";
 pub(super) const RATE: Name = *b"RATE";
 
 /// What the catalogue says of a product.
@@ -61,6 +62,12 @@ pub(super) fn write(snapshot: &Snapshot, out: &mut impl Write) -> Result<(), Sna
     blocks(&mut frame, PROF, &snapshot.profiles, |out, (name, attributes)| {
         out.text(name);
         out.text(&json(PROF, attributes)?);
+        Ok(())
+    })?;
+    blocks(&mut frame, WTCH, &snapshot.watched, |out, one| {
+        out.fixed(one.customer);
+        out.unsigned(one.damped.into());
+        out.unsigned(one.excluded.into());
         Ok(())
     })?;
     frame.section(RATE, json(RATE, &snapshot.rates)?.as_bytes())?;

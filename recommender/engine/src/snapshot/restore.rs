@@ -13,7 +13,7 @@ use super::{
     SnapshotError,
     codec::{Damaged, In},
     frame::{FrameReader, Name},
-    parts::{CONF, FIGS, HIST, LISTED, PAIR, PROD, PROF, RATE, SEEN, UNLISTED, VISI, WITHDRAWN},
+    parts::{CONF, FIGS, HIST, LISTED, PAIR, PROD, PROF, RATE, SEEN, UNLISTED, VISI, WITHDRAWN, WTCH},
     pinned,
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     config::{Algorithm, EngineConfig},
     event::ProductMeta,
     history::{Entry, History, interest},
+    quality::Watched,
     reader::Reader,
     rows::Row,
     sessions::Visit,
@@ -139,6 +140,15 @@ fn section(writer: &mut Writer, gathered: &mut Gathered, name: Name, payload: &[
                 let name = input.text()?;
                 let attributes = parse(input.text()?.as_bytes())?;
                 writer.set_profile(name, Some(attributes));
+            }
+        }
+        WTCH => {
+            while !input.is_empty() {
+                writer.watch.import(Watched {
+                    customer: input.fixed()?,
+                    damped: input.small()?,
+                    excluded: input.unsigned()? != 0,
+                });
             }
         }
         // Of a later version.
@@ -291,6 +301,7 @@ impl Gathered {
         let (sessions, shared) = (&mut writer.sessions, &writer.shared);
         sessions.import(shared, self.visits, newest_visit_ms);
         writer.prequential.show(&writer.shared);
+        writer.show_watch();
         writer.flush(newest_ms);
     }
 }

@@ -55,7 +55,8 @@ pub struct ItemView {
 pub struct ReasonView {
     /// For people.
     pub text: String,
-    /// For programs: bought, added_to_cart, clicked, viewed, popular, popular_in_category, similar, pinned.
+    /// For programs: bought, added_to_cart, clicked, viewed, popular, popular_in_category, similar, profile,
+    /// pinned.
     pub kind: &'static str,
     /// The products that led to it, strongest first.
     pub products: Vec<Arc<str>>,
@@ -120,6 +121,15 @@ fn reason(reason: Reason, excluded: &HashSet<String>, title: &dyn Fn(&str) -> St
             text: format!("goes with {}", title(&product)),
             kind: "similar",
             products: vec![product],
+        },
+        Reason::SuitsProfile {
+            customer_attribute,
+            value,
+            ..
+        } => ReasonView {
+            text: format!("suits your {}: {value}", customer_attribute.replace(['_', '-'], " ")),
+            kind: "profile",
+            products: Vec::new(),
         },
         Reason::Pinned => ReasonView {
             text: "chosen by the shop".into(),
