@@ -170,7 +170,7 @@ pub(crate) struct Counters {
 impl Counters {
     /// What is counted, by the name under which it is written down. Those that say how much there is now are
     /// not among them.
-    pub fn by_name(&self) -> [XX {
+    pub fn by_name(&self) -> [(&'static str, &AtomicU64); 12] {
         [
             ("events", &self.events),
             ("learned", &self.learned),
