@@ -13,6 +13,7 @@ use recommendation_api::config::RateLimitsConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::auth::Auth;
+use crate::http::tls::Tls;
 use crate::ingest::Command;
 use crate::model::{self, ModelError};
 use crate::telemetry::LogFilter;
@@ -130,6 +131,8 @@ pub struct Watch {
     pub commands: mpsc::Sender<Command>,
     /// Keys and users are read again too, so that a secret can be rotated without a restart.
     pub auth: Arc<Auth>,
+    /// The same of the public port's certificate.
+    pub tls: Option<Arc<Tls>>,
     /// The log filter.
     pub log_filter: LogFilter,
 }
@@ -146,6 +149,9 @@ impl Watch {
             .is_some()
         {
             self.auth.reload();
+            if let Some(tls) = &self.tls {
+                tls.reload();
+            }
             let now = self.read();
             // An unreadable moment (the link is being swapped) is no change.
             let (Some(path), Some(bytes)) = (&self.path, &now) else {

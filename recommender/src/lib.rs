@@ -5,9 +5,11 @@
 //! it published and never wait for it; what requests append goes to a [`log`].
 #![forbid(unsafe_code)]
 
+pub mod baskets;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod directory;
 pub mod http;
 pub mod ingest;
 pub mod kafka;
@@ -15,6 +17,7 @@ pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod product;
+pub mod profile;
 pub mod ratelimit;
 pub mod retry;
 pub mod secrets;

@@ -30,6 +30,8 @@ pub struct Metrics {
     pub dead_letters: IntCounter,
     /// E-mails of nobody known.
     pub emails_unmatched: IntCounter,
+    /// Gmail's push notifications acknowledged.
+    pub emails_pushed: IntCounter,
     /// Records not yet applied.
     pub lag_records: IntGauge,
     /// Age of the oldest record not yet applied, seconds.
@@ -113,6 +115,10 @@ impl Metrics {
             malformed: counter("events_malformed_total", "Malformed records read from the log")?,
             dead_letters: counter("dead_letters_total", "Dead letters written by this replica")?,
             emails_unmatched: counter("emails_unmatched_total", "E-mails whose address no profile has")?,
+            emails_pushed: counter(
+                "emails_pushed_total",
+                "Push notifications of Gmail that were acknowledged",
+            )?,
             lag_records: gauge("lag_records", "Records of the log not yet applied")?,
             lag_seconds: add(
                 r,

@@ -127,11 +127,7 @@ pub fn meta(product: Product) -> ProductMeta {
         tags: product.tags,
         price: product.price,
         available: product.available.unwrap_or(true),
-        attributes: product
-            .attributes
-            .into_iter()
-            .map(|(name, value)| (name, texts(value)))
-            .collect(),
+        attributes: attributes(product.attributes),
         embedding: (!product.embedding.is_empty()).then_some(product.embedding),
     }
 }
@@ -165,6 +161,14 @@ pub fn parse_product(value: Option<&[u8]>) -> Result<Option<ProductMeta>, EventE
     let product: Product = serde_path_to_error::deserialize(Value::Object(map))
         .map_err(|e| EventError::NotJson(e.to_string()))?;
     Ok(Some(meta(product)))
+}
+
+/// Attributes as the engine matches them: every value is a list of texts.
+pub fn attributes(attributes: BTreeMap<String, Value>) -> recommender_engine::Attributes {
+    attributes
+        .into_iter()
+        .map(|(name, value)| (name, texts(value)))
+        .collect()
 }
 
 fn texts(value: Value) -> Vec<String> {

@@ -16,13 +16,16 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ConfigError, Live, Watch};
+use crate::directory::Directory;
 use crate::http::auth::Auth;
+use crate::http::gmail::PushTokens;
 use crate::http::limiter::Limiter;
 use crate::http::remote::Trusted;
 use crate::http::server::Lifetime;
+use crate::http::tls::{Tls, TlsError};
 use crate::http::tokens::AuthError;
 use crate::http::{App, internal_router, public_router, server};
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Lookups};
 use crate::log::Log;
 use crate::log::embedded::{EmbeddedLog, OpenError};
 use crate::log::kafka::KafkaLog;
@@ -91,6 +94,9 @@ pub enum StartError {
     /// The cluster's part of the configuration cannot be used.
     #[error("configuration: {0}")]
     Cluster(#[from] crate::kafka::ClientError),
+    /// TLS cannot be served.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The Kafka client refuses its settings.
     #[error("Kafka client: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
@@ -163,8 +169,7 @@ fn open(options: &Options, metrics: &Arc<Metrics>) -> Result<Ends, StartError> {
         Mode::Kafka => {
             let kafka = config.kafka.as_ref().ok_or(StartError::NoKafka)?;
             let client = crate::kafka::client(kafka, &options.secrets_dir, "recommender")?;
-            let topics = &config.topics;
-            let log = KafkaLog::new(&client, &topics.events, &topics.catalog, &topics.dead_letter)?;
+            let log = KafkaLog::new(&client, &config.topics)?;
             let source = KafkaSource::start(&client, config, &log, metrics)?;
             Ok((Arc::new(log), Box::new(source)))
         }
@@ -200,6 +205,30 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
     Ok((listener, bound))
 }
 
+/// Once the model serves, takes up from it who bought what before, and what products are called: a model that was
+/// restored was not told of each record. Of live ones has been told since.
+async fn fill_lookups(app: Arc<App>, stop: CancellationToken) {
+    let serving = async {
+        while !app.is_serving() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if stop.run_until_cancelled(serving).await.is_some() {
+        let filled = Arc::clone(&app);
+        // It ends by itself within seconds; a panic in it is one of the service.
+        let filling = tokio::task::spawn_blocking(move || {
+            filled
+                .reader
+                .each_title(|id, title| filled.directory.set_title(id, title));
+            filled.baskets.fill(&filled.reader);
+        });
+        if let Err(e) = filling.await {
+            tracing::error!(error = %e, "titles and what is bought together are known from now on only");
+        }
+    }
+    stop.cancelled().await;
+}
+
 impl Service {
     /// Starts everything. Kafka and Redis need not be there: the service waits for the first and goes on
     /// without the second.
@@ -230,6 +259,10 @@ impl Service {
             None => None,
         };
         let webhook_key = secret(&config.webhooks.hmac_secret_file)?;
+        let tls = match &config.http.tls_dir {
+            Some(name) => Some(Arc::new(Tls::new(secrets::below(&options.secrets_dir, name)?)?)),
+            None => None,
+        };
         // Addresses before threads: a port that is taken must not leave threads behind.
         let (public_listener, public) = listen(options.listen).await?;
         let (internal_listener, internal) = listen(options.internal_listen).await?;
@@ -239,6 +272,12 @@ impl Service {
         let (command, commands) = mpsc::channel();
         let default_type = events_topic(config).1;
         let max_lag = config.quality.max_lag_seconds;
+        let lookups = Lookups {
+            directory: Arc::new(Directory::new(
+                usize::try_from(config.limits.max_customers).unwrap_or(usize::MAX),
+            )),
+            ..Lookups::default()
+        };
         let ingest = Ingest::new(
             source,
             writer,
@@ -246,10 +285,14 @@ impl Service {
             Arc::clone(&metrics),
             commands,
             max_lag,
+            lookups.clone(),
         );
         let (stop_serving, stop) = (CancellationToken::new(), CancellationToken::new());
         let app = Arc::new(App {
             reader,
+            directory: lookups.directory,
+            baskets: lookups.baskets,
+            gmail: PushTokens::new(config.webhooks.gmail.as_ref()).map_err(AuthError::from)?,
             log,
             auth: Arc::clone(&auth),
             limiter: Limiter::new(redis, Arc::clone(&metrics)),
@@ -287,7 +330,7 @@ impl Service {
             draining: app.draining.clone(),
             stop: stop_serving.clone(),
         };
-        let serving = server::serve(public_listener, router, lifetime.clone());
+        let serving = server::serve(public_listener, router, lifetime.clone(), tls.clone());
         parts.spawn(async move {
             serving.await;
             ("public server", Ok(()))
@@ -297,7 +340,7 @@ impl Service {
             stop: stop.clone(),
             ..lifetime
         };
-        let serving = server::serve(internal_listener, router, internal_lifetime);
+        let serving = server::serve(internal_listener, router, internal_lifetime, None);
         parts.spawn(async move {
             serving.await;
             ("internal server", Ok(()))
@@ -307,12 +350,31 @@ impl Service {
             watched.limiter.watch(watch_stop).await;
             ("Redis watch", Ok(()))
         });
+        let (signing, keys_stop) = (Arc::clone(&auth), stop.clone());
+        parts.spawn(async move {
+            signing.watch(keys_stop).await;
+            ("identity provider's keys", Ok(()))
+        });
+        let (pushed, keys_stop) = (Arc::clone(&app), stop.clone());
+        parts.spawn(async move {
+            match &pushed.gmail {
+                Some(tokens) => tokens.watch(keys_stop).await,
+                None => keys_stop.cancelled().await,
+            }
+            ("Gmail's keys", Ok(()))
+        });
+        let (filled, fill_stop) = (Arc::clone(&app), stop.clone());
+        parts.spawn(async move {
+            fill_lookups(filled, fill_stop).await;
+            ("lookups", Ok(()))
+        });
         let watch = Watch {
             path: options.config_file.clone(),
             started_with: config.clone(),
             live,
             commands: command,
             auth,
+            tls,
             log_filter: options.log_filter.clone(),
         };
         let watch_stop = stop.clone();

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::kafka::{KafkaAuthenticationConfig, KafkaConfig, KafkaTlsConfig};
 pub use self::model::{ModelConfig, OnnxConfig, RetrainConfig};
 pub use self::serving::{
-    AuthConfig, HttpConfig, PrivacyConfig, PublishableKeyConfig, RateLimitsConfig, TelemetryConfig,
+    AuthConfig, GmailConfig, HttpConfig, PrivacyConfig, PublishableKeyConfig, RateLimitsConfig, TelemetryConfig,
     WebhooksConfig,
 };
 pub use self::stores::{RedisConfig, SnapshotsConfig};

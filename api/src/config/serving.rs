@@ -79,6 +79,34 @@ pub struct WebhooksConfig {
     /// accepted, rate-limited and warned of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hmac_secret_file: Option<String>,
+    /// Gmail's push notifications; absent: refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gmail: Option<GmailConfig>,
+}
+
+/// Gmail's push notifications through Cloud Pub/Sub.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct GmailConfig {
+    /// The audience that the push subscription puts into its tokens. Empty: pushes are refused.
+    pub audience: String,
+    /// The service account that the subscription pushes as; empty: any that the issuer vouches for.
+    pub service_account: String,
+    /// Who issues the tokens.
+    pub issuer: String,
+    /// Address of the issuer's JSON Web Key Set.
+    pub jwks_url: String,
+}
+
+impl Default for GmailConfig {
+    fn default() -> Self {
+        Self {
+            audience: String::new(),
+            service_account: String::new(),
+            issuer: "https://accounts.google.com".into(),
+            jwks_url: "https://www.googleapis.com/oauth2/v3/certs".into(),
+        }
+    }
 }
 
 /// Data protection.

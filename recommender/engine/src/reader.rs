@@ -75,6 +75,24 @@ impl Reader {
         Some(history.entries.iter().map(item).collect())
     }
 
+    /// Hands every customer with their history (as [`Reader::customer_history`] has it) to `take`, in no order.
+    pub fn each_customer(&self, mut take: impl FnMut(&Arc<str>, &[HistoryItem])) {
+        for slot in self.shared.customers.pin().values() {
+            if let Some(history) = self.customer_history(&slot.name) {
+                take(&slot.name, &history);
+            }
+        }
+    }
+
+    /// Hands every product that the catalogue gives a title to `take`, with its id first.
+    pub fn each_title(&self, mut take: impl FnMut(&str, &str)) {
+        for (_, slot) in self.shared.products.iter() {
+            if let Some(title) = slot.title() {
+                take(&slot.name, &title);
+            }
+        }
+    }
+
     /// How well the configured algorithm (with `Auto`, each) predicts what customers turn to next.
     pub fn hit_rates(&self) -> Vec<HitRate> {
         self.shared.hit_rates.load().to_vec()

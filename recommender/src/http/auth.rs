@@ -1,5 +1,9 @@
-//! Tokens (HS256) and sign-in. Keys are read again when their files change, so that one can be rotated: the
-//! previous key stays accepted while tokens signed with it live.
+//! Tokens and sign-in. Our own tokens are signed with HS256; keys are read again when their files change, so that one
+//! can be rotated: the previous key stays accepted while tokens signed with it live. Tokens of an identity provider
+//! are signed with RS256 or ES256 and checked with the public keys of its key set.
+//!
+//! Which kind of key checks a token follows from the algorithm in its header, and each kind knows its own algorithm
+//! only: a public key is never taken for an HMAC secret.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,13 +13,16 @@ use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use recommendation_api::config::AuthConfig;
+use recommendation_api::config::{AuthConfig, PublishableKeyConfig};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use super::jwks::Jwks;
+use super::keys::PublishableKeys;
 use super::problem::Problem;
-use super::tokens::{AuthError, Claims, TOKEN_LIFETIME, mint, read_key};
+use super::tokens::{AuthError, Claims, ForeignClaims, MAX_TOKEN_BYTES, TOKEN_LIFETIME, mint, read_key};
 use crate::secrets;
 
 /// Passwords checked at once: each takes 19 MB and some 20 ms of a core.
@@ -46,6 +53,11 @@ pub struct Auth {
     users_dir: Option<PathBuf>,
     issuer: String,
     keys: ArcSwap<Keys>,
+    /// Keys of the identity provider, if there is one.
+    jwks: Option<Jwks>,
+    publishable_config: Vec<PublishableKeyConfig>,
+    publishable: ArcSwap<PublishableKeys>,
+    secrets_dir: PathBuf,
     /// Checked in the place of an unknown user's, so that the answer takes as long.
     dummy_hash: String,
     checks: Semaphore,
@@ -63,19 +75,51 @@ impl Auth {
         let below = |name: &Option<String>| name.as_ref().map(|n| secrets::below(secrets_dir, n)).transpose();
         let previous_key_file = below(&config.previous_jwt_secret_file)?;
         let keys = read_keys(&key_file, previous_key_file.as_deref())?;
+        let jwks = (!config.jwks_url.is_empty())
+            .then(|| Jwks::new(&config.jwks_url))
+            .transpose()?;
+        if jwks.is_some() && config.issuer.is_empty() {
+            tracing::warn!(
+                "auth.jwksUrl without auth.issuer: tokens of any issuer are accepted that its keys sign"
+            );
+        }
+        let publishable = PublishableKeys::read(&config.publishable_keys, secrets_dir)?;
         Ok(Self {
             key_file,
             previous_key_file,
             users_dir: below(&config.users_dir)?,
             issuer: config.issuer.clone(),
             keys: ArcSwap::from_pointee(keys),
+            jwks,
+            publishable_config: config.publishable_keys.clone(),
+            publishable: ArcSwap::from_pointee(publishable),
+            secrets_dir: secrets_dir.to_owned(),
             dummy_hash: hash_password(&SecretString::from(hex::encode(rand::random::<[u8; 16]>())))?,
             checks: Semaphore::new(CHECKS_AT_ONCE),
         })
     }
 
+    /// The publishable keys.
+    pub fn publishable(&self) -> Arc<PublishableKeys> {
+        self.publishable.load_full()
+    }
+
+    /// Keeps the identity provider's keys fresh until stopped.
+    pub async fn watch(&self, stop: CancellationToken) {
+        match &self.jwks {
+            Some(jwks) => jwks.watch(stop).await,
+            None => stop.cancelled().await,
+        }
+    }
+
     /// Reads the keys again; an unreadable moment leaves the old ones in force.
     pub fn reload(&self) {
+        if let Ok(new) = PublishableKeys::read(&self.publishable_config, &self.secrets_dir)
+            && new != *self.publishable.load_full()
+        {
+            self.publishable.store(Arc::new(new));
+            tracing::info!("publishable keys were changed");
+        }
         let Ok(keys) = read_keys(&self.key_file, self.previous_key_file.as_deref()) else {
             return;
         };
@@ -91,15 +135,45 @@ impl Auth {
         }
     }
 
-    /// Checks a token.
-    pub fn verify(&self, token: &str) -> Result<Claims, Problem> {
-        let mut validation = Validation::new(Algorithm::HS256);
+    /// Checks a token: ours, or the identity provider's where there is one.
+    pub async fn verify(&self, token: &str) -> Result<Claims, Problem> {
+        let invalid = || Problem::unauthorized("Invalid token");
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(invalid());
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| invalid())?;
+        let jwks = match header.alg {
+            Algorithm::HS256 => return self.verify_own(token),
+            Algorithm::RS256 | Algorithm::ES256 => self.jwks.as_ref().ok_or_else(invalid)?,
+            _ => return Err(invalid()),
+        };
+        let key = jwks.key(header.kid.as_deref()).await.ok_or_else(invalid)?;
+        let mut validation = self.validation(key.algorithm);
+        // Whom else the provider's token is for is between the two of them; ours is to check who issued it.
+        validation.validate_aud = false;
+        match jsonwebtoken::decode::<ForeignClaims>(token, &key.key, &validation) {
+            Ok(data) => data.claims.into_claims().ok_or_else(invalid),
+            Err(e) if matches!(e.kind(), ErrorKind::ExpiredSignature) => {
+                Err(Problem::unauthorized("Token expired"))
+            }
+            Err(_) => Err(invalid()),
+        }
+    }
+
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
         validation.leeway = 0;
         validation.validate_nbf = true;
         if !self.issuer.is_empty() {
             validation.set_issuer(&[&self.issuer]);
             validation.set_required_spec_claims(&["exp", "iss"]);
         }
+        validation
+    }
+
+    /// Checks a token of ours.
+    fn verify_own(&self, token: &str) -> Result<Claims, Problem> {
+        let validation = self.validation(Algorithm::HS256);
         let mut expired = false;
         for key in &self.keys.load().accepted {
             match jsonwebtoken::decode::<Claims>(token, key, &validation) {
@@ -228,11 +302,11 @@ mod tests {
     fn tokens_of_strangers_and_expired_ones_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         let auth = auth(dir.path(), &AuthConfig::default());
-        assert_eq!(auth.verify(&token(KEY, "", 60)).unwrap().user_id, "17850");
+        assert_eq!(auth.verify_own(&token(KEY, "", 60)).unwrap().user_id, "17850");
         assert_eq!(
             detail(
                 &auth
-                    .verify(&token("another key of good length", "", 60))
+                    .verify_own(&token("another key of good length", "", 60))
                     .unwrap_err()
             ),
             "Invalid token"
@@ -250,7 +324,7 @@ mod tests {
             &EncodingKey::from_secret(KEY.as_bytes()),
         )
         .unwrap();
-        assert_eq!(detail(&auth.verify(&old).unwrap_err()), "Token expired");
+        assert_eq!(detail(&auth.verify_own(&old).unwrap_err()), "Token expired");
     }
 
     #[test]
@@ -260,8 +334,8 @@ mod tests {
         let good = token(KEY, "", 60);
         let body = good.split('.').nth(1).unwrap();
         // {"alg":"none"}
-        assert!(auth.verify(&format!("eyJhbGciOiJub25lIn0.{body}.")).is_err());
-        assert!(auth.verify(&good[..good.len() - 2]).is_err());
+        assert!(auth.verify_own(&format!("eyJhbGciOiJub25lIn0.{body}.")).is_err());
+        assert!(auth.verify_own(&good[..good.len() - 2]).is_err());
     }
 
     #[test]
@@ -274,9 +348,9 @@ mod tests {
                 ..AuthConfig::default()
             },
         );
-        assert!(auth.verify(&token(KEY, "shop", 60)).is_ok());
-        assert!(auth.verify(&token(KEY, "other", 60)).is_err());
-        assert!(auth.verify(&token(KEY, "", 60)).is_err());
+        assert!(auth.verify_own(&token(KEY, "shop", 60)).is_ok());
+        assert!(auth.verify_own(&token(KEY, "other", 60)).is_err());
+        assert!(auth.verify_own(&token(KEY, "", 60)).is_err());
     }
 
     #[test]
@@ -289,19 +363,19 @@ mod tests {
         };
         let auth = auth(dir.path(), &config);
         assert!(
-            auth.verify(&token("the previous key of good length", "", 60))
+            auth.verify_own(&token("the previous key of good length", "", 60))
                 .is_ok()
         );
         std::fs::write(dir.path().join("previous"), KEY).unwrap();
         std::fs::write(dir.path().join("key"), "a new key that is long enough").unwrap();
         auth.reload();
         assert!(
-            auth.verify(&token("a new key that is long enough", "", 60))
+            auth.verify_own(&token("a new key that is long enough", "", 60))
                 .is_ok()
         );
-        assert!(auth.verify(&token(KEY, "", 60)).is_ok());
+        assert!(auth.verify_own(&token(KEY, "", 60)).is_ok());
         assert!(
-            auth.verify(&token("the previous key of good length", "", 60))
+            auth.verify_own(&token("the previous key of good length", "", 60))
                 .is_err()
         );
     }
@@ -324,7 +398,7 @@ mod tests {
             .await
             .unwrap()
             .unwrap();
-        let claims = auth.verify(&token).unwrap();
+        let claims = auth.verify_own(&token).unwrap();
         assert_eq!(
             (claims.user_id.as_str(), claims.scopes),
             ("17850", vec!["events:write".to_owned()])

@@ -41,9 +41,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
 }
 
 impl Params {
-    /// Refuses parameters other than these.
+    /// Refuses parameters other than these; a publishable key may stand beside any.
     pub fn only(&self, known: &[&str]) -> Result<(), Problem> {
-        match self.0.keys().find(|name| !known.contains(&name.as_str())) {
+        let known_here = |name: &str| known.contains(&name) || name == super::caller::KEY_PARAMETER;
+        match self.0.keys().find(|name| !known_here(name)) {
             None => Ok(()),
             Some(name) => {
                 let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();

@@ -13,9 +13,12 @@ use http::{HeaderValue, Method, header};
 use recommendation_api::config::RecommenderConfig;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::App;
+use super::caller::KEY_HEADER;
 use super::problem::{Problem, REQUEST_ID};
 use super::remote::Peer;
 
@@ -25,6 +28,8 @@ pub(super) const MAX_BODY: usize = 1024 * 1024;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Requests in flight; more are refused at once instead of queueing.
 const MAX_IN_FLIGHT: usize = 1_024;
+/// Answers of fewer bytes go out in one packet as they are.
+const COMPRESS_ABOVE: u64 = 1_024;
 const REQUEST_ID_HEADER: &str = "x-request-id";
 
 /// Puts the layers around the routes.
@@ -36,6 +41,11 @@ pub(super) fn wrap(routes: Router, app: &Arc<App>, config: &RecommenderConfig) -
         .layer(from_fn(deadline))
         .layer(from_fn_with_state(Arc::clone(app), caller_rate))
         .layer(from_fn_with_state((room, Arc::clone(app)), shed))
+        .layer(
+            CompressionLayer::new()
+                .gzip(true)
+                .compress_when(SizeAbove::new(COMPRESS_ABOVE)),
+        )
         .layer(cors(&config.http.cors_origins))
         .layer(from_fn_with_state(Arc::clone(app), observe))
         .layer(from_fn(identify))
@@ -115,10 +125,16 @@ fn known_method(method: &Method) -> &'static str {
 fn cors(origins: &[String]) -> CorsLayer {
     let layer = CorsLayer::new()
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_NONE_MATCH,
+            http::HeaderName::from_static(KEY_HEADER),
+        ])
         .expose_headers([
             http::HeaderName::from_static(REQUEST_ID_HEADER),
             header::RETRY_AFTER,
+            header::ETAG,
         ])
         .max_age(Duration::from_secs(600));
     if origins.iter().any(|o| o == "*") {

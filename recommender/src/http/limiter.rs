@@ -10,10 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 use crate::metrics::Metrics;
-use crate::ratelimit::{Buckets, Decision, LocalWindows, RedisWindows};
+use crate::ratelimit::{Buckets, Decision, LocalWindows, Once, RedisError, RedisWindows};
 
 /// Unsigned webhooks of one address in a second.
 const WEBHOOKS_PER_SECOND: u32 = 200;
+/// Sign-ins of one address in any 60 seconds: a household or an office share one.
+const SIGN_INS_PER_ADDRESS: u32 = 20;
+/// Sign-ins of one user in any 60 seconds, from wherever.
+const SIGN_INS_PER_USER: u32 = 10;
 /// How often Redis is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
@@ -23,6 +27,7 @@ pub struct Limiter {
     /// False while Redis does not answer: requests then do not wait for its timeout.
     redis_up: Arc<AtomicBool>,
     windows: LocalWindows,
+    seen: Once,
     webhooks: Buckets,
     requests: Buckets,
     metrics: Arc<Metrics>,
@@ -35,31 +40,92 @@ impl Limiter {
             redis,
             redis_up: Arc::new(AtomicBool::new(true)),
             windows: LocalWindows::default(),
+            seen: Once::default(),
             webhooks: Buckets::default(),
             requests: Buckets::default(),
             metrics,
         }
     }
 
-    /// `GET /api/resource`. Without an answer from Redis the local count stands in: the limit then holds per
-    /// replica instead of over all of them, and nobody is turned away because Redis is.
-    pub async fn resource(&self, caller: IpAddr, limit: u32) -> Decision {
-        let caller = caller.to_string();
-        if let Some(redis) = self
-            .redis
+    /// Redis, while it answers.
+    fn shared(&self) -> Option<&RedisWindows> {
+        self.redis
             .as_ref()
             .filter(|_| self.redis_up.load(Ordering::Relaxed))
-        {
-            match redis.check(&caller, limit).await {
-                Ok(decision) => return decision,
-                Err(e) => {
-                    self.metrics.redis_errors.inc();
-                    self.redis_up.store(false, Ordering::Relaxed);
-                    tracing::warn!(error = %e, "rate limit counted locally");
+    }
+
+    fn lost(&self, error: &RedisError) {
+        self.metrics.redis_errors.inc();
+        self.redis_up.store(false, Ordering::Relaxed);
+        tracing::warn!(%error, "rate limits are counted locally");
+    }
+
+    /// Counts in the window of `name`. Without an answer from Redis the local count stands in, which knows what
+    /// Redis last said: the limit then holds per replica instead of over all of them, and nobody is turned away
+    /// because Redis is. What passed here while Redis was away is remembered when it is back.
+    async fn window(&self, name: &str, limit: u32) -> Decision {
+        let now = now_ms();
+        if let Some(redis) = self.shared() {
+            if let Some(refusal) = self.windows.refusal(name, limit, now) {
+                return refusal;
+            }
+            match redis.check(name, limit).await {
+                Ok(decision) => {
+                    self.windows.learn(name, decision, now);
+                    return decision;
                 }
+                Err(e) => self.lost(&e),
             }
         }
-        self.windows.check(&caller, limit, now_ms())
+        self.windows.check(name, limit, now)
+    }
+
+    /// `GET /api/resource`.
+    pub async fn resource(&self, caller: IpAddr, limit: u32) -> Decision {
+        self.window(&caller.to_string(), limit).await
+    }
+
+    /// A sign-in; an error says in how many seconds it may be tried again. Users are known by a digest: who tries
+    /// to sign in is not for Redis to read, and a made-up name must not be a key of any length.
+    pub async fn sign_in(&self, caller: IpAddr, username: &str) -> Result<(), u64> {
+        use sha2::Digest as _;
+        let user = hex::encode(&sha2::Sha256::digest(username.as_bytes())[..16]);
+        for (name, limit) in [
+            (format!("sign-in:address:{caller}"), SIGN_INS_PER_ADDRESS),
+            (format!("sign-in:user:{user}"), SIGN_INS_PER_USER),
+        ] {
+            let decision = self.window(&name, limit).await;
+            if !decision.allowed {
+                return Err(decision.reset_secs());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a signature is seen for the first time within `lifetime`, by this replica and, while Redis answers,
+    /// by any.
+    pub async fn first(&self, signature: &str, lifetime: Duration) -> bool {
+        let lifetime_ms = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
+        if !self.seen.first(signature, lifetime_ms, now_ms()) {
+            return false;
+        }
+        match self.shared() {
+            None => true,
+            Some(redis) => redis.first(signature, lifetime).await.unwrap_or_else(|e| {
+                self.lost(&e);
+                true
+            }),
+        }
+    }
+
+    /// What the signature stood for did not happen: it may be sent again.
+    pub async fn forget(&self, signature: &str) {
+        self.seen.forget(signature);
+        if let Some(redis) = self.shared()
+            && let Err(e) = redis.forget(signature).await
+        {
+            self.lost(&e);
+        }
     }
 
     /// Unsigned webhooks.

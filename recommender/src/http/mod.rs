@@ -4,26 +4,38 @@
 
 pub mod auth;
 mod caller;
+mod conditional;
+pub mod gmail;
 mod input;
 mod internal;
+mod jwks;
+pub mod keys;
 mod layers;
 pub mod limiter;
+pub mod openapi;
 mod problem;
 pub mod remote;
 mod routes;
+mod schemas;
 pub mod server;
+pub mod signature;
+pub mod tls;
 pub mod tokens;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use axum::extract::Extension;
 use recommendation_api::config::RecommenderConfig;
 use recommendation_api::report::Phase;
 use recommender_engine::Reader;
 use tokio_util::sync::CancellationToken;
 
+use crate::baskets::Baskets;
 use crate::config::Live;
+use crate::directory::Directory;
 use crate::ingest::Progress;
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -35,6 +47,8 @@ pub use self::internal::router as internal_router;
 pub struct App {
     /// The model.
     pub reader: Reader,
+    /// Profiles, addresses and titles.
+    pub directory: Arc<Directory>,
     /// Where events and products are appended.
     pub log: Arc<dyn Log>,
     /// Tokens and users.
@@ -51,6 +65,10 @@ pub struct App {
     pub trusted: remote::Trusted,
     /// Key of webhook signatures, if any.
     pub webhook_key: Option<secrecy::SecretString>,
+    /// Checks who pushes Gmail's notifications, if anybody may.
+    pub gmail: Option<gmail::PushTokens>,
+    /// Who buys what, for what goes together.
+    pub baskets: Arc<Baskets>,
     /// The log filter.
     pub log_filter: LogFilter,
     /// Cancelled when the process begins to end: not ready from then on, still answering.
@@ -61,6 +79,13 @@ impl App {
     /// Whether the model can answer.
     pub fn is_serving(&self) -> bool {
         self.progress.load().phase == Phase::Serving
+    }
+
+    /// Who calls, by address. Without a connection (a test's direct call) the caller is this host.
+    fn caller(&self, peer: Option<Extension<remote::Peer>>, headers: &http::HeaderMap) -> IpAddr {
+        peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |Extension(peer)| {
+            self.trusted.caller(peer, headers)
+        })
     }
 
     /// Refuses while the model is still read from the log: an answer would be that of an empty shop.
@@ -75,6 +100,6 @@ impl App {
 
 /// The public router.
 pub fn public_router(app: Arc<App>, config: &RecommenderConfig) -> Router {
-    let routes = routes::router().with_state(Arc::clone(&app));
+    let routes = routes::router().0.with_state(Arc::clone(&app));
     layers::wrap(routes, &app, config)
 }

@@ -22,6 +22,7 @@ pub struct Problem {
     field: Option<String>,
     retry_after: Option<u64>,
     event_id: Option<String>,
+    retry_ids: Vec<Option<String>>,
 }
 
 impl Problem {
@@ -32,6 +33,7 @@ impl Problem {
             field: None,
             retry_after: None,
             event_id: None,
+            retry_ids: Vec::new(),
         }
     }
 
@@ -42,6 +44,13 @@ impl Problem {
             event_id: Some(event_id),
             ..self
         }
+    }
+
+    /// With the ids to send a refused batch again with, in the order of its items; none for an item that is
+    /// malformed. Some of them may have been written all the same.
+    #[must_use]
+    pub fn about_batch(self, retry_ids: Vec<Option<String>>) -> Self {
+        Self { retry_ids, ..self }
     }
 
     /// 400: this field is wrong.
@@ -78,6 +87,11 @@ impl Problem {
             StatusCode::METHOD_NOT_ALLOWED,
             "the route exists, but not for this method",
         )
+    }
+
+    /// 409: it was received before.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, detail)
     }
 
     /// 413.
@@ -125,9 +139,11 @@ impl Problem {
 }
 
 /// What is wrong with one item of a batch.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ItemError {
+    /// For people.
     detail: String,
+    /// The field at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
 }
@@ -160,28 +176,43 @@ impl From<AppendError> for Problem {
     }
 }
 
+/// An error, as RFC 9457 has it.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// Always `about:blank`: the status says what kind it is.
+    r#type: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What is wrong and what to do, for people.
+    detail: String,
+    /// The field or parameter at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// Send the event again with this id: it may have been written all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<String>,
+    /// Send the batch again with these ids, one per item in the order sent; null where the item is malformed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    retry_ids: Vec<Option<String>>,
+    /// Finds the log line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            r#type: &'static str,
-            title: &'a str,
-            status: u16,
-            detail: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            field: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            event_id: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            request_id: Option<String>,
-        }
-        let body = Json(Body {
+        let body = Json(ProblemBody {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
-            detail: &self.detail,
-            field: self.field.as_deref(),
-            event_id: self.event_id.as_deref(),
+            detail: self.detail,
+            field: self.field,
+            event_id: self.event_id,
+            retry_ids: self.retry_ids,
             request_id: REQUEST_ID.try_with(Clone::clone).ok(),
         });
         let mut response = (self.status, body).into_response();

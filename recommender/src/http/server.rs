@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -24,10 +25,13 @@ use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use super::remote::Peer;
+use super::tls::Tls;
 use crate::clock::now_ms;
 
 /// Connections at once; further ones wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 10_000;
+/// Longest a client may take for TLS's first exchange.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest a client may take for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest requests in flight may take once a connection is to be closed.
@@ -48,8 +52,8 @@ pub struct Lifetime {
     pub stop: CancellationToken,
 }
 
-/// Serves until stopped, then until the last request is answered (at most [`GRACE`]).
-pub async fn serve(listener: TcpListener, router: Router, lifetime: Lifetime) {
+/// Serves, with TLS where given, until stopped, then until the last request is answered (at most [`GRACE`]).
+pub async fn serve(listener: TcpListener, router: Router, lifetime: Lifetime, tls: Option<Arc<Tls>>) {
     let connections = TaskTracker::new();
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -65,9 +69,9 @@ pub async fn serve(listener: TcpListener, router: Router, lifetime: Lifetime) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (router, lifetime) = (router.clone(), lifetime.clone());
+                let (router, lifetime, tls) = (router.clone(), lifetime.clone(), tls.clone());
                 connections.spawn(async move {
-                    connection(stream, peer, router, lifetime).await;
+                    accept(stream, peer, router, lifetime, tls).await;
                     drop(permit);
                 });
             }
@@ -127,9 +131,30 @@ impl State {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, lifetime: Lifetime) {
+async fn accept(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    lifetime: Lifetime,
+    tls: Option<Arc<Tls>>,
+) {
     // Small answers must not wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return connection(stream, peer, router, lifetime).await;
+    };
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
+    match lifetime.stop.run_until_cancelled(handshake).await {
+        Some(Ok(Ok(stream))) => connection(stream, peer, router, lifetime).await,
+        Some(Ok(Err(e))) => tracing::debug!(error = %e, %peer, "TLS refused"),
+        Some(Err(_)) | None => {}
+    }
+}
+
+async fn connection<S>(stream: S, peer: SocketAddr, router: Router, lifetime: Lifetime)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()

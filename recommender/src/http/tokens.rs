@@ -7,6 +7,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
+use super::jwks::JwksError;
 use crate::clock::now_ms;
 use crate::secrets::{self, SecretError};
 
@@ -14,6 +15,9 @@ use crate::secrets::{self, SecretError};
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 /// Shortest HS256 key, in bytes: a shorter one can be guessed from any token.
 pub const MIN_KEY_BYTES: usize = 16;
+/// Longest token, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
 /// Why keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
@@ -26,6 +30,9 @@ pub enum AuthError {
     /// A token cannot be made.
     #[error("cannot sign a token: {0}")]
     Sign(#[from] jsonwebtoken::errors::Error),
+    /// The identity provider's keys cannot be asked for.
+    #[error(transparent)]
+    Jwks(#[from] JwksError),
     /// A password cannot be hashed.
     #[error("cannot hash a password: {0}")]
     Hash(argon2::password_hash::Error),
@@ -47,6 +54,41 @@ pub struct Claims {
     pub iat: i64,
     /// When it ends, seconds since 1970.
     pub exp: i64,
+}
+
+/// What a token of an identity provider says: who it is stands in `user_id`, else in `sub`; scopes stand in
+/// `scopes` (a list, as ours) or in `scope` (separated by spaces, RFC 9068).
+#[derive(Debug, Deserialize)]
+pub(super) struct ForeignClaims {
+    #[serde(default)]
+    user_id: String,
+    #[serde(default)]
+    sub: String,
+    #[serde(default)]
+    scopes: Vec<String>,
+    #[serde(default)]
+    scope: String,
+    iss: Option<String>,
+    exp: i64,
+}
+
+impl ForeignClaims {
+    /// As ours; nothing where it does not say who.
+    pub(super) fn into_claims(self) -> Option<Claims> {
+        let user_id = [self.user_id, self.sub].into_iter().find(|id| !id.is_empty())?;
+        let scopes = if self.scopes.is_empty() {
+            self.scope.split_whitespace().map(str::to_owned).collect()
+        } else {
+            self.scopes
+        };
+        Some(Claims {
+            user_id,
+            scopes,
+            iss: self.iss,
+            iat: 0,
+            exp: self.exp,
+        })
+    }
 }
 
 /// Makes a token that lives for `lifetime`.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use recommendation_api::{Event, EventError, EventType};
-use recommender_engine::{Interaction, Published, Writer};
+use recommender_engine::{EventKind, Interaction, Published, Writer};
 
-use super::ROWS_PER_PUBLISH;
 use super::bulk::Bulk;
+use super::{Lookups, ROWS_PER_PUBLISH};
 use crate::clock::now_ms;
 use crate::metrics::Metrics;
 use crate::model;
@@ -22,6 +22,7 @@ const MAX_RECORD_AHEAD_MS: i64 = 60 * 60 * 1000;
 /// Everything that a record changes.
 pub(super) struct Learner {
     pub writer: Writer,
+    lookups: Lookups,
     dedup: BTreeMap<i32, Dedup>,
     default_type: Option<EventType>,
     pub metrics: Arc<Metrics>,
@@ -35,9 +36,15 @@ pub(super) struct Learner {
 
 impl Learner {
     /// `default_type` is the type of records that carry none.
-    pub fn new(writer: Writer, default_type: Option<EventType>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        writer: Writer,
+        lookups: Lookups,
+        default_type: Option<EventType>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             writer,
+            lookups,
             dedup: BTreeMap::new(),
             default_type,
             metrics,
@@ -53,6 +60,7 @@ impl Learner {
         let taken = match item {
             Item::Event(record) => self.take_event(record),
             Item::Product(record) => return self.take_product(record),
+            Item::Profile(record) => return self.take_profile(record),
         };
         if taken.is_err() {
             self.malformed += 1;
@@ -101,6 +109,9 @@ impl Learner {
             None => {
                 // So that the engine's own limit does not bind.
                 self.writer.apply(&interaction, now.max(time_ms));
+                if interaction.kind == EventKind::Purchase {
+                    self.lookups.baskets.bought(&event.customer_id, product);
+                }
                 if self.fresh.len() < MAX_FRESH {
                     self.fresh.push(record.time_ms);
                 }
@@ -124,11 +135,35 @@ impl Learner {
         let meta = model::parse_product(record.value).inspect_err(|e| {
             tracing::warn!(product_id = id, error = %e, "catalogue record not understood");
         })?;
+        if let Some(title) = meta.as_ref().and_then(|meta| meta.title.as_deref()) {
+            self.lookups.directory.set_title(id, title);
+        }
         if !self.writer.set_product(id, meta) {
             tracing::warn!(
                 product_id = id,
                 "limits.maxProducts is reached: product not taken up"
             );
+        }
+        Ok(())
+    }
+
+    fn take_profile(&mut self, record: Record<'_>) -> Result<(), EventError> {
+        let id = record
+            .key
+            .and_then(|key| std::str::from_utf8(key).ok())
+            .filter(|id| !id.is_empty());
+        let Some(id) = id else {
+            tracing::warn!(offset = record.offset, "profile without a customer id as its key");
+            return Err(EventError::MissingField("customer_id"));
+        };
+        // Where, and not what: a profile is personal.
+        let profile = crate::profile::parse_record(record.value).inspect_err(|_| {
+            tracing::warn!(offset = record.offset, "profile not understood");
+        })?;
+        let attributes = profile.as_ref().map(|p| model::attributes(p.attributes.clone()));
+        self.writer.set_profile(id, attributes.filter(|a| !a.is_empty()));
+        if !self.lookups.directory.set_profile(id, profile) {
+            tracing::warn!("limits.maxCustomers is reached: profile not taken up");
         }
         Ok(())
     }

@@ -15,7 +15,9 @@ use recommender_engine::{Tuning, Writer};
 use tokio_util::sync::CancellationToken;
 
 use self::learner::Learner;
+use crate::baskets::Baskets;
 use crate::clock::now_ms;
+use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::retry::Backoff;
 use crate::source::{Lag, Source, SourceError};
@@ -64,6 +66,15 @@ impl Default for Progress {
     }
 }
 
+/// What requests look up beside the model, and this thread writes.
+#[derive(Clone, Default)]
+pub struct Lookups {
+    /// Profiles and titles.
+    pub directory: Arc<Directory>,
+    /// Told of every live purchase; what the log held at the start stands in the histories.
+    pub baskets: Arc<Baskets>,
+}
+
 /// What the thread is told from outside.
 pub enum Command {
     /// Take up changed weights and rules.
@@ -89,8 +100,9 @@ impl Ingest {
         metrics: Arc<Metrics>,
         commands: mpsc::Receiver<Command>,
         max_lag_seconds: u32,
+        lookups: Lookups,
     ) -> Self {
-        let learner = Learner::new(writer, default_type, metrics);
+        let learner = Learner::new(writer, lookups, default_type, metrics);
         let shared = Arc::new(ArcSwap::from_pointee(Progress::default()));
         Self {
             source,

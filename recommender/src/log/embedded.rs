@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use recommendation_api::Event;
-use recommendation_api::records::Product;
+use recommendation_api::records::{CustomerProfile, Product};
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,7 +24,7 @@ const ROWS_PER_COMMIT: usize = 50_000;
 /// Longest to wait for another process that writes to the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Version of the tables; a file of a newer version is refused.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS events (
@@ -37,6 +37,11 @@ CREATE TABLE IF NOT EXISTS products (
     seq        INTEGER NOT NULL UNIQUE,
     value      BLOB
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS profiles (
+    customer_id TEXT PRIMARY KEY,
+    seq         INTEGER NOT NULL UNIQUE,
+    value       BLOB
+) WITHOUT ROWID;
 -- One row per malformed event: writing it again changes nothing.
 CREATE TABLE IF NOT EXISTS dead_letters (
     offset  INTEGER PRIMARY KEY,
@@ -45,7 +50,7 @@ CREATE TABLE IF NOT EXISTS dead_letters (
     message TEXT NOT NULL,
     value   BLOB NOT NULL
 );
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 ";
 
 /// Why the embedded log cannot be opened.
@@ -111,6 +116,7 @@ impl Committed {
 enum Write {
     Events(Vec<Vec<u8>>),
     Products(Vec<(String, Vec<u8>)>),
+    Profile(String, Vec<u8>),
 }
 
 struct Job {
@@ -245,6 +251,18 @@ impl Log for EmbeddedLog {
         .boxed()
     }
 
+    fn put_profile<'a>(
+        &'a self,
+        customer_id: &'a str,
+        profile: &'a CustomerProfile,
+    ) -> BoxFuture<'a, Result<(), AppendError>> {
+        async move {
+            let value = serde_json::to_vec(profile).map_err(|e| AppendError::Refused(e.to_string()))?;
+            self.write(Write::Profile(customer_id.to_owned(), value)).await
+        }
+        .boxed()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -284,6 +302,7 @@ fn size(write: &Write) -> usize {
     match write {
         Write::Events(rows) => rows.len(),
         Write::Products(rows) => rows.len(),
+        Write::Profile(..) => 1,
     }
 }
 
@@ -295,6 +314,11 @@ fn commit(connection: &mut Connection, jobs: &[Job]) -> Result<(), rusqlite::Err
             "INSERT INTO products (product_id, seq, value)
              VALUES (?1, (SELECT COALESCE(MAX(seq), 0) + 1 FROM products), ?2)
              ON CONFLICT (product_id) DO UPDATE SET seq = excluded.seq, value = excluded.value",
+        )?;
+        let mut profile = tx.prepare_cached(
+            "INSERT INTO profiles (customer_id, seq, value)
+             VALUES (?1, (SELECT COALESCE(MAX(seq), 0) + 1 FROM profiles), ?2)
+             ON CONFLICT (customer_id) DO UPDATE SET seq = excluded.seq, value = excluded.value",
         )?;
         let now = now_ms();
         for job in jobs {
@@ -308,6 +332,9 @@ fn commit(connection: &mut Connection, jobs: &[Job]) -> Result<(), rusqlite::Err
                     for (id, value) in rows {
                         product.execute(params![id, value])?;
                     }
+                }
+                Write::Profile(id, value) => {
+                    profile.execute(params![id, value])?;
                 }
             }
         }

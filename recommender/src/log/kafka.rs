@@ -11,7 +11,8 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{ClientConfig, util::Timeout};
 use recommendation_api::Event;
-use recommendation_api::records::Product;
+use recommendation_api::config::TopicNames;
+use recommendation_api::records::{CustomerProfile, Product};
 
 use super::context::Quiet;
 use super::{AppendError, Appended, Log};
@@ -59,25 +60,22 @@ pub struct KafkaLog {
     producer: Arc<ArcSwap<FutureProducer<Quiet>>>,
     events: Arc<str>,
     catalog: Arc<str>,
+    profiles: Arc<str>,
     dead_letter: Arc<str>,
 }
 
 impl KafkaLog {
     /// Makes the producer; Kafka need not be there yet.
-    pub fn new(
-        client: &ClientConfig,
-        events: &str,
-        catalog: &str,
-        dead_letter: &str,
-    ) -> Result<Self, KafkaError> {
+    pub fn new(client: &ClientConfig, topics: &TopicNames) -> Result<Self, KafkaError> {
         let config = producer_config(client, Gather::Live);
         let producer: FutureProducer<Quiet> = config.create_with_context(Quiet::default())?;
         Ok(Self {
             config,
             producer: Arc::new(ArcSwap::from_pointee(producer)),
-            events: events.into(),
-            catalog: catalog.into(),
-            dead_letter: dead_letter.into(),
+            events: topics.events.as_str().into(),
+            catalog: topics.catalog.as_str().into(),
+            profiles: topics.profiles.as_str().into(),
+            dead_letter: topics.dead_letter.as_str().into(),
         })
     }
 
@@ -162,6 +160,21 @@ impl Log for KafkaLog {
                 self.send(record).await
             }))
             .await
+        }
+        .boxed()
+    }
+
+    fn put_profile<'a>(
+        &'a self,
+        customer_id: &'a str,
+        profile: &'a CustomerProfile,
+    ) -> BoxFuture<'a, Result<(), AppendError>> {
+        async move {
+            let value = serde_json::to_vec(profile).map_err(|e| AppendError::Refused(e.to_string()))?;
+            let record = FutureRecord::to(&self.profiles)
+                .key(customer_id.as_bytes())
+                .payload(&value[..]);
+            self.send(record).await
         }
         .boxed()
     }

@@ -8,7 +8,7 @@ pub mod kafka;
 
 use futures::future::BoxFuture;
 use recommendation_api::Event;
-use recommendation_api::records::Product;
+use recommendation_api::records::{CustomerProfile, Product};
 
 /// Why something was not written.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -31,6 +31,13 @@ pub trait Log: Send + Sync {
 
     /// Writes products to the catalogue; the last of one id wins.
     fn put_products<'a>(&'a self, products: &'a [Product]) -> BoxFuture<'a, Appended>;
+
+    /// Writes one customer's profile; the last wins.
+    fn put_profile<'a>(
+        &'a self,
+        customer_id: &'a str,
+        profile: &'a CustomerProfile,
+    ) -> BoxFuture<'a, Result<(), AppendError>>;
 
     /// Waits until everything is written, at most some seconds; called once at the end.
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -1,13 +1,16 @@
-//! Rate limits: an exact sliding window (Redis, or local), and a local token bucket for what must be cheap.
+//! Rate limits: an exact sliding window (Redis, or local), a local token bucket for what must be cheap, and what
+//! may happen once.
 
 mod bucket;
 mod local;
+mod once;
 mod redis;
 
 use std::time::Duration;
 
 pub use self::bucket::Buckets;
 pub use self::local::LocalWindows;
+pub use self::once::Once;
 pub use self::redis::{RedisError, RedisWindows};
 
 /// The window of `GET /api/resource`.

@@ -31,6 +31,7 @@ pub struct RedisWindows {
     connection: ConnectionManager,
     /// Begins every key: pipelines may share one Redis, but not their counts.
     prefix: std::sync::Arc<str>,
+    once: std::sync::Arc<str>,
     script: std::sync::Arc<Script>,
 }
 
@@ -58,6 +59,7 @@ impl RedisWindows {
         Ok(Self {
             connection,
             prefix: format!("recommender:{pipeline}:rate:").into(),
+            once: format!("recommender:{pipeline}:once:").into(),
             script: std::sync::Arc::new(Script::new(include_str!("window.lua"))),
         })
     }
@@ -80,6 +82,32 @@ impl RedisWindows {
             remaining,
             reset_ms: u64::try_from(reset).unwrap_or(0),
         })
+    }
+
+    /// Whether `name` was not seen within `lifetime` by any replica; remembers it.
+    pub async fn first(&self, name: &str, lifetime: Duration) -> Result<bool, RedisError> {
+        let mut connection = self.connection.clone();
+        let mut call = redis::cmd("SET");
+        call.arg(format!("{}{name}", self.once))
+            .arg(1)
+            .arg("NX")
+            .arg("PX")
+            .arg(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
+        let answer = tokio::time::timeout(TIMEOUT, call.query_async::<Option<String>>(&mut connection)).await;
+        let set = answer
+            .map_err(|_| RedisError::Timeout)?
+            .map_err(RedisError::Call)?;
+        Ok(set.is_some())
+    }
+
+    /// Forgets a name of [`RedisWindows::first`].
+    pub async fn forget(&self, name: &str) -> Result<(), RedisError> {
+        let mut connection = self.connection.clone();
+        let key = format!("{}{name}", self.once);
+        tokio::time::timeout(TIMEOUT, connection.del::<_, ()>(key))
+            .await
+            .map_err(|_| RedisError::Timeout)?
+            .map_err(RedisError::Call)
     }
 
     /// Whether Redis answers.

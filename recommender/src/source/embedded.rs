@@ -28,8 +28,10 @@ pub struct EmbeddedSource {
     offset: i64,
     /// Change number of the last product handed over.
     seq: i64,
-    /// Everything that stood in the catalogue was handed over.
-    catalog_was_read: bool,
+    /// The same of profiles.
+    profile_seq: i64,
+    /// Everything that stood in the catalogue and the profiles was handed over.
+    tables_were_read: bool,
     /// Last offset when reading began.
     first_end: i64,
     end: i64,
@@ -63,7 +65,8 @@ impl EmbeddedSource {
             log_id,
             offset: 0,
             seq: 0,
-            catalog_was_read: false,
+            profile_seq: 0,
+            tables_were_read: false,
             first_end,
             end: first_end,
             behind_since: None,
@@ -95,11 +98,27 @@ impl EmbeddedSource {
                 let _ = take(Item::Product(record));
                 taken += 1;
             }
+            let mut profiles = self.connection.prepare_cached(
+                "SELECT seq, customer_id, value FROM profiles WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+            )?;
+            let mut rows = profiles.query(params![self.profile_seq, BATCH])?;
+            while let Some(row) = rows.next()? {
+                self.profile_seq = row.get(0)?;
+                let record = Record {
+                    partition: 0,
+                    offset: self.profile_seq,
+                    time_ms: 0,
+                    key: Some(row.get_ref(1)?.as_bytes()?),
+                    value: row.get_ref(2)?.as_bytes_or_null()?,
+                };
+                let _ = take(Item::Profile(record));
+                taken += 1;
+            }
             let mut events = self.connection.prepare_cached(
                 "SELECT offset, time_ms, value FROM events WHERE offset > ?1 ORDER BY offset LIMIT ?2",
             )?;
-            // The catalogue first, to its end.
-            self.catalog_was_read |= taken == 0;
+            // Catalogue and profiles first, to their end.
+            self.tables_were_read |= taken == 0;
             let limit = if taken == 0 { BATCH } else { 0 };
             let mut rows = events.query(params![self.offset, limit])?;
             while let Some(row) = rows.next()? {
@@ -236,7 +255,7 @@ impl Source for EmbeddedSource {
 
     fn lag(&self, now_ms: i64) -> Lag {
         let records = u64::try_from(self.end - self.offset).unwrap_or(0);
-        let caught_up = self.catalog_was_read && self.offset >= self.first_end;
+        let caught_up = self.tables_were_read && self.offset >= self.first_end;
         let since_behind = self
             .behind_since
             .map_or(0.0, |since| since.elapsed().as_secs_f64());

@@ -1,4 +1,4 @@
-//! The Kafka source: the catalogue first, to its end, then the events, then both as they come.
+//! The Kafka source: catalogue and profiles first, to their end, then the events, then all as they come.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -22,12 +22,14 @@ use crate::metrics::Metrics;
 /// that may never hear of it.
 const DELETIONS_KEPT: Duration = Duration::from_secs(20 * 3600);
 
-/// Reads the events topic and the catalogue; writes dead letters for the partitions that it owns.
+/// Reads the events topic, the catalogue and the profiles; writes dead letters for the partitions that it owns.
 pub struct KafkaSource {
     topics: [String; 2],
     catalog: TopicReader,
+    profiles: TopicReader,
     events: TopicReader,
-    catalog_was_read: bool,
+    /// The catalogue and the profiles, to their end.
+    tables_were_read: bool,
     stop: CancellationToken,
     dead_letters: Option<JoinHandle<()>>,
 }
@@ -59,6 +61,12 @@ impl KafkaSource {
         let group = group(config);
         let (topic, default_type) = events_topic(config);
         let catalog = TopicReader::start(client, &config.topics.catalog, &format!("{group}-catalog"), false)?;
+        let profiles = TopicReader::start(
+            client,
+            &config.topics.profiles,
+            &format!("{group}-profiles"),
+            false,
+        )?;
         let events = TopicReader::start(client, topic, &group, true)?;
         let stop = CancellationToken::new();
         let work = dead_letters::Validator::new(
@@ -79,8 +87,9 @@ impl KafkaSource {
         Ok(Self {
             topics: [config.topics.catalog.clone(), topic.to_owned()],
             catalog,
+            profiles,
             events,
-            catalog_was_read: false,
+            tables_were_read: false,
             stop,
             dead_letters: Some(thread),
         })
@@ -138,16 +147,20 @@ impl Source for KafkaSource {
             return Err(SourceError::Thread("dead-letters"));
         }
         // The verdict on a record is not used here: the validator owns dead letters.
-        let catalog_wait = if self.catalog_was_read {
+        let table_wait = if self.tables_were_read {
             Duration::ZERO
         } else {
             wait
         };
-        let mut taken = self.catalog.poll(catalog_wait, &mut |record| {
+        let mut taken = self.catalog.poll(table_wait, &mut |record| {
             let _ = take(Item::Product(record));
         })?;
-        if !self.catalog_was_read {
-            self.catalog_was_read = self.catalog.caught_up() || self.catalog.is_absent();
+        taken += self.profiles.poll(table_wait, &mut |record| {
+            let _ = take(Item::Profile(record));
+        })?;
+        if !self.tables_were_read {
+            let read = |table: &TopicReader| table.caught_up() || table.is_absent();
+            self.tables_were_read = read(&self.catalog) && read(&self.profiles);
             return Ok(taken);
         }
         taken += self.events.poll(wait, &mut |record| {
@@ -158,7 +171,7 @@ impl Source for KafkaSource {
 
     fn lag(&self, now_ms: i64) -> Lag {
         let mut lag = self.events.lag(now_ms);
-        lag.caught_up &= self.catalog_was_read;
+        lag.caught_up &= self.tables_were_read;
         lag
     }
 
@@ -170,6 +183,7 @@ impl Source for KafkaSource {
         self.stop.cancel();
         self.events.close();
         self.catalog.close();
+        self.profiles.close();
         if let Some(thread) = self.dead_letters.take() {
             let _ = thread.join();
         }

@@ -24,7 +24,7 @@ pub struct Record<'a> {
     pub offset: i64,
     /// When it was appended, milliseconds since 1970.
     pub time_ms: i64,
-    /// Key, if any; for products their id.
+    /// Key, if any; for products and profiles their id.
     pub key: Option<&'a [u8]>,
     /// Value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
@@ -37,6 +37,8 @@ pub enum Item<'a> {
     Event(Record<'a>),
     /// A record of the catalogue.
     Product(Record<'a>),
+    /// A customer's profile.
+    Profile(Record<'a>),
 }
 
 /// Takes what a source hands over. An error says that the record is malformed: the source then sees to it

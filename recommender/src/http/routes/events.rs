@@ -2,30 +2,32 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 use http::StatusCode;
 use recommendation_api::Event;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::http::App;
-use crate::http::caller::{Caller, EVENTS_WRITE};
+use crate::http::caller::Caller;
 use crate::http::input::Body;
-use crate::http::problem::{ItemError, Problem};
+use crate::http::problem::{ItemError, Problem, ProblemBody};
+use crate::http::schemas::{EventBody, EventsBody};
 
 /// Most events in one batch.
 const MAX_BATCH: usize = 1_000;
 
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/events", post(one))
-        .route("/v1/events/batch", post(batch))
+pub(super) fn router() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(one)).routes(routes!(batch))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Accepted {
+    /// The event's own, or the one that was made for it.
     event_id: String,
 }
 
@@ -39,28 +41,41 @@ pub(super) fn with_id(mut event: Event) -> (String, Event) {
     (id, event)
 }
 
-/// Appends one event and waits for the acknowledgement.
-pub(super) async fn append(app: &App, event: &Event) -> Result<(), Problem> {
+/// Appends events of one request and waits for the acknowledgements.
+pub(super) async fn append(app: &App, events: &[Event]) -> Result<(), Problem> {
     let timer = app.metrics.append.start_timer();
-    let result = app.log.append(std::slice::from_ref(event)).await;
+    let result = app.log.append(events).await;
     timer.observe_duration();
     Ok(result.into_iter().collect::<Result<(), _>>()?)
 }
 
+/// Write an event
+///
+/// Answered once the log has acknowledged it. After 503 it may have been written all the same: send it again with the
+/// `event_id` of the answer, and it counts once.
+#[utoipa::path(post, path = "/v1/events", operation_id = "write_event", tag = "events",
+    security(("token" = []), ("publishable_key" = []), ("publishable_key_parameter" = [])),
+    request_body = EventBody,
+    responses(
+        (status = 202, description = "Acknowledged by the log", body = Accepted),
+        (status = 403, description = "The token has no scope events:write, or the key is bound to other origins",
+            body = ProblemBody, content_type = "application/problem+json"),
+    ))]
 async fn one(
     State(app): State<Arc<App>>,
     caller: Caller,
     body: Body,
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
-    caller.require_scope(EVENTS_WRITE)?;
-    let (event_id, event) = with_id(Event::from_map(body.object()?, None)?);
-    match append(&app, &event).await {
+    caller.require_events()?;
+    let (event_id, event) = with_id(caller.admit_event(body.object()?)?);
+    match append(&app, std::slice::from_ref(&event)).await {
         Ok(()) => Ok((StatusCode::ACCEPTED, Json(Accepted { event_id }))),
         Err(problem) => Err(problem.about_event(event_id)),
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventResults)]
 struct BatchAnswer {
     accepted: usize,
     rejected: usize,
@@ -68,25 +83,40 @@ struct BatchAnswer {
     results: Vec<BatchItem>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventResult)]
 struct BatchItem {
+    /// As if it had been sent alone.
     status: u16,
+    /// The id used; send the event again with it where `status` is 503.
     #[serde(skip_serializing_if = "Option::is_none")]
     event_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ItemError>,
 }
 
+/// Write many events
+///
+/// Each is accepted or refused by itself. 503 means that none was acknowledged; `retry_ids` are the ids to send the
+/// batch again with, for some may have been written all the same.
+#[utoipa::path(post, path = "/v1/events/batch", operation_id = "write_events", tag = "events",
+    security(("token" = []), ("publishable_key" = []), ("publishable_key_parameter" = [])),
+    request_body = EventsBody,
+    responses(
+        (status = 202, description = "What became of each", body = BatchAnswer),
+        (status = 403, description = "The token has no scope events:write, or the key is bound to other origins",
+            body = ProblemBody, content_type = "application/problem+json"),
+    ))]
 async fn batch(
     State(app): State<Arc<App>>,
     caller: Caller,
     body: Body,
 ) -> Result<(StatusCode, Json<BatchAnswer>), Problem> {
-    caller.require_scope(EVENTS_WRITE)?;
+    caller.require_events()?;
     let mut ids = Vec::new();
     let mut events = Vec::new();
     for item in body.items("events", MAX_BATCH)? {
-        ids.push(parse(item).map(|event| {
+        ids.push(parse(&caller, item).map(|event| {
             let (id, event) = with_id(event);
             events.push(event);
             id
@@ -115,10 +145,11 @@ async fn batch(
     let accepted = results.iter().filter(|r| r.error.is_none()).count();
     let unavailable = StatusCode::SERVICE_UNAVAILABLE.as_u16();
     if accepted == 0 && results.iter().any(|r| r.status == unavailable) {
-        return Err(Problem::unavailable(
-            "the event log did not acknowledge any event of the batch; send it again, with the same event_ids",
+        let refused = Problem::unavailable(
+            "the event log did not acknowledge any event of the batch; send it again, each event with its id of retry_ids",
             1,
-        ));
+        );
+        return Err(refused.about_batch(results.into_iter().map(|r| r.event_id).collect()));
     }
     let rejected = results.len() - accepted;
     Ok((
@@ -131,9 +162,9 @@ async fn batch(
     ))
 }
 
-fn parse(item: Value) -> Result<Event, Problem> {
+fn parse(caller: &Caller, item: Value) -> Result<Event, Problem> {
     match item {
-        Value::Object(map) => Ok(Event::from_map(map, None)?),
+        Value::Object(map) => caller.admit_event(map),
         _ => Err(Problem::bad_request("an event must be a JSON object")),
     }
 }

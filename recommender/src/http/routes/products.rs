@@ -3,32 +3,67 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::routing::{get, post};
+use axum::response::Response;
+use axum::routing::get;
 use axum::{Json, Router};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use recommendation_api::records::Product;
+use recommender_engine::Scored;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::view::{self, ItemView, ModelView};
 use crate::http::App;
 use crate::http::caller::{CATALOG_WRITE, Caller};
+use crate::http::conditional;
 use crate::http::input::{Body, Params, PathId, check_id};
-use crate::http::problem::{ItemError, Problem};
+use crate::http::problem::{ItemError, Problem, ProblemBody};
+use crate::http::schemas::{ProductBody, ProductsBody};
 use crate::model;
 use crate::product::parse_product;
 
 /// Most products in one batch.
 const MAX_BATCH: usize = 1_000;
 
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/products/{product_id}", get(one).put(put))
-        .route("/v1/products/batch", post(batch))
-        .route("/v1/products/{product_id}/similar", get(similar))
+pub(super) fn router() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(one, put))
+        .routes(routes!(batch))
+        .routes(routes!(similar))
+        .routes(routes!(bought_together))
 }
 
-async fn one(State(app): State<Arc<App>>, PathId(id): PathId, _: Caller) -> Result<Json<Product>, Problem> {
+/// A product may be called like a route: `batch` is read and written like any other, and only posting to it is not
+/// about it.
+pub(super) fn named_like_a_route() -> Router<Arc<App>> {
+    let id = || PathId("batch".to_owned());
+    let read = get(move |app, caller| one(app, id(), caller));
+    Router::new().route(
+        "/v1/products/batch",
+        read.put(move |app, caller, body| put(app, id(), caller, body)),
+    )
+}
+
+/// Read a product
+#[utoipa::path(get, path = "/v1/products/{product_id}", operation_id = "read_product", tag = "products",
+    security((), ("publishable_key" = []), ("publishable_key_parameter" = []), ("token" = [])),
+    params(("product_id" = String, Path, description = "The product", min_length = 1, max_length = 256)),
+    responses(
+        (status = 200, description = "What the catalogue says of it", body = ProductBody),
+        (status = 403, description = "The publishable key is bound to other origins", body = ProblemBody,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such product", body = ProblemBody,
+            content_type = "application/problem+json"),
+    ))]
+async fn one(
+    State(app): State<Arc<App>>,
+    PathId(id): PathId,
+    caller: Caller,
+) -> Result<Json<Product>, Problem> {
+    caller.require_public()?;
     check_id("product_id", &id)?;
     app.require_model()?;
     match app.reader.product(&id) {
@@ -37,12 +72,24 @@ async fn one(State(app): State<Arc<App>>, PathId(id): PathId, _: Caller) -> Resu
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = WrittenProduct)]
 struct Written {
+    /// Which product was written.
     product_id: String,
 }
 
+/// Write a product
+///
 /// 202: acknowledged by the log; readers see it some milliseconds later.
+#[utoipa::path(put, path = "/v1/products/{product_id}", operation_id = "write_product", tag = "products", security(("token" = [])),
+    params(("product_id" = String, Path, description = "The product", min_length = 1, max_length = 256)),
+    request_body = ProductBody,
+    responses(
+        (status = 202, description = "Written", body = Written),
+        (status = 403, description = "The token has no scope catalog:write", body = ProblemBody,
+            content_type = "application/problem+json"),
+    ))]
 async fn put(
     State(app): State<Arc<App>>,
     PathId(id): PathId,
@@ -57,15 +104,19 @@ async fn put(
     Ok((StatusCode::ACCEPTED, Json(Written { product_id: id })))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProductResults)]
 struct BatchAnswer {
     accepted: usize,
     rejected: usize,
+    /// One per product, in the order sent.
     results: Vec<BatchItem>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProductResult)]
 struct BatchItem {
+    /// As if it had been sent alone.
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     product_id: Option<String>,
@@ -73,6 +124,16 @@ struct BatchItem {
     error: Option<ItemError>,
 }
 
+/// Write many products
+///
+/// Each is accepted or refused by itself. 503 means that none was acknowledged; `retry_ids` are the products to send again.
+#[utoipa::path(post, path = "/v1/products/batch", operation_id = "write_products", tag = "products", security(("token" = [])),
+    request_body = ProductsBody,
+    responses(
+        (status = 202, description = "What became of each", body = BatchAnswer),
+        (status = 403, description = "The token has no scope catalog:write", body = ProblemBody,
+            content_type = "application/problem+json"),
+    ))]
 async fn batch(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -88,6 +149,10 @@ async fn batch(
         })
         .collect();
     let good: Vec<Product> = parsed.iter().filter_map(|p| p.as_ref().ok()).cloned().collect();
+    let ids: Vec<Option<String>> = parsed
+        .iter()
+        .map(|p| p.as_ref().ok().map(|p| p.product_id.clone()))
+        .collect();
     let mut written = app.log.put_products(&good).await.into_iter();
     let mut results = Vec::with_capacity(parsed.len());
     for product in parsed {
@@ -114,10 +179,11 @@ async fn batch(
     let accepted = results.iter().filter(|r| r.error.is_none()).count();
     let unavailable = StatusCode::SERVICE_UNAVAILABLE.as_u16();
     if accepted == 0 && results.iter().any(|r| r.status == unavailable) {
-        return Err(Problem::unavailable(
-            "the log did not acknowledge any product of the batch",
+        let refused = Problem::unavailable(
+            "the log did not acknowledge any product of the batch; send those of retry_ids again",
             1,
-        ));
+        );
+        return Err(refused.about_batch(ids));
     }
     let rejected = results.len() - accepted;
     Ok((
@@ -130,30 +196,96 @@ async fn batch(
     ))
 }
 
-#[derive(Serialize)]
-struct Similar {
+#[derive(Serialize, ToSchema)]
+#[schema(as = RelatedProducts)]
+struct Near {
     product_id: String,
     model: ModelView,
+    /// Nearest first.
     items: Vec<ItemView>,
 }
 
-async fn similar(
-    State(app): State<Arc<App>>,
-    PathId(id): PathId,
-    params: Params,
-    _: Caller,
-) -> Result<Json<Similar>, Problem> {
+/// Answers with products that have to do with `id`, found by `find` where it is known.
+fn near(
+    app: &App,
+    id: String,
+    params: &Params,
+    headers: &HeaderMap,
+    find: impl FnOnce(&str, usize) -> Vec<Scored>,
+) -> Result<Response, Problem> {
     params.only(&["limit"])?;
     check_id("product_id", &id)?;
     app.require_model()?;
     if !app.reader.has_product(&id) {
         return Err(Problem::not_found("no such product is known"));
     }
-    let items = app.reader.similar(&id, params.limit()?);
+    let items = find(&id, params.limit()?);
     let live = app.live.load();
-    Ok(Json(Similar {
+    let answer = Near {
         product_id: id,
         model: ModelView::new(&live, Some(recommender_engine::Algorithm::ItemKnn)),
         items: view::items(&app.reader, &live, items),
-    }))
+    };
+    conditional::json(headers, conditional::SHARED, &answer)
+}
+
+/// Similar products
+#[utoipa::path(get, path = "/v1/products/{product_id}/similar", operation_id = "similar_products", tag = "products",
+    security((), ("publishable_key" = []), ("publishable_key_parameter" = []), ("token" = [])),
+    params(
+        ("product_id" = String, Path, description = "The product", min_length = 1, max_length = 256),
+        ("limit" = Option<u32>, Query, description = "How many products", minimum = 1, maximum = 100),
+        ("if-none-match" = Option<String>, Header, description = "Validators of answers that the caller has"),
+    ),
+    responses(
+        (status = 200, description = "Products that interest the same customers", body = Near,
+            headers(("etag" = String, description = "Validator of the answer"), ("cache-control" = String))),
+        (status = 304, description = "The caller has this answer already"),
+        (status = 403, description = "The publishable key is bound to other origins", body = ProblemBody,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such product", body = ProblemBody,
+            content_type = "application/problem+json"),
+    ))]
+async fn similar(
+    State(app): State<Arc<App>>,
+    PathId(id): PathId,
+    params: Params,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.require_public()?;
+    near(&app, id, &params, &headers, |id, limit| {
+        app.reader.similar(id, limit)
+    })
+}
+
+/// Products bought together with this one
+#[utoipa::path(get, path = "/v1/products/{product_id}/bought-together", operation_id = "bought_together", tag = "products",
+    security((), ("publishable_key" = []), ("publishable_key_parameter" = []), ("token" = [])),
+    params(
+        ("product_id" = String, Path, description = "The product", min_length = 1, max_length = 256),
+        ("limit" = Option<u32>, Query, description = "How many products", minimum = 1, maximum = 100),
+        ("if-none-match" = Option<String>, Header, description = "Validators of answers that the caller has"),
+    ),
+    responses(
+        (status = 200, description = "Products that the same customers bought within a day", body = Near,
+            headers(("etag" = String, description = "Validator of the answer"), ("cache-control" = String))),
+        (status = 304, description = "The caller has this answer already"),
+        (status = 403, description = "The publishable key is bound to other origins", body = ProblemBody,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such product", body = ProblemBody,
+            content_type = "application/problem+json"),
+    ))]
+async fn bought_together(
+    State(app): State<Arc<App>>,
+    PathId(id): PathId,
+    params: Params,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.require_public()?;
+    near(&app, id, &params, &headers, |id, limit| {
+        app.baskets
+            .together(&app.reader, id, limit, &app.live.load().excluded)
+    })
 }

@@ -2,61 +2,108 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, header};
 use recommendation_api::event::rfc3339;
 use recommender_engine::{Fallback, Query, Recommendations};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::view::{self, ItemView, ModelView};
 use crate::clock::now_ms;
 use crate::http::App;
-use crate::http::caller::{Caller, RECOMMENDATIONS_READ};
+use crate::http::caller::{Caller, RECOMMENDATIONS_READ, visit};
+use crate::http::conditional;
 use crate::http::input::{Body, Params, PathId, check_algorithm, check_id, check_limit, check_list};
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, ProblemBody};
 
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/recommendations/{customer_id}", get(personal))
-        .route("/v1/recommendations", axum::routing::post(anonymous))
-        .route("/v1/trending", get(trending))
+pub(super) fn router() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(personal))
+        .routes(routes!(anonymous))
+        .routes(routes!(trending))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Recommendations)]
 struct Answer {
+    /// Of this answer; send it with the events that it leads to. First, as [`conditional`] knows.
+    recommendation_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     customer_id: Option<String>,
-    recommendation_id: String,
     model: ModelView,
-    /// What the answer rests on: `personal`, `session` or `popular`.
+    /// What the answer rests on.
+    #[schema(value_type = Basis)]
     fallback: Fallback,
+    /// Best first.
     items: Vec<ItemView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<Explanation>,
 }
 
+/// What an answer rests on: the customer's history, the products of the request, or what is popular.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes the engine's type")]
+enum Basis {
+    Personal,
+    Session,
+    Popular,
+}
+
 /// What the model knows of the customer, newest first.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Explanation {
     history: Vec<Known>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Known {
     product_id: Arc<str>,
+    /// The strongest thing done with it.
     kind: &'static str,
+    /// Summed weight of the events.
     weight: f32,
+    /// Purchases less returns.
     purchases: i32,
+    /// The last event's time.
     last: String,
 }
 
+/// Recommendations for a customer
+///
+/// Personal where something is known of the customer, else what is popular; `fallback` says which. The answer has a
+/// validator: with `If-None-Match`, 304 says that it would be the same.
+#[utoipa::path(get, path = "/v1/recommendations/{customer_id}", operation_id = "recommend_to_customer", tag = "recommendations", security(("token" = [])),
+    params(
+        ("customer_id" = String, Path, description = "The customer", min_length = 1, max_length = 256),
+        ("limit" = Option<u32>, Query, description = "How many products", minimum = 1, maximum = 100),
+        ("algorithm" = Option<String>, Query, description = "Instead of the configured one: Hybrid, ItemKnn, …"),
+        ("placement" = Option<String>, Query, description = "Where the answer is shown; for the shop's own statistics", max_length = 256),
+        ("category" = Option<String>, Query, description = "Only products of this category", max_length = 256),
+        ("exclude" = Option<Vec<String>>, Query, description = "Products to leave out: separated by commas, or given several times", max_items = 500),
+        ("diversity" = Option<f32>, Query, description = "0 = most alike, 1 = most varied", minimum = 0, maximum = 1),
+        ("explain" = Option<bool>, Query, description = "Whether to tell what is known of the customer"),
+        ("if-none-match" = Option<String>, Header, description = "Validators of answers that the caller has"),
+    ),
+    responses(
+        (status = 200, description = "Products, best first", body = Answer,
+            headers(("etag" = String, description = "Validator of the answer, whatever its id"), ("cache-control" = String))),
+        (status = 304, description = "The caller has this answer already"),
+        (status = 403, description = "The token is another customer's and has no scope recommendations:read",
+            body = ProblemBody, content_type = "application/problem+json"),
+    ))]
 async fn personal(
     State(app): State<Arc<App>>,
     PathId(customer_id): PathId,
     params: Params,
     caller: Caller,
-) -> Result<Json<Answer>, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     params.only(&[
         "limit",
         "algorithm",
@@ -86,7 +133,8 @@ async fn personal(
     };
     let explanation = params.flag("explain")?.then(|| explain(&app, &customer_id));
     let found = app.reader.recommend(&query);
-    Ok(Json(answer(&app, Some(customer_id), found, explanation)))
+    let answer = answer(&app, Some(customer_id), found, explanation);
+    conditional::json(&headers, conditional::PERSONAL, &answer)
 }
 
 fn explain(app: &App, customer_id: &str) -> Explanation {
@@ -117,8 +165,8 @@ fn answer(
     app.metrics.answers.with_label_values(&[label]).inc();
     let live = app.live.load();
     Answer {
-        customer_id,
         recommendation_id: uuid::Uuid::now_v7().to_string(),
+        customer_id,
         model: ModelView::new(&live, Some(found.algorithm)),
         fallback: found.fallback,
         items: view::items(&app.reader, &live, found.items),
@@ -126,68 +174,120 @@ fn answer(
     }
 }
 
-/// A visit or a basket: what was looked at last, oldest first.
-#[derive(Deserialize)]
+/// A visit or a basket.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Visit {
+    /// What was looked at last, oldest first.
     #[serde(default, alias = "products", alias = "recent_products")]
+    #[schema(max_items = 500)]
     recent: Vec<String>,
+    /// The visit whose events a publishable key wrote: its history counts too.
+    #[schema(min_length = 1, max_length = 248)]
+    session_id: Option<String>,
+    /// How many products; 10 unless given.
+    #[schema(minimum = 1, maximum = 100)]
     limit: Option<usize>,
+    /// Instead of the configured one.
     algorithm: Option<String>,
+    /// Only products of this category.
+    #[schema(min_length = 1, max_length = 256)]
     category: Option<String>,
+    /// Where the answer is shown.
+    #[schema(min_length = 1, max_length = 256)]
     placement: Option<String>,
+    /// Products to leave out.
     #[serde(default)]
+    #[schema(max_items = 500)]
     exclude: Vec<String>,
+    /// 0 = most alike, 1 = most varied.
+    #[schema(minimum = 0, maximum = 1)]
     diversity: Option<f32>,
 }
 
-async fn anonymous(State(app): State<Arc<App>>, _: Caller, body: Body) -> Result<Json<Answer>, Problem> {
-    let visit: Visit = body.json()?;
+/// Recommendations for an anonymous visit or a basket
+#[utoipa::path(post, path = "/v1/recommendations", operation_id = "recommend_to_visit", tag = "recommendations",
+    security((), ("publishable_key" = []), ("publishable_key_parameter" = []), ("token" = [])),
+    request_body = Visit,
+    responses(
+        (status = 200, description = "Products, best first", body = Answer, headers(("cache-control" = String))),
+        (status = 403, description = "The publishable key is bound to other origins", body = ProblemBody,
+            content_type = "application/problem+json"),
+    ))]
+async fn anonymous(State(app): State<Arc<App>>, caller: Caller, body: Body) -> Result<Response, Problem> {
+    caller.require_public()?;
+    let asked: Visit = body.json()?;
     app.require_model()?;
-    check_list("recent", &visit.recent)?;
-    check_list("exclude", &visit.exclude)?;
-    for (field, value) in [("category", &visit.category), ("placement", &visit.placement)] {
+    check_list("recent", &asked.recent)?;
+    check_list("exclude", &asked.exclude)?;
+    for (field, value) in [("category", &asked.category), ("placement", &asked.placement)] {
         value.as_deref().map_or(Ok(()), |v| check_id(field, v))?;
     }
-    if visit.diversity.is_some_and(|d| !(0.0..=1.0).contains(&d)) {
+    if asked.diversity.is_some_and(|d| !(0.0..=1.0).contains(&d)) {
         return Err(Problem::field(
             "diversity",
             "diversity must be a number between 0 and 1",
         ));
     }
-    let recent: Vec<&str> = visit.recent.iter().map(String::as_str).collect();
-    let exclude: Vec<&str> = visit.exclude.iter().map(String::as_str).collect();
+    let customer = asked.session_id.as_deref().map(visit).transpose()?;
+    let recent: Vec<&str> = asked.recent.iter().map(String::as_str).collect();
+    let exclude: Vec<&str> = asked.exclude.iter().map(String::as_str).collect();
     let query = Query {
+        customer: customer.as_deref(),
         recent: &recent,
-        limit: visit.limit.map_or(Ok(10), |n| check_limit(Some(n)))?,
-        algorithm: visit.algorithm.as_deref().map(check_algorithm).transpose()?,
-        category: visit.category.as_deref(),
+        limit: asked.limit.map_or(Ok(10), |n| check_limit(Some(n)))?,
+        algorithm: asked.algorithm.as_deref().map(check_algorithm).transpose()?,
+        category: asked.category.as_deref(),
         exclude: &exclude,
-        diversity: visit.diversity,
+        diversity: asked.diversity,
         now_ms: now_ms(),
         ..Query::default()
     };
     let found = app.reader.recommend(&query);
-    Ok(Json(answer(&app, None, found, None)))
+    let no_store = [(header::CACHE_CONTROL, "no-store")];
+    Ok((no_store, Json(answer(&app, None, found, None))).into_response())
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Trending {
     #[serde(skip_serializing_if = "Option::is_none")]
     category: Option<String>,
     model: ModelView,
+    /// Most popular first.
     items: Vec<ItemView>,
 }
 
-async fn trending(State(app): State<Arc<App>>, params: Params, _: Caller) -> Result<Json<Trending>, Problem> {
+/// What is popular now
+#[utoipa::path(get, path = "/v1/trending", operation_id = "trending", tag = "recommendations",
+    security((), ("publishable_key" = []), ("publishable_key_parameter" = []), ("token" = [])),
+    params(
+        ("limit" = Option<u32>, Query, description = "How many products", minimum = 1, maximum = 100),
+        ("category" = Option<String>, Query, description = "Only products of this category", max_length = 256),
+        ("if-none-match" = Option<String>, Header, description = "Validators of answers that the caller has"),
+    ),
+    responses(
+        (status = 200, description = "Products, most popular first", body = Trending,
+            headers(("etag" = String, description = "Validator of the answer"), ("cache-control" = String))),
+        (status = 304, description = "The caller has this answer already"),
+        (status = 403, description = "The publishable key is bound to other origins", body = ProblemBody,
+            content_type = "application/problem+json"),
+    ))]
+async fn trending(
+    State(app): State<Arc<App>>,
+    params: Params,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.require_public()?;
     params.only(&["limit", "category"])?;
     app.require_model()?;
     let category = params.category()?;
     let items = app.reader.trending(params.limit()?, category, now_ms());
     let live = app.live.load();
-    Ok(Json(Trending {
+    let answer = Trending {
         category: category.map(str::to_owned),
         model: ModelView::popularity(&live),
         items: view::items(&app.reader, &live, items),
-    }))
+    };
+    conditional::json(&headers, conditional::SHARED, &answer)
 }

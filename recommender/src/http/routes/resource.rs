@@ -1,32 +1,39 @@
 //! `/api/resource`: rate-limited, and says so.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::http::App;
 use crate::http::problem::Problem;
 use crate::http::remote::Peer;
 use crate::ratelimit::{Decision, WINDOW};
 
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new().route("/api/resource", get(resource))
+pub(super) fn router() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(resource))
 }
 
+/// A resource with a rate limit
+///
+/// Five requests of one remote address pass in any 60 seconds, over all replicas.
+#[utoipa::path(get, path = "/api/resource", operation_id = "limited_resource", tag = "limits", responses(
+    (status = 200, description = "It passed", body = String, content_type = "text/plain", headers(
+        ("ratelimit-limit" = String, description = "Requests in any 60 seconds"),
+        ("ratelimit-remaining" = String, description = "How many more would pass now"),
+        ("ratelimit-reset" = String, description = "Seconds until the oldest counted request leaves the window"),
+        ("ratelimit-policy" = String, description = "Limit and window"),
+    )),
+))]
 async fn resource(
     State(app): State<Arc<App>>,
     peer: Option<Extension<Peer>>,
     headers: HeaderMap,
 ) -> Response {
-    // Without a connection (a test's direct call) the caller is this host.
-    let caller = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |Extension(peer)| {
-        app.trusted.caller(peer, &headers)
-    });
+    let caller = app.caller(peer, &headers);
     let limit = app.live.load().rate_limits.resource_per_minute;
     let decision = app.limiter.resource(caller, limit).await;
     let mut response = if decision.allowed {

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use recommendation_api::model::Algorithm;
 use recommender_engine::{EventKind, Reader, Reason, Scored};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::config::Live;
 
 /// What an answer was computed with.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Model)]
 pub struct ModelView {
     /// The algorithm that answered.
     pub algorithm: String,
@@ -38,7 +40,8 @@ impl ModelView {
 }
 
 /// One product of an answer.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Item)]
 pub struct ItemView {
     /// Its id.
     pub product_id: Arc<str>,
@@ -51,7 +54,8 @@ pub struct ItemView {
 }
 
 /// Why a product stands in an answer.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Reason)]
 pub struct ReasonView {
     /// For people.
     pub text: String,

@@ -2,94 +2,121 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Extension, State};
-use axum::routing::post;
-use hmac::{Hmac, Mac as _};
 use http::HeaderMap;
-use recommendation_api::Event;
-use secrecy::{ExposeSecret as _, SecretString};
+use http::header::AUTHORIZATION;
+use recommendation_api::{Event, EventType};
 use serde::Deserialize;
-use sha2::Sha256;
+use serde_json::{Map, Value};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::events::{append, with_id};
+use crate::clock::now_ms;
 use crate::http::App;
+use crate::http::gmail::Envelope;
 use crate::http::input::Body;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, ProblemBody};
 use crate::http::remote::Peer;
+use crate::http::schemas::{EmailBody, WebhookBody};
+use crate::http::signature;
+use crate::profile::is_address;
 
-/// `sha256=<hex of HMAC-SHA256 over the body>`, as GitHub and others sign.
-const SIGNATURE_HEADERS: [&str; 2] = ["x-webhook-signature", "x-hub-signature-256"];
-/// Longest address (RFC 5321).
-const MAX_ADDRESS: usize = 254;
+/// Most products of one e-mail that become events.
+const MAX_MENTIONS: usize = 10;
+/// As long as a signature is accepted: from the earliest to the latest clock that it may be of.
+const REMEMBERED: Duration = Duration::from_secs(2 * signature::WINDOW_SECONDS as u64);
 
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new()
-        .route("/webhook", post(webhook))
-        .route("/gmail-webhook", post(gmail))
+pub(super) fn router() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(webhook))
+        .routes(routes!(gmail))
 }
 
-/// Signed where a key is configured; rate-limited and warned of (once) otherwise.
-fn admit(app: &App, peer: Option<Extension<Peer>>, headers: &HeaderMap, body: &Body) -> Result<(), Problem> {
+/// Signed where a key is configured, and each signature once; rate-limited and warned of (once) otherwise. Returns
+/// the signature, which names the delivery.
+async fn admit(
+    app: &App,
+    peer: Option<Extension<Peer>>,
+    headers: &HeaderMap,
+    body: &Body,
+) -> Result<Option<String>, Problem> {
     if let Some(key) = &app.webhook_key {
-        return if is_signed(key, headers, &body.0) {
-            Ok(())
-        } else {
-            Err(Problem::unauthorized(
-                "the webhook's signature is missing or wrong",
-            ))
-        };
+        let signature = signature::check(key, headers, &body.0, now_ms() / 1000)
+            .map_err(|e| Problem::unauthorized(e.to_string()))?;
+        if !app.limiter.first(&signature, REMEMBERED).await {
+            return Err(Problem::conflict("this delivery was received before"));
+        }
+        return Ok(Some(signature));
     }
     static WARNED: AtomicBool = AtomicBool::new(false);
     if !WARNED.swap(true, Ordering::Relaxed) {
         tracing::warn!("unsigned webhooks are accepted: set webhooks.hmacSecretRef");
     }
-    let admitted = peer.is_none_or(|Extension(peer)| app.limiter.webhook(app.trusted.caller(peer, headers)));
-    if admitted {
-        return Ok(());
+    if app.limiter.webhook(app.caller(peer, headers)) {
+        return Ok(None);
     }
     app.metrics.rate_limited.with_label_values(&["webhook"]).inc();
     Err(Problem::too_many_requests(1))
 }
 
-fn is_signed(key: &SecretString, headers: &HeaderMap, body: &[u8]) -> bool {
-    let Some(value) = SIGNATURE_HEADERS.iter().find_map(|name| headers.get(*name)) else {
-        return false;
-    };
-    let Some(Ok(signature)) = value
-        .to_str()
-        .ok()
-        .and_then(|v| v.strip_prefix("sha256="))
-        .map(hex::decode)
-    else {
-        return false;
-    };
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose_secret().as_bytes())
-        .expect("HMAC takes keys of any length");
-    mac.update(body);
-    mac.verify_slice(&signature).is_ok() // in constant time
+/// Lets a delivery that came to nothing be sent again.
+async fn settle<T>(app: &App, signature: Option<String>, result: Result<T, Problem>) -> Result<T, Problem> {
+    if let (Err(_), Some(signature)) = (&result, signature) {
+        app.limiter.forget(&signature).await;
+    }
+    result
 }
 
+/// Receive an event of another system
+///
+/// Produced like an event. With a configured key, `X-Signature` must be `sha256=` and the HMAC-SHA256 of
+/// `<X-Timestamp>.<body>` in hexadecimal; it is accepted for five minutes, once.
+#[utoipa::path(post, path = "/webhook", operation_id = "webhook", tag = "webhooks",
+    params(
+        ("x-signature" = Option<String>, Header, description = "sha256=<hex>; needed where a key is configured"),
+        ("x-timestamp" = Option<String>, Header, description = "When it was signed, seconds since 1970"),
+    ),
+    request_body = WebhookBody,
+    responses(
+        (status = 200, description = "`Event received`", body = String, content_type = "text/plain"),
+        (status = 401, description = "The signature is missing, stale or wrong", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "This delivery was received before", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
 async fn webhook(
     State(app): State<Arc<App>>,
     peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<&'static str, Problem> {
-    admit(&app, peer, &headers, &body)?;
-    let mut map = body.object()?;
-    // What this body calls `event` is the event's type.
+    let signature = admit(&app, peer, &headers, &body).await?;
+    let result = receive(&app, &body, signature.as_deref()).await;
+    settle(&app, signature, result).await.map(|()| "Event received")
+}
+
+async fn receive(app: &App, body: &Body, signature: Option<&str>) -> Result<(), Problem> {
+    let mut event = parse_webhook(body.object()?)?;
+    // A delivery that is sent again with the same signature is the same event, whoever saw it first.
+    if event.event_id.is_none() {
+        event.event_id = signature.map(|signature| format!("webhook-{signature}"));
+    }
+    let (id, event) = with_id(event);
+    append(app, std::slice::from_ref(&event))
+        .await
+        .map_err(|problem| problem.about_event(id))
+}
+
+/// An event as this body has it: what it calls `event` is the event's type.
+fn parse_webhook(mut map: Map<String, Value>) -> Result<Event, Problem> {
     if let Some(event) = map.remove("event") {
         map.insert("event_type".into(), event);
     }
-    let event = Event::from_map(map, None).map_err(|e| match e.field() {
+    Event::from_map(map, None).map_err(|e| match e.field() {
         Some("event_type") => Problem::field("event", "event is required and must be a string"),
         _ => Problem::from(e),
-    })?;
-    let (_, event) = with_id(event);
-    append(&app, &event).await?;
-    Ok("Event received")
+    })
 }
 
 #[derive(Deserialize)]
@@ -101,50 +128,137 @@ struct Email {
     message: String,
 }
 
-/// No profile carries an address yet, so that every e-mail is one of nobody known: counted, never stored.
+/// Receive an e-mail, or Gmail's push notification
+///
+/// The customer whose profile has the address gets an `email` event for each product that the text names by id or title.
+/// Subject and message are never stored. A push notification (Cloud Pub/Sub) is checked by its token and acknowledged.
+#[utoipa::path(post, path = "/gmail-webhook", operation_id = "gmail_webhook", tag = "webhooks",
+    params(
+        ("x-signature" = Option<String>, Header, description = "As for /webhook"),
+        ("x-timestamp" = Option<String>, Header, description = "As for /webhook"),
+        ("authorization" = Option<String>, Header, description = "Of a push notification: Pub/Sub's own token"),
+    ),
+    request_body = EmailBody,
+    responses(
+        (status = 200, description = "`Email processed`", body = String, content_type = "text/plain"),
+        (status = 401, description = "The signature or token is missing, stale or wrong", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "The push is of another service account", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "This delivery was received before", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
 async fn gmail(
     State(app): State<Arc<App>>,
     peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<&'static str, Problem> {
-    admit(&app, peer, &headers, &body)?;
+    if is_push(&body) {
+        push(&app, &headers, &body).await?;
+        return Ok("Email processed");
+    }
+    let signature = admit(&app, peer, &headers, &body).await?;
+    let result = email(&app, &body, signature.as_deref()).await;
+    settle(&app, signature, result).await.map(|()| "Email processed")
+}
+
+/// Pub/Sub's envelope has an object where an e-mail has its text.
+fn is_push(body: &Body) -> bool {
+    let message = body.object().ok().and_then(|mut map| map.remove("message"));
+    matches!(message, Some(Value::Object(_)))
+}
+
+async fn push(app: &App, headers: &HeaderMap, body: &Body) -> Result<(), Problem> {
+    let Some(tokens) = &app.gmail else {
+        return Err(Problem::unauthorized(
+            "push notifications are not expected here: set webhooks.gmail.audience",
+        ));
+    };
+    let token = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .ok_or_else(|| Problem::unauthorized("a push notification needs Pub/Sub's token"))?
+        .1;
+    tokens.check(token.trim()).await?;
+    body.json::<Envelope>()?.notification()?;
+    app.metrics.emails_pushed.inc();
+    Ok(())
+}
+
+async fn email(app: &App, body: &Body, signature: Option<&str>) -> Result<(), Problem> {
     let email: Email = body.json()?;
     let address = email.email.trim();
-    let plausible = address.len() <= MAX_ADDRESS
-        && !address.chars().any(|c| c.is_control() || c.is_whitespace())
-        && address
-            .split_once('@')
-            .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
-    if !plausible {
+    if !is_address(address) {
         return Err(Problem::field("email", "email must be an e-mail address"));
     }
-    app.metrics.emails_unmatched.inc();
-    tracing::debug!(
-        subject_bytes = email.subject.len(),
-        message_bytes = email.message.len(),
-        "e-mail of nobody known"
-    );
-    Ok("Email processed")
+    let Some(customer) = app.directory.customer_of(address) else {
+        app.metrics.emails_unmatched.inc();
+        return Ok(());
+    };
+    let text = format!("{}\n{}", email.subject, email.message);
+    let title = |id: &str| {
+        let meta = app.reader.product(id);
+        meta.map(|meta| meta.title)
+            .or_else(|| app.reader.has_product(id).then_some(None))
+    };
+    let products = app.directory.mentioned(&text, MAX_MENTIONS, title);
+    let id = signature.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
+    let event = |number: usize, product: Option<String>| Event {
+        event_id: Some(format!("email-{id}-{number}")),
+        customer_id: customer.to_string(),
+        product_id: product,
+        event_type: EventType::Email,
+        timestamp_ms: None,
+        quantity: None,
+        price: None,
+        session_id: None,
+        recommendation_id: None,
+        properties: None,
+    };
+    let events: Vec<Event> = if products.is_empty() {
+        vec![event(0, None)]
+    } else {
+        products
+            .into_iter()
+            .enumerate()
+            .map(|(number, product)| event(number, Some(product)))
+            .collect()
+    };
+    append(app, &events).await
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn only_the_right_signature_over_the_right_body_passes() {
-        let key = SecretString::from("key");
-        let mut mac = Hmac::<Sha256>::new_from_slice(b"key").unwrap();
-        mac.update(b"body");
-        let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
-        for header in SIGNATURE_HEADERS {
-            let mut headers = HeaderMap::new();
-            headers.insert(header, signature.parse().unwrap());
-            assert!(is_signed(&key, &headers, b"body"));
-            assert!(!is_signed(&key, &headers, b"other"));
-            assert!(!is_signed(&SecretString::from("wrong"), &headers, b"body"));
+    fn what_a_webhook_calls_event_is_the_type() {
+        let map = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap();
+        let event = parse_webhook(map(
+            r#"{"event":"product_view","customer_id":"c","product_id":"p"}"#,
+        ))
+        .unwrap();
+        assert_eq!(event.event_type, EventType::View);
+        assert!(parse_webhook(map(r#"{"event":7,"customer_id":[],"product_id":"p"}"#)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_webhook_body_makes_it_panic(event in "\\PC{0,40}", customer in "\\PC{0,40}", field in "[a-z_]{0,20}", number in any::<f64>()) {
+            let mut map = Map::new();
+            map.insert("event".into(), event.into());
+            map.insert("customer_id".into(), customer.into());
+            map.insert("product_id".into(), "p".into());
+            map.insert(field, serde_json::json!(number));
+            let _ = parse_webhook(map);
         }
-        assert!(!is_signed(&key, &HeaderMap::new(), b"body"));
+
+        #[test]
+        fn no_bytes_make_an_email_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let body = Body(bytes.into());
+            let _ = (is_push(&body), body.json::<Email>(), body.json::<Envelope>());
+        }
     }
 }

@@ -1,0 +1,221 @@
+//! What requests look up beside the model: customers' profiles, whose an e-mail address is, and which products
+//! a text mentions. Written by the ingest thread, a record at a time; locks are held for a map's operation only.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use recommendation_api::records::CustomerProfile;
+
+/// Longest title that is looked for in a text, in words.
+const LONGEST_TITLE: usize = 16;
+/// Words of a text that are looked at.
+const MAX_WORDS: usize = 4_000;
+/// Shortest id or title that counts as a mention, in bytes: "a" and "42" stand in every text.
+const SHORTEST: usize = 3;
+
+#[derive(Default)]
+struct Profiles {
+    by_id: HashMap<Arc<str>, CustomerProfile>,
+    /// By address in lower case. Of two customers with one address the later stands here.
+    by_address: HashMap<Box<str>, Arc<str>>,
+}
+
+/// Profiles, addresses and titles.
+pub struct Directory {
+    profiles: RwLock<Profiles>,
+    /// Product ids by the hash of their title's words. A title that has changed leaves its old entry: whoever
+    /// finds one compares.
+    titles: RwLock<HashMap<u64, Box<str>>>,
+    hasher: ahash::RandomState,
+    room: usize,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
+}
+
+impl Directory {
+    /// For at most `room` profiles.
+    pub fn new(room: usize) -> Self {
+        Self {
+            profiles: RwLock::default(),
+            titles: RwLock::default(),
+            hasher: ahash::RandomState::new(),
+            room,
+        }
+    }
+
+    /// Takes up a profile; `None` forgets it. False where there is no room for another.
+    pub fn set_profile(&self, customer: &str, profile: Option<CustomerProfile>) -> bool {
+        let mut profiles = self.profiles.write().unwrap_or_else(PoisonError::into_inner);
+        let old = profiles.by_id.remove_entry(customer);
+        if let Some(address) = old.as_ref().and_then(|(_, p)| p.email.as_deref()) {
+            let address = address.to_lowercase();
+            if profiles
+                .by_address
+                .get(address.as_str())
+                .is_some_and(|id| **id == *customer)
+            {
+                profiles.by_address.remove(address.as_str());
+            }
+        }
+        let Some(profile) = profile else { return true };
+        if profiles.by_id.len() >= self.room {
+            return false;
+        }
+        let id: Arc<str> = old.map_or_else(|| customer.into(), |(id, _)| id);
+        if let Some(address) = &profile.email {
+            profiles
+                .by_address
+                .insert(address.to_lowercase().into(), Arc::clone(&id));
+        }
+        profiles.by_id.insert(id, profile);
+        true
+    }
+
+    /// A customer's profile.
+    pub fn profile(&self, customer: &str) -> Option<CustomerProfile> {
+        let profiles = self.profiles.read().unwrap_or_else(PoisonError::into_inner);
+        profiles.by_id.get(customer).cloned()
+    }
+
+    /// Whose address this is.
+    pub fn customer_of(&self, address: &str) -> Option<Arc<str>> {
+        let profiles = self.profiles.read().unwrap_or_else(PoisonError::into_inner);
+        profiles.by_address.get(address.to_lowercase().as_str()).cloned()
+    }
+
+    /// Takes up a product's title.
+    pub fn set_title(&self, product: &str, title: &str) {
+        let words = words(title);
+        if title.len() >= SHORTEST && (1..=LONGEST_TITLE).contains(&words.len()) {
+            let mut titles = self.titles.write().unwrap_or_else(PoisonError::into_inner);
+            titles.insert(self.hasher.hash_one(&words), product.into());
+        }
+    }
+
+    /// Products that a text names by id or title, in the order of their first mention, at most `most`.
+    /// `title` tells a product's title; `None` for what is no product.
+    pub fn mentioned(
+        &self,
+        text: &str,
+        most: usize,
+        title: impl Fn(&str) -> Option<Option<String>>,
+    ) -> Vec<String> {
+        let mut found: Vec<(usize, String)> = Vec::new();
+        let mut note = |at: usize, product: &str| {
+            if !found.iter().any(|(_, known)| known == product) {
+                found.push((at, product.to_owned()));
+            }
+        };
+        let begin = text.as_ptr() as usize;
+        for token in text.split_whitespace().take(MAX_WORDS) {
+            let bare = token.trim_matches(|c: char| !c.is_alphanumeric());
+            for id in [token, bare] {
+                if id.len() >= SHORTEST && title(id).is_some() {
+                    note(token.as_ptr() as usize - begin, id);
+                }
+            }
+        }
+        let placed: Vec<(usize, String)> = text
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .take(MAX_WORDS)
+            .map(|word| (word.as_ptr() as usize - begin, word.to_lowercase()))
+            .collect();
+        let in_order: Vec<&String> = placed.iter().map(|(_, word)| word).collect();
+        let titles = self.titles.read().unwrap_or_else(PoisonError::into_inner);
+        for first in 0..in_order.len() {
+            for last in first..in_order.len().min(first + LONGEST_TITLE) {
+                let phrase = &in_order[first..=last];
+                let Some(product) = titles.get(&self.hasher.hash_one(phrase)) else {
+                    continue;
+                };
+                let same = |title: &String| words(title).iter().eq(phrase.iter().copied());
+                if title(product).flatten().as_ref().is_some_and(same) {
+                    note(placed[first].0, product);
+                }
+            }
+        }
+        drop(titles);
+        found.sort();
+        found.into_iter().map(|(_, product)| product).take(most).collect()
+    }
+}
+
+/// The words of a title, as they are compared.
+fn words(text: &str) -> Vec<String> {
+    text.split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn profile(address: &str) -> Option<CustomerProfile> {
+        Some(CustomerProfile {
+            email: Some(address.into()),
+            ..CustomerProfile::default()
+        })
+    }
+
+    #[test]
+    fn an_address_leads_to_the_customer_who_has_it_now() {
+        let directory = Directory::new(10);
+        directory.set_profile("ann", profile("Ann@Example.com"));
+        assert_eq!(directory.customer_of("ann@example.COM").as_deref(), Some("ann"));
+        directory.set_profile("ann", profile("ann@example.org"));
+        assert_eq!(directory.customer_of("ann@example.com"), None);
+        directory.set_profile("bob", profile("ann@example.org"));
+        directory.set_profile("ann", None);
+        assert_eq!(directory.customer_of("ann@example.org").as_deref(), Some("bob"));
+        assert!(directory.profile("ann").is_none());
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_a_known_one_may_always_change() {
+        let directory = Directory::new(1);
+        assert!(directory.set_profile("ann", profile("a@b")));
+        assert!(!directory.set_profile("bob", profile("b@b")));
+        assert!(directory.set_profile("ann", profile("c@b")));
+        assert_eq!(directory.customer_of("b@b"), None);
+    }
+
+    fn shop(id: &str) -> Option<Option<String>> {
+        match id {
+            "22720" => Some(Some("SET OF 3 CAKE TINS".into())),
+            "85123A" => Some(None),
+            "mug" => Some(Some("Red mug".into())),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn ids_and_titles_are_found_in_a_text_in_their_order() {
+        let directory = Directory::new(1);
+        directory.set_title("22720", "SET OF 3 CAKE TINS");
+        directory.set_title("mug", "Blue mug");
+        directory.set_title("mug", "Red mug");
+        let text = "Hello, is the red  mug (85123A) sold with a Set of 3 cake-tins? And a blue mug? Red mug!";
+        assert_eq!(directory.mentioned(text, 9, shop), ["mug", "85123A", "22720"]);
+        assert_eq!(directory.mentioned(text, 1, shop), ["mug"]);
+        assert!(directory.mentioned("nothing of ours", 9, shop).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,200}", title in "\\PC{0,40}") {
+            let directory = Directory::new(1);
+            directory.set_title("p-1", &title);
+            let found = directory.mentioned(&text, 3, |id| (id == "p-1").then(|| Some(title.clone())));
+            prop_assert!(found.len() <= 1);
+        }
+    }
+}
