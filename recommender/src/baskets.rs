@@ -103,6 +103,7 @@ impl Baskets {
                         product: Arc::clone(&asked_about),
                     },
                     explored: false,
+                    probability: 1.0,
                 })
             })
             .take(limit)
