@@ -17,7 +17,9 @@ use crate::caches::Caches;
 use crate::cleanup::Keyring;
 use crate::controller::Guarded;
 use crate::deadline;
+use crate::dereference::KafkaTopics;
 use crate::kafka::Pool;
+use crate::ksqldb::http::Servers;
 use crate::metrics::Metrics;
 use crate::recorder::Recorder;
 use crate::validate::Settings;
@@ -33,6 +35,8 @@ pub struct Context {
     pub http: reqwest::Client,
     /// Kafka.
     pub kafka: Pool,
+    /// ksqlDB servers behind an authority of their own, and those that are away.
+    pub ksqldb: Servers,
     /// Children.
     pub caches: Caches,
     /// Pipelines.
@@ -57,6 +61,8 @@ pub struct Context {
     pub refused: Refused,
     /// Changes of topics that Kafka refused a moment ago.
     pub refused_topics: RefusedTopics,
+    /// Topics that Strimzi manages.
+    pub kafka_topics: KafkaTopics,
     /// Whether ServiceMonitors exist here.
     pub service_monitors: Discovered,
 }

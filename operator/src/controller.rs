@@ -18,7 +18,9 @@ use crate::backoff::Backoff;
 use crate::caches::{Caches, Touched, scoped};
 use crate::cleanup::Keyring;
 use crate::context::{Context, Discovered, Figures};
+use crate::dereference::KafkaTopics;
 use crate::kafka::Pool;
+use crate::ksqldb::http::Servers;
 use crate::metrics::Metrics;
 use crate::reconcile::{ReconcileError, reconcile};
 use crate::recorder::Recorder;
@@ -114,6 +116,7 @@ pub fn prepare(client: Client, options: Options) -> Result<Prepared, PrepareErro
         client,
         http,
         kafka: Pool::default(),
+        ksqldb: Servers::default(),
         caches,
         store,
         metrics: Arc::new(Metrics::new()?),
@@ -125,6 +128,7 @@ pub fn prepare(client: Client, options: Options) -> Result<Prepared, PrepareErro
         figures: Figures::default(),
         refused: Refused::default(),
         refused_topics: RefusedTopics::default(),
+        kafka_topics: KafkaTopics::default(),
         service_monitors: Discovered::default(),
     };
     Ok(Prepared {

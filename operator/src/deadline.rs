@@ -11,6 +11,8 @@ pub const KAFKA: Duration = Duration::from_secs(6);
 /// How long one request to ksqlDB may take. DDL waits there for the command topic, and with Kafka gone it never
 /// answers.
 pub const KSQLDB: Duration = Duration::from_secs(20);
+/// How long one request that ksqlDB answers from memory may take. A server that is behind says so after five seconds.
+pub const KSQLDB_LISTING: Duration = Duration::from_secs(7);
 /// How long a pod's `/status` may take: it answers from memory.
 pub const STATUS: Duration = Duration::from_secs(2);
 

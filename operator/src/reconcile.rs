@@ -241,7 +241,7 @@ async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: Found) -> O
     let mut record = found.record;
     let topics = match found.kafka {
         Ok((cluster, view)) => {
-            let mut plan = topic_plan::plan(valid, &view, &record.topics, &found.claims);
+            let mut plan = topic_plan::plan(valid, &view, &record.topics, &found.claims, &found.strimzi);
             let uid = &valid.id.owner.uid;
             ctx.refused_topics.hold(uid, &mut plan);
             let outcome = topics::apply(&cluster, plan.clone(), view).await;
@@ -255,15 +255,13 @@ async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: Found) -> O
         }
     };
     record.topics.extend(topics.origins());
-    let statements = match (&valid.ksqldb, found.ksqldb) {
-        (Some(wanted), Some(Ok(server))) => {
-            ksqldb(ctx, valid, wanted, &topics, &applier, &server, &mut record).await
-        }
-        (Some(_), Some(Err(error))) => {
+    let statements = match found.ksqldb {
+        Some(Ok(server)) => ksqldb(ctx, valid, &topics, &applier, &server, &mut record).await,
+        Some(Err(error)) => {
             ctx.metrics.errors.with_label_values(&[error.label()]).inc();
-            StatementsOutcome::unreachable(error.to_string())
+            StatementsOutcome::unusable(&error)
         }
-        _ => StatementsOutcome::default(),
+        None => StatementsOutcome::default(),
     };
     // Kept in memory of nobody: a record that cannot be written now is written by the next reconcile.
     if record != AppliedRecord::default() {
@@ -312,20 +310,33 @@ async fn monitoring(
 async fn ksqldb(
     ctx: &Context,
     valid: &ValidatedPipeline,
-    wanted: &DesiredKsqldb,
     topics: &TopicsOutcome,
     applier: &Applier<'_>,
     (client, listing): &(KsqlClient, Listing),
     record: &mut AppliedRecord,
 ) -> StatementsOutcome {
     let live = topics.live();
+    // Without spec.ksqldb nothing is wanted any more.
+    let nothing = DesiredKsqldb {
+        delete_topics: valid.delete_by_default,
+        ..DesiredKsqldb::default()
+    };
+    let wanted = valid.ksqldb.as_ref().unwrap_or(&nothing);
     let mut plan = statement_plan::plan(wanted, &valid.topics, &live, record, listing);
+    let removed = statement_plan::removed(record, &plan, wanted.delete_topics);
     ctx.refused.hold(&valid.id.owner.uid, &mut plan, listing);
     let before = record.statements.clone();
     // Announced before it is sent: should the operator die in between, what it finds then is its own.
     let announced: Vec<_> = statements::creates(&plan)
-        .map(|step| (step.source.clone(), statement_plan::pending(step)))
+        .map(|(position, step)| {
+            let mut pending = statement_plan::pending(step, position);
+            pending.made_topic |= before.get(&step.source).is_some_and(|known| known.made_topic);
+            (step.source.clone(), pending)
+        })
         .collect();
+    if let Some(server) = &valid.ksqldb_server {
+        record.server = Some(server.clone());
+    }
     if !announced.is_empty() {
         record.statements.extend(announced);
         let config_map = build::configmap::applied(&valid.id, record);
@@ -333,9 +344,21 @@ async fn ksqldb(
             return StatementsOutcome::unreachable(format!("statements wait for their record: {error}"));
         }
     }
-    let outcome = statements::apply(client, &plan, wanted.earliest, record).await;
+    let policy = statements::Policy {
+        earliest: wanted.earliest,
+        recreate: wanted.recreate,
+        delete_topics: wanted.delete_topics,
+    };
+    let mut outcome = statements::apply(client, &plan, &removed, policy, record, listing).await;
     ctx.refused.note(&valid.id.owner.uid, &plan, &outcome, listing);
     record.statements.extend(outcome.records.iter().cloned());
+    for key in &outcome.removed {
+        record.statements.remove(key);
+    }
+    if valid.ksqldb.is_none() && record.statements.is_empty() {
+        record.server = None;
+        outcome.configured = false;
+    }
     for source in &outcome.withdrawn {
         // Announced by an earlier look that ended without an answer: what is there now may well be its doing.
         if before.get(source) != record.statements.get(source) {

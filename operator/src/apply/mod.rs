@@ -2,6 +2,7 @@
 //! each other: each returns its outcome, and a dead Kafka does not stop a rollout.
 
 pub mod children;
+pub mod drops;
 pub mod record;
 pub mod refused;
 pub mod statements;

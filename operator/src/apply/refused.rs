@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use recommendation_api::conditions::reasons;
+
 use super::statements::StatementsOutcome;
 use super::topics::TopicsOutcome;
 use crate::build::short_hash;
@@ -20,7 +22,15 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 /// The last refusal by pipeline (uid): the first statement that is refused stops those after it.
 #[derive(Debug, Default)]
-pub struct Refused(Mutex<HashMap<String, Standing>>);
+pub struct Refused(
+    Mutex<HashMap<String, Standing>>,
+    /// Queries that were replaced, by pipeline and source.
+    Mutex<HashMap<(String, String), Instant>>,
+);
+
+/// A second replacement of a query within its session timeout blocked every statement of the server for 44 s
+/// (recorded).
+const BETWEEN_REPLACEMENTS: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
 struct Standing {
@@ -34,6 +44,7 @@ struct Standing {
 impl Refused {
     /// Puts the refusal that stands in the place of the step that would be refused again.
     pub fn hold(&self, uid: &str, plan: &mut [StatementStep], listing: &Listing) {
+        self.space_replacements(uid, plan);
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(standing) = held.get(uid).filter(|s| s.at.elapsed() < s.stands) else {
             return;
@@ -44,8 +55,33 @@ impl Refused {
         }
     }
 
+    /// A query that was replaced a moment ago is not replaced again yet.
+    fn space_replacements(&self, uid: &str, plan: &mut [StatementStep]) {
+        let mut replaced = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.retain(|_, at| at.elapsed() < BETWEEN_REPLACEMENTS);
+        for step in plan {
+            let again = replaced.contains_key(&(uid.to_owned(), step.source.clone()));
+            if again && matches!(step.action, StatementAction::Replace(_)) {
+                let message = format!(
+                    "statement {}: its query was replaced a moment ago; the next replacement follows within a minute",
+                    step.name
+                );
+                step.action = StatementAction::Refuse(Refusal::new(reasons::PROGRESSING, message));
+            }
+        }
+    }
+
     /// Remembers what became of a plan that was carried out.
     pub fn note(&self, uid: &str, plan: &[StatementStep], outcome: &StatementsOutcome, listing: &Listing) {
+        let mut replaced = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        replaced.extend(
+            outcome
+                .replaced
+                .iter()
+                .map(|source| ((uid.to_owned(), source.clone()), now)),
+        );
+        drop(replaced);
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let rejected = outcome.rejected.as_ref();
         let step = rejected.and_then(|name| plan.iter().find(|step| step.name == *name));
@@ -136,8 +172,10 @@ impl RefusedTopics {
 }
 
 fn print(step: &StatementStep, listing: &Listing) -> Option<String> {
-    let (StatementAction::Create(sql) | StatementAction::Replace(sql)) = &step.action else {
-        return None;
+    let sql = match &step.action {
+        StatementAction::Create(sql) | StatementAction::Replace(sql) => sql,
+        StatementAction::Recreate => step.create.as_ref()?,
+        StatementAction::Leave(_) | StatementAction::Refuse(_) => return None,
     };
     let names: Vec<&str> = listing.sources.keys().map(String::as_str).collect();
     Some(short_hash(format!("{sql}\n{}", names.join("\n")).as_bytes()))
@@ -156,6 +194,11 @@ mod tests {
             hash: "h".to_owned(),
             topic: None,
             query: false,
+            insert: false,
+            read_only: false,
+            makes_topic: false,
+            needs: Vec::new(),
+            create: None,
             action: StatementAction::Create(format!("CREATE STREAM {name};")),
         }
     }
@@ -176,7 +219,7 @@ mod tests {
         assert_eq!(creates(&plan).count(), 3);
         refused.note("uid", &plan, &rejected("b"), &listing);
         refused.hold("uid", &mut plan, &listing);
-        let announced: Vec<&str> = creates(&plan).map(|step| step.name.as_str()).collect();
+        let announced: Vec<&str> = creates(&plan).map(|(_, step)| step.name.as_str()).collect();
         assert_eq!(announced, ["a"], "nor is what comes after it");
         assert!(
             matches!(&plan[1].action, StatementAction::Refuse(refusal) if refusal.message == "no such column")
@@ -209,6 +252,28 @@ mod tests {
         refused.note("uid", &plan, &StatementsOutcome::default(), &listed);
         refused.hold("uid", &mut plan, &listing);
         assert_eq!(plan, [create("a")]);
+    }
+
+    #[test]
+    fn a_query_is_not_replaced_twice_within_its_session_timeout() {
+        let (refused, listing) = (Refused::default(), Listing::default());
+        let replace = || StatementStep {
+            action: StatementAction::Replace("CREATE OR REPLACE STREAM a AS SELECT 1;".to_owned()),
+            ..create("a")
+        };
+        let replaced = StatementsOutcome {
+            replaced: vec!["A".to_owned()],
+            ..StatementsOutcome::default()
+        };
+        refused.note("uid", &[replace()], &replaced, &listing);
+        let mut plan = [replace()];
+        refused.hold("uid", &mut plan, &listing);
+        assert!(
+            matches!(&plan[0].action, StatementAction::Refuse(refusal) if refusal.reason == reasons::PROGRESSING)
+        );
+        let mut other = [replace()];
+        refused.hold("another pipeline", &mut other, &listing);
+        assert_eq!(other, [replace()]);
     }
 
     #[test]

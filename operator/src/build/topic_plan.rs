@@ -1,6 +1,6 @@
 //! What would be done to which topic, and why not: so that it can be tested, and shown, without touching anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use recommendation_api::conditions::reasons;
 use recommendation_api::pipeline::TopicRole;
@@ -63,12 +63,14 @@ impl Refusal {
 }
 
 /// Compares topics as they should be with the cluster. `origins`: what is known of how the operator came to topics.
-/// `claims`: topics that an older pipeline owns, with that pipeline's name.
+/// `claims`: topics that an older pipeline owns, with that pipeline's name. `strimzi`: topics that a `KafkaTopic`
+/// describes.
 pub fn plan(
     pipeline: &ValidatedPipeline,
     view: &ClusterView,
     origins: &BTreeMap<String, TopicOrigin>,
     claims: &BTreeMap<String, String>,
+    strimzi: &BTreeSet<String>,
 ) -> TopicPlan {
     if let (Some(wanted), Some(live)) = (&pipeline.cluster_id, &view.cluster_id)
         && wanted != live
@@ -86,6 +88,9 @@ pub fn plan(
         .iter()
         .map(|topic| {
             let origin = origins.get(&topic.name).copied();
+            if strimzi.contains(&topic.name) {
+                return strimzis(topic, view.topics.get(&topic.name));
+            }
             step(
                 topic,
                 view.topics.get(&topic.name),
@@ -96,6 +101,38 @@ pub fn plan(
         })
         .collect();
     TopicPlan { refused: None, steps }
+}
+
+/// A topic that a `KafkaTopic` describes is looked at: its partitions and configuration are what that says.
+fn strimzis(topic: &DesiredTopic, live: Option<&LiveTopic>) -> TopicStep {
+    let mut step = TopicStep {
+        name: topic.name.clone(),
+        role: topic.role,
+        origin: TopicOrigin::Observed,
+        actions: Vec::new(),
+        refusal: None,
+        note: None,
+    };
+    let Some(live) = live else {
+        let message = format!(
+            "topic {} does not exist yet: its KafkaTopic describes it, and Strimzi's topic operator makes it",
+            topic.name
+        );
+        step.refusal = Some(Refusal::new(reasons::TOPIC_REJECTED, message));
+        return step;
+    };
+    let other = topic.partitions.is_some_and(|wanted| wanted != live.partitions)
+        || topic
+            .replication_factor
+            .is_some_and(|wanted| wanted != live.replication_factor)
+        || drift(topic, live, false).is_some();
+    step.note = other.then(|| {
+        format!(
+            "topic {} differs from spec.topics and stays so: its KafkaTopic decides, change it there",
+            topic.name
+        )
+    });
+    step
 }
 
 fn step(

@@ -22,13 +22,14 @@ use recommendation_api::pipeline::RecommendationPipeline;
 
 pub use finalizer::{FinalizerError, release, settle};
 
+use crate::apply::drops;
 use crate::build::selector_text;
 use crate::build::topic_plan::Refusal;
 use crate::context::Context;
 use crate::deadline;
 use crate::dereference;
 use crate::kafka::{Connection, KafkaError};
-use crate::ksqldb::{Credentials, KsqlClient, KsqlError};
+use crate::ksqldb::{Credentials, KsqlError};
 use plan::CleanupPlan;
 
 /// Credentials by pipeline, kept while a finalizer exists: in a terminating namespace the Secrets may go first.
@@ -42,15 +43,15 @@ pub struct Kept {
     pub kafka: Option<Connection>,
     /// ksqlDB's.
     pub ksqldb: Option<Credentials>,
+    /// The authority that ksqlDB's certificate comes from (PEM).
+    pub ksqldb_ca: Option<String>,
 }
 
 impl Keyring {
-    /// Remembers what there is for pipeline `uid`; what is gone now stays as it was.
-    pub fn keep(&self, uid: &str, kafka: Option<&Connection>, ksqldb: Option<&Credentials>) {
+    /// Remembers something for pipeline `uid`.
+    pub fn keep(&self, uid: &str, remember: impl FnOnce(&mut Kept)) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = all.entry(uid.to_owned()).or_default();
-        kept.kafka = kafka.or(kept.kafka.as_ref()).cloned();
-        kept.ksqldb = ksqldb.or(kept.ksqldb.as_ref()).cloned();
+        remember(all.entry(uid.to_owned()).or_default());
     }
 
     /// What is remembered for pipeline `uid`.
@@ -157,43 +158,26 @@ async fn drop_sources(
     pipeline: &RecommendationPipeline,
     plan: &CleanupPlan,
 ) -> Result<(), Refusal> {
-    let Some(spec) = pipeline.spec.ksqldb.as_ref().filter(|_| !plan.sources.is_empty()) else {
+    let Some(server) = plan.server.as_ref().filter(|_| !plan.sources.is_empty()) else {
         return Ok(());
     };
-    let credentials = match &spec.authentication {
-        None => None,
-        Some(authentication) => {
-            let secret = &authentication.secret_ref.name;
-            let found = dereference::credentials(ctx, pipeline, secret).await;
-            let known = found.or_else(|| ctx.keyring.get(&pipeline.uid().unwrap_or_default()).ksqldb);
-            let message = || format!("Secret {secret} with ksqlDB's credentials is gone");
-            Some(known.ok_or_else(|| Refusal::new(reasons::CREDENTIALS_GONE, message()))?)
-        }
-    };
-    let client = KsqlClient::new(ctx.http.clone(), &spec.endpoint, credentials);
-    drop_all(&client, &plan.sources)
-        .await
-        .map_err(|error| match error {
-            KsqlError::Rejected { .. } => Refusal::new(reasons::STATEMENT_REJECTED, error.to_string()),
-            _ => Refusal::new(reasons::KSQLDB_UNREACHABLE, error.to_string()),
-        })
-}
-
-/// Drops those of `sources` that the server lists, in this order.
-///
-/// # Errors
-/// The first refusal: something else still reads that stream.
-pub async fn drop_all(client: &KsqlClient, sources: &[String]) -> Result<(), KsqlError> {
-    let listing = client.listing().await?;
-    for name in sources {
-        // What is not listed is gone. DROP IF EXISTS of something absent would still write a command.
-        let Some(source) = listing.sources.get(name) else {
-            continue;
+    let client = dereference::ksqldb_client(ctx, pipeline, server).await;
+    let client = client.map_err(|error| Refusal::new(reasons::CREDENTIALS_GONE, error.to_string()))?;
+    let failed = |error: KsqlError| {
+        let reason = match &error {
+            KsqlError::Rejected { .. } => reasons::STATEMENT_REJECTED,
+            KsqlError::Unauthorized { .. } => reasons::AUTHORIZATION_FAILED,
+            _ => reasons::KSQLDB_UNREACHABLE,
         };
-        client.execute(&plan::drop_statement(source), false).await?;
-        tracing::info!(source = %name, "dropped");
-    }
-    Ok(())
+        Refusal::new(reason, error.advice())
+    };
+    ctx.ksqldb.admit(&server.endpoint).map_err(failed)?;
+    let listing = client.listing().await;
+    ctx.ksqldb.note(&server.endpoint, &listing);
+    let listing = listing.map_err(failed)?;
+    let dropped = drops::drop_all(&client, &listing, &plan.sources).await;
+    ctx.recorder.publish(pipeline, &dropped.warnings).await;
+    dropped.failed.map_or(Ok(()), |(_, error)| Err(failed(error)))
 }
 
 async fn delete_topics(

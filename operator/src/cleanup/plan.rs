@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use recommendation_api::pipeline::status::TopicOrigin;
 use recommendation_api::pipeline::{DeletionPolicy, RecommendationPipelineSpec};
 
-use crate::apply::record::AppliedRecord;
+use crate::apply::drops::Drop;
+use crate::apply::record::{AppliedRecord, KsqldbServer};
 use crate::build::statement_plan;
-use crate::ksqldb::{Listing, Source, SourceKind};
-use crate::validate::{self, References};
 
 /// What goes with the pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CleanupPlan {
-    /// Streams and tables, those that read others first.
-    pub sources: Vec<String>,
+    /// Streams, tables and queries, those that read others first.
+    pub sources: Vec<Drop>,
+    /// Where they are.
+    pub server: Option<KsqldbServer>,
     /// Topics.
     pub topics: Vec<String>,
 }
@@ -25,6 +26,7 @@ impl CleanupPlan {
         let all: Vec<&str> = self
             .sources
             .iter()
+            .map(|drop| &drop.key)
             .chain(&self.topics)
             .map(String::as_str)
             .collect();
@@ -68,63 +70,18 @@ pub fn plan(spec: &RecommendationPipelineSpec, record: &AppliedRecord) -> Cleanu
         .iter()
         .filter(|(name, origin)| goes(name, **origin))
         .map(|(name, _)| name.clone());
+    let server = spec.ksqldb.as_ref().map(KsqldbServer::of);
+    let server = server.or_else(|| record.server.clone());
     let sources = if default == DeletionPolicy::Delete {
-        sources(spec, record)
+        statement_plan::removed(record, &[], true)
     } else {
         Vec::new()
     };
     CleanupPlan {
+        server: server.filter(|_| !sources.is_empty()),
         sources,
         topics: topics.collect(),
     }
-}
-
-/// The record's sources, in the reverse order of the statements that made them; those that no statement makes any
-/// more come first, because nothing of this pipeline reads them.
-fn sources(spec: &RecommendationPipelineSpec, record: &AppliedRecord) -> Vec<String> {
-    let topics = validate::topics::desired(spec).unwrap_or_default();
-    let desired = validate::statements(spec, &References::default());
-    let steps = desired.map_or_else(Vec::new, |ksqldb| {
-        statement_plan::plan(
-            &ksqldb,
-            &topics,
-            &BTreeMap::new(),
-            &AppliedRecord::default(),
-            &Listing::default(),
-        )
-    });
-    let order: Vec<String> = steps.into_iter().rev().map(|step| step.source).collect();
-    let mut sources: Vec<String> = record
-        .statements
-        .keys()
-        .filter(|name| !order.contains(name))
-        .cloned()
-        .collect();
-    sources.extend(
-        order
-            .into_iter()
-            .filter(|name| record.statements.contains_key(name)),
-    );
-    sources
-}
-
-/// `DROP` for a listed source; its own query ends with it, its topic stays.
-pub fn drop_statement(source: &Source) -> String {
-    let kind = match source.kind {
-        SourceKind::Stream => "STREAM",
-        SourceKind::Table => "TABLE",
-    };
-    let plain = source
-        .name
-        .chars()
-        .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
-    // An unquoted name is read in upper case, any other needs its quotes.
-    let name = if plain {
-        source.name.to_lowercase()
-    } else {
-        format!("`{}`", source.name)
-    };
-    format!("DROP {kind} {name};")
 }
 
 #[cfg(test)]
@@ -143,6 +100,7 @@ mod tests {
                 .iter()
                 .map(|name| ((*name).to_owned(), StatementRecord::default()))
                 .collect(),
+            server: None,
         }
     }
 
@@ -196,8 +154,8 @@ topics: [{name: kept, deletionPolicy: Retain}, {name: found-too, deletionPolicy:
         assert_eq!(
             plan(&spec, &known),
             CleanupPlan {
-                sources: vec![],
-                topics: vec!["a".into()]
+                topics: vec!["a".into()],
+                ..CleanupPlan::default()
             }
         );
     }
@@ -208,30 +166,17 @@ topics: [{name: kept, deletionPolicy: Retain}, {name: found-too, deletionPolicy:
             "{deletionPolicy: Delete, kafka: {bootstrapServers: ['k:1']}, ksqldb: {endpoint: 'http://q:1'}}",
         )
         .spec;
-        let known = record(
-            &[],
-            &["CUSTOMER_BEHAVIOR", "CUSTOMER_PURCHASES", "EVENT_FUNNEL", "OLD"],
-        );
+        let order = ["CUSTOMER_BEHAVIOR", "OLD", "CUSTOMER_PURCHASES", "EVENT_FUNNEL"];
+        let mut known = record(&[], &order);
+        for (position, key) in (0_u32..).zip(order) {
+            known.statements.get_mut(key).unwrap().position = position;
+        }
+        let planned = plan(&spec, &known);
+        let keys: Vec<&str> = planned.sources.iter().map(|drop| drop.key.as_str()).collect();
         assert_eq!(
-            plan(&spec, &known).sources,
-            ["OLD", "EVENT_FUNNEL", "CUSTOMER_PURCHASES", "CUSTOMER_BEHAVIOR"]
+            keys,
+            ["EVENT_FUNNEL", "CUSTOMER_PURCHASES", "OLD", "CUSTOMER_BEHAVIOR"]
         );
-    }
-
-    #[test]
-    fn names_that_are_not_plain_are_quoted_when_dropped() {
-        let source = |kind, name: &str| Source {
-            kind,
-            name: name.to_owned(),
-            topic: String::new(),
-        };
-        assert_eq!(
-            drop_statement(&source(SourceKind::Table, "A_1")),
-            "DROP TABLE a_1;"
-        );
-        assert_eq!(
-            drop_statement(&source(SourceKind::Stream, "lower")),
-            "DROP STREAM `lower`;"
-        );
+        assert_eq!(planned.server.unwrap().endpoint, "http://q:1");
     }
 }

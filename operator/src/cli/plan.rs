@@ -46,7 +46,7 @@ pub(super) async fn run(file: &Path, namespace: Option<&str>) -> anyhow::Result<
 }
 
 fn topics(valid: &ValidatedPipeline, view: &ClusterView, record: &AppliedRecord) {
-    let plan = topic_plan::plan(valid, view, &record.topics, &BTreeMap::new());
+    let plan = topic_plan::plan(valid, view, &record.topics, &BTreeMap::new(), &BTreeSet::new());
     if let Some(refusal) = plan.refused {
         println!("refuse everything on Kafka: {}", refusal.message);
     }
@@ -99,6 +99,7 @@ async fn statements(
         match step.action {
             StatementAction::Create(sql) => println!("create statement {}:\n{sql}", step.name),
             StatementAction::Replace(sql) => println!("replace statement {}:\n{sql}", step.name),
+            StatementAction::Recreate => println!("drop and make again: statement {}", step.name),
             StatementAction::Leave(_) => println!("leave  statement {}", step.name),
             StatementAction::Refuse(refusal) => println!("refuse {} ({})", refusal.message, refusal.reason),
         }

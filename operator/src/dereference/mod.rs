@@ -1,6 +1,7 @@
 //! First step, reads only: everything that the spec names and that the later steps compare with. Nothing else reads.
 //! What cannot be read is an outcome here, not an error: the other stages go on.
 
+mod kafka_topics;
 mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +15,10 @@ use recommendation_api::pipeline::RecommendationPipeline;
 use recommendation_api::pipeline::kafka::KafkaSpec;
 use recommendation_api::pipeline::status::TopicOrigin;
 
+pub use kafka_topics::KafkaTopics;
 pub use replicas::{ReplicaStatus, Replicas};
 
-use crate::apply::record::AppliedRecord;
+use crate::apply::record::{AppliedRecord, KsqldbServer};
 use crate::build::configmap::APPLIED_KEY;
 use crate::cleanup;
 use crate::context::Context;
@@ -34,12 +36,14 @@ pub struct Found {
     pub record: AppliedRecord,
     /// The Kafka cluster, and what is there.
     pub kafka: Result<(Arc<Cluster>, Arc<ClusterView>), KafkaError>,
-    /// A client and what the server lists; `None` without `spec.ksqldb`.
+    /// A client and what the server lists; `None` without `spec.ksqldb` and anything left from an earlier one.
     pub ksqldb: Option<Result<(KsqlClient, Listing), KsqlError>>,
     /// What the recommender's pods say of themselves.
     pub replicas: Replicas,
     /// Topics that an older pipeline owns, with that pipeline's name.
     pub claims: BTreeMap<String, String>,
+    /// Topics that Strimzi manages.
+    pub strimzi: BTreeSet<String>,
 }
 
 /// The API server does not let the operator read what the spec names.
@@ -88,18 +92,9 @@ pub async fn dereference(
     let namespace = pipeline.namespace().unwrap_or_default();
     let (secret_names, config_map_names) = validate::referenced(pipeline);
     let mut references = References::default();
-    let mut credentials = None;
     let mut secrets = BTreeMap::new();
     for name in secret_names {
         let secret: Option<Secret> = get(ctx, &namespace, "Secret", &name).await?;
-        let wanted = pipeline
-            .spec
-            .ksqldb
-            .as_ref()
-            .and_then(|k| k.authentication.as_ref());
-        if wanted.is_some_and(|a| a.secret_ref.name == name) {
-            credentials = secret.as_ref().and_then(basic);
-        }
         let data = secret.map(|secret| secret.data.unwrap_or_default());
         let keys = data.as_ref().map(|data| data.keys().cloned().collect());
         references.secrets.insert(name.clone(), keys);
@@ -127,13 +122,16 @@ pub async fn dereference(
     // A cleanup may find the Secrets gone; nobody else needs them kept.
     if cleanup::plan::needs_finalizer(&pipeline.spec) {
         let uid = pipeline.uid().unwrap_or_default();
-        ctx.keyring
-            .keep(&uid, connection.as_ref().ok(), credentials.as_ref());
+        if let Ok(connection) = &connection {
+            ctx.keyring
+                .keep(&uid, |kept| kept.kafka = Some(connection.clone()));
+        }
     }
-    let (kafka, ksqldb, replicas) = tokio::join!(
+    let (kafka, ksqldb, replicas, strimzi) = tokio::join!(
         look(ctx, pipeline, connection),
-        ksqldb(ctx, pipeline, credentials),
+        ksqldb(ctx, pipeline, &record),
         replicas::ask(ctx, &namespace, &name),
+        ctx.kafka_topics.of(&ctx.client, &namespace, ctx.resync),
     );
     let claims = claims(ctx, pipeline, kafka.as_ref().ok().map(|(_, view)| view.as_ref()));
     Ok(Found {
@@ -143,6 +141,7 @@ pub async fn dereference(
         ksqldb,
         replicas,
         claims,
+        strimzi,
     })
 }
 
@@ -172,17 +171,6 @@ where
             source,
         }),
     }
-}
-
-/// ksqlDB's credentials, if the Secret is there and complete.
-pub async fn credentials(
-    ctx: &Context,
-    pipeline: &RecommendationPipeline,
-    secret: &str,
-) -> Option<Credentials> {
-    let namespace = pipeline.namespace().unwrap_or_default();
-    let secret: Option<Secret> = get(ctx, &namespace, "Secret", secret).await.ok().flatten();
-    secret.as_ref().and_then(basic)
 }
 
 fn basic(secret: &Secret) -> Option<Credentials> {
@@ -290,14 +278,80 @@ async fn look(
     Ok((cluster, view))
 }
 
+/// The server of the spec, or the one where something is left that the spec no longer names.
+fn server(pipeline: &RecommendationPipeline, record: &AppliedRecord) -> Option<KsqldbServer> {
+    let left = || record.server.clone().filter(|_| !record.statements.is_empty());
+    pipeline.spec.ksqldb.as_ref().map(KsqldbServer::of).or_else(left)
+}
+
 async fn ksqldb(
     ctx: &Context,
     pipeline: &RecommendationPipeline,
-    credentials: Option<Credentials>,
+    record: &AppliedRecord,
 ) -> Option<Result<(KsqlClient, Listing), KsqlError>> {
-    let spec = pipeline.spec.ksqldb.as_ref()?;
-    let client = KsqlClient::new(ctx.http.clone(), &spec.endpoint, credentials);
-    Some(client.listing().await.map(|listing| (client, listing)))
+    let server = server(pipeline, record)?;
+    Some(listed(ctx, pipeline, &server, record).await)
+}
+
+async fn listed(
+    ctx: &Context,
+    pipeline: &RecommendationPipeline,
+    server: &KsqldbServer,
+    record: &AppliedRecord,
+) -> Result<(KsqlClient, Listing), KsqlError> {
+    let client = ksqldb_client(ctx, pipeline, server).await?;
+    let endpoint = &server.endpoint;
+    ctx.ksqldb.admit(endpoint)?;
+    let listing = client.listing_for(&record.statements).await;
+    ctx.ksqldb.note(endpoint, &listing);
+    Ok((client, listing?))
+}
+
+/// A client of a ksqlDB server, with what its Secrets hold; in their absence, with what is remembered of them.
+///
+/// # Errors
+/// [`KsqlError::Credentials`] when they are gone, [`KsqlError::Client`] when the authority is none.
+pub async fn ksqldb_client(
+    ctx: &Context,
+    pipeline: &RecommendationPipeline,
+    server: &KsqldbServer,
+) -> Result<KsqlClient, KsqlError> {
+    let namespace = pipeline.namespace().unwrap_or_default();
+    let uid = pipeline.uid().unwrap_or_default();
+    let mut http = ctx.http.clone();
+    if let Some(reference) = &server.ca {
+        let key = reference.key.as_deref().unwrap_or(kafka::connection::CA);
+        let secret: Option<Secret> = get(ctx, &namespace, "Secret", &reference.name)
+            .await
+            .ok()
+            .flatten();
+        let text = secret.and_then(|secret| String::from_utf8(secret.data?.remove(key)?.0).ok());
+        let ca = text.or_else(|| ctx.keyring.get(&uid).ksqldb_ca).ok_or_else(|| {
+            KsqlError::Credentials(format!(
+                "there is no Secret {} with a text in key {key}",
+                reference.name
+            ))
+        })?;
+        http = ctx.ksqldb.client(&ca)?;
+        if cleanup::plan::needs_finalizer(&pipeline.spec) {
+            ctx.keyring.keep(&uid, |kept| kept.ksqldb_ca = Some(ca));
+        }
+    }
+    let mut credentials = None;
+    if let Some(name) = &server.user_secret {
+        let secret: Option<Secret> = get(ctx, &namespace, "Secret", name).await.ok().flatten();
+        let found = secret.as_ref().and_then(basic);
+        let found = found.or_else(|| ctx.keyring.get(&uid).ksqldb).ok_or_else(|| {
+            KsqlError::Credentials(format!(
+                "there is no Secret {name} with the keys username and password, ksqlDB's credentials"
+            ))
+        })?;
+        if cleanup::plan::needs_finalizer(&pipeline.spec) {
+            ctx.keyring.keep(&uid, |kept| kept.ksqldb = Some(found.clone()));
+        }
+        credentials = Some(found);
+    }
+    Ok(KsqlClient::new(http, &server.endpoint, credentials))
 }
 
 /// Two pipelines, one topic: the older owns it.

@@ -1,14 +1,20 @@
 //! The REST client: four calls, each with a deadline, each answer classified into what the operator can do about it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::protocol::{Applied, CommandStatus, Entity, ErrorBody, Listing};
+use crate::apply::record::StatementRecord;
 use crate::deadline;
 
 const MEDIA_TYPE: &str = "application/vnd.ksql.v1+json";
+/// Longest answer that is read. Thousands of streams are listed in less.
+const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
+/// ksqlDB's code of a server that does not know a command yet.
+const BEHIND: u32 = 50301;
 /// An accepted statement is polled this often, this many times.
 const POLL: (Duration, u32) = (Duration::from_millis(500), 20);
 
@@ -32,6 +38,20 @@ impl std::fmt::Debug for Credentials {
 /// Why a call failed, by what can be done about it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum KsqlError {
+    /// The client could not be made from the authority in the Secret.
+    #[error("no client for ksqlDB can be made from the Secret of spec.ksqldb.tls.caSecretRef: {0}")]
+    Client(String),
+    /// What the client needs to log in is not there.
+    #[error("{0}")]
+    Credentials(String),
+    /// The server has not executed what was sent to another one.
+    #[error("ksqlDB at {endpoint} cannot be used now: {message}")]
+    Behind {
+        /// The server.
+        endpoint: String,
+        /// The server's words.
+        message: String,
+    },
     /// No answer, or an answer that says "later".
     #[error("ksqlDB at {endpoint} cannot be used now: {message}")]
     Unreachable {
@@ -80,6 +100,9 @@ impl KsqlError {
     /// The variant's name, as a metric label.
     pub fn label(&self) -> &'static str {
         match self {
+            Self::Client(_) => "KsqldbClient",
+            Self::Credentials(_) => "KsqldbCredentials",
+            Self::Behind { .. } => "KsqldbBehind",
             Self::Unreachable { .. } => "KsqldbUnreachable",
             Self::Unfinished { .. } => "KsqldbUnfinished",
             Self::Unauthorized { .. } => "KsqldbUnauthorized",
@@ -88,9 +111,47 @@ impl KsqlError {
         }
     }
 
-    /// The server would have to change a stream in a way that it cannot.
+    /// The server would have to change a stream in a way that it cannot. The codes do not tell: 40001 for a schema, a
+    /// topic or a key, 40000 for a query, 50000 for partitions.
     pub fn is_not_upgradeable(&self) -> bool {
-        matches!(self, Self::Rejected { message, .. } if message.contains("Cannot upgrade data source"))
+        const WORDS: [&str; 4] = [
+            "Cannot upgrade data source",
+            "Query is not upgradeable",
+            "CREATE OR REPLACE is not supported",
+            "different partition/replica/retention configuration",
+        ];
+        matches!(self, Self::Rejected { message, .. } if WORDS.iter().any(|words| message.contains(words)))
+    }
+
+    /// Something else still reads or writes what was to be dropped.
+    pub fn is_still_used(&self) -> bool {
+        matches!(self, Self::Rejected { message, .. } if message.contains("before dropping"))
+    }
+
+    /// The topic was to be deleted and something else uses it.
+    pub fn is_shared_topic(&self) -> bool {
+        matches!(self, Self::Rejected { message, .. }
+            if message.contains("Refusing to delete topic") || message.contains("Cannot delete topic"))
+    }
+
+    /// Waiting may mend it, and nothing else does.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Behind { .. } | Self::Unfinished { .. } | Self::Protocol { .. }
+        )
+    }
+
+    /// What a condition says.
+    pub fn advice(&self) -> String {
+        match self {
+            Self::Unauthorized { .. } => {
+                format!(
+                    "{self}: check the Secret of spec.ksqldb.authentication, and the user's roles on the server"
+                )
+            }
+            other => other.to_string(),
+        }
     }
 }
 
@@ -119,12 +180,25 @@ impl KsqlClient {
     /// # Errors
     /// Any [`KsqlError`].
     pub async fn listing(&self) -> Result<Listing, KsqlError> {
+        self.listing_after(None).await
+    }
+
+    /// The same from a server that has executed everything up to the command `sequence`: of several servers behind one
+    /// address, the one that answers may not be the one that took the last statement.
+    ///
+    /// # Errors
+    /// Any [`KsqlError`]; [`KsqlError::Behind`] when the server did not catch up in time.
+    pub async fn listing_after(&self, sequence: Option<i64>) -> Result<Listing, KsqlError> {
         let mut listing = Listing::default();
-        for statement in ["SHOW STREAMS;", "LIST TABLES;", "LIST QUERIES;"] {
-            for entity in self
-                .statements(&json!({"ksql": statement, "streamsProperties": {}}))
-                .await?
-            {
+        for (i, statement) in ["SHOW STREAMS;", "LIST TABLES;", "LIST QUERIES;"]
+            .into_iter()
+            .enumerate()
+        {
+            let mut body = json!({"ksql": statement, "streamsProperties": {}});
+            if let Some(sequence) = sequence.filter(|_| i == 0) {
+                body["commandSequenceNumber"] = sequence.into();
+            }
+            for entity in self.statements(&body, deadline::KSQLDB_LISTING).await? {
                 match entity {
                     Entity::Streams { streams: found } | Entity::Tables { tables: found } => {
                         listing
@@ -144,6 +218,24 @@ impl KsqlClient {
         Ok(listing)
     }
 
+    /// The same once the server has executed what `known` says was sent. A server that begins anew never comes so far:
+    /// it knows nothing of what was made, and is taken as it is.
+    ///
+    /// # Errors
+    /// Any [`KsqlError`].
+    pub async fn listing_for(&self, known: &BTreeMap<String, StatementRecord>) -> Result<Listing, KsqlError> {
+        let sequence = known.values().filter_map(|statement| statement.sequence).max();
+        let listing = self.listing_after(sequence).await;
+        if let Err(KsqlError::Behind { .. }) = listing {
+            let now = self.listing().await;
+            let anew = |now: &Listing| known.keys().all(|key| !now.sources.contains_key(key));
+            if now.as_ref().is_ok_and(anew) {
+                return now;
+            }
+        }
+        listing
+    }
+
     /// Runs one statement, and waits until the server has executed it: HTTP 200 means only that it is in the
     /// command topic. `earliest`: a query that it starts reads its sources from their beginning.
     ///
@@ -157,7 +249,10 @@ impl KsqlClient {
         };
         let mut applied = Applied::default();
         for entity in self
-            .statements(&json!({"ksql": sql, "streamsProperties": properties}))
+            .statements(
+                &json!({"ksql": sql, "streamsProperties": properties}),
+                deadline::KSQLDB,
+            )
             .await?
         {
             match entity {
@@ -185,7 +280,7 @@ impl KsqlClient {
     /// # Errors
     /// Any [`KsqlError`]; `Rejected` with code 40400 when the server does not know the command.
     pub async fn outcome(&self, command: &str, sequence: i64) -> Result<Option<String>, KsqlError> {
-        let status = self.answer(Method::GET, &status_path(command), None).await?;
+        let status = self.status(command).await?;
         let finished = self.finished(command, status).await;
         finished
             .map(|status| status.query_id)
@@ -219,13 +314,19 @@ impl KsqlClient {
                 _ => {}
             }
             tokio::time::sleep(self.poll).await;
-            status = self.answer(Method::GET, &status_path(command), None).await?;
+            status = self.status(command).await?;
         }
         Err(self.unreachable(format!("{command} was accepted but is not executed yet")))
     }
 
-    async fn statements(&self, body: &Value) -> Result<Vec<Entity>, KsqlError> {
-        self.answer(Method::POST, "/ksql", Some(body)).await
+    async fn statements(&self, body: &Value, limit: Duration) -> Result<Vec<Entity>, KsqlError> {
+        self.answer(Method::POST, "/ksql", Some(body), limit).await
+    }
+
+    async fn status(&self, command: &str) -> Result<CommandStatus, KsqlError> {
+        let path = status_path(command);
+        self.answer(Method::GET, &path, None, deadline::KSQLDB_LISTING)
+            .await
     }
 
     async fn answer<T: serde::de::DeserializeOwned>(
@@ -233,12 +334,13 @@ impl KsqlClient {
         method: Method,
         path: &str,
         body: Option<&Value>,
+        limit: Duration,
     ) -> Result<T, KsqlError> {
         let mut request = self
             .http
             .request(method, format!("{}{path}", self.endpoint))
             .header(reqwest::header::ACCEPT, MEDIA_TYPE)
-            .timeout(deadline::KSQLDB);
+            .timeout(limit);
         if let Some(body) = body {
             request = request
                 .header(reqwest::header::CONTENT_TYPE, MEDIA_TYPE)
@@ -247,15 +349,22 @@ impl KsqlClient {
         if let Some(credentials) = &self.credentials {
             request = request.basic_auth(&credentials.username, Some(&credentials.password));
         }
-        let response = request
+        let mut response = request
             .send()
             .await
             .map_err(|error| self.unreachable(transport(&error)))?;
         let status = response.status();
-        let bytes = response
-            .bytes()
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response
+            .chunk()
             .await
-            .map_err(|error| self.unreachable(transport(&error)))?;
+            .map_err(|error| self.unreachable(transport(&error)))?
+        {
+            if bytes.len() + chunk.len() > LONGEST_ANSWER {
+                return Err(self.protocol(format!("the answer is longer than {LONGEST_ANSWER} bytes")));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
         if status.is_success() {
             return serde_json::from_slice(&bytes).map_err(|error| self.protocol(error.to_string()));
         }
@@ -276,7 +385,8 @@ impl KsqlClient {
         };
         let message = error.message;
         match error.error_code {
-            40100 | 40300 => KsqlError::Unauthorized { endpoint, message },
+            40100 | 40300 | 40301 => KsqlError::Unauthorized { endpoint, message },
+            BEHIND => KsqlError::Behind { endpoint, message },
             42900 | 50300..=50399 => KsqlError::Unreachable { endpoint, message },
             // "Could not write the statement … into the command topic", "Timeout while initializing transaction to
             // the KSQL command topic": without effect, and it passes.
@@ -311,9 +421,23 @@ fn status_path(command: &str) -> String {
 fn transport(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         "no answer in time".to_owned()
+    } else if error.is_connect() && mentions_certificate(error) {
+        "its certificate is not trusted: check spec.ksqldb.tls.caSecretRef and the name in the endpoint"
+            .to_owned()
     } else if error.is_connect() {
         "it cannot be connected to".to_owned()
     } else {
         "the connection broke".to_owned()
     }
+}
+
+fn mentions_certificate(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("certificate") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }

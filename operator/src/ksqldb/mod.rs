@@ -3,6 +3,7 @@
 
 mod client;
 pub mod defaults;
+pub mod http;
 pub mod parse;
 mod protocol;
 pub mod variables;

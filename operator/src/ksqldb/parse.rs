@@ -10,24 +10,54 @@ pub enum ParseError {
     #[error("a quote, name or comment that is opened does not end")]
     Unterminated,
     /// A statement that is not declarative.
-    #[error("{0:?} is not supported here: write CREATE STREAM, CREATE TABLE or CREATE TYPE")]
+    #[error("{0:?} is not supported here: write CREATE STREAM, CREATE TABLE or INSERT INTO … SELECT")]
     Unsupported(String),
     /// CREATE without a name.
-    #[error("CREATE {0} is not followed by a name")]
+    #[error("{0} is not followed by a name")]
     NoName(String),
+    /// INSERT INTO without an id of its query.
+    #[error(
+        "INSERT INTO starts one more query each time it is sent: name its query, INSERT INTO … WITH \
+         (QUERY_ID='name') SELECT …"
+    )]
+    NoQueryId,
 }
 
-/// A statement's head.
+/// What a statement makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A stream or a table.
+    Source(SourceKind),
+    /// A query that writes into a stream of another statement.
+    Insert,
+}
+
+/// As much of a statement as must be known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
-    /// Stream or table.
-    pub kind: SourceKind,
-    /// The name as the server lists it: upper case unless quoted.
+    /// What it makes.
+    pub kind: Kind,
+    /// The stream's or table's name as the server lists it, upper case unless quoted; of `INSERT INTO` the query's id.
     pub source: String,
-    /// It runs a query (`AS SELECT`).
+    /// It runs a query (`AS SELECT`, `INSERT INTO`).
     pub query: bool,
-    /// The text with `CREATE OR REPLACE`.
+    /// The text with `CREATE OR REPLACE`; as it is for `INSERT INTO`, which cannot replace.
     pub replacing: String,
+    /// `CREATE SOURCE …`: a view of a topic that is somebody else's.
+    pub read_only: bool,
+    /// Streams and tables that it reads, and of `INSERT INTO` the one that it writes.
+    pub needs: Vec<String>,
+    /// It selects every column of what it reads, whatever they are.
+    pub star: bool,
+    /// The topic that it names.
+    pub topic: Option<String>,
+}
+
+impl Parsed {
+    /// The topic of what it makes: a stream that names none has one of its own name.
+    pub fn topic(&self) -> &str {
+        self.topic.as_deref().unwrap_or(&self.source)
+    }
 }
 
 /// A piece of SQL text: byte offsets into it.
@@ -62,50 +92,136 @@ pub fn split(text: &str) -> Result<Vec<String>, ParseError> {
     Ok(statements)
 }
 
-/// Reads a statement's head.
+/// A statement with its tokens.
+struct Words<'a> {
+    text: &'a str,
+    tokens: Vec<Token>,
+}
+
+impl<'a> Words<'a> {
+    fn new(text: &'a str) -> Result<Self, ParseError> {
+        let tokens = tokens(text)?;
+        Ok(Self { text, tokens })
+    }
+
+    /// The word at `i`; nothing after the end.
+    fn at(&self, i: usize) -> &'a str {
+        let token = self.tokens.get(i);
+        token.map(|t| &self.text[t.start..t.end]).unwrap_or_default()
+    }
+
+    fn is(&self, i: usize, keyword: &str) -> bool {
+        self.at(i).eq_ignore_ascii_case(keyword)
+    }
+
+    /// The name at `i` as the server lists it.
+    fn name(&self, i: usize) -> Option<String> {
+        let name = self.at(i);
+        match name.strip_prefix('`').and_then(|n| n.strip_suffix('`')) {
+            Some(quoted) if !quoted.is_empty() => Some(quoted.to_owned()),
+            None if name.starts_with(|c: char| c.is_alphabetic() || c == '_') => Some(name.to_uppercase()),
+            _ => None,
+        }
+    }
+
+    /// The string that a property is set to: `key = 'value'`.
+    fn property(&self, key: &str) -> Option<String> {
+        let at = (0..self.tokens.len()).find(|i| self.is(*i, key) && self.is(i + 1, "="))?;
+        let value = self.at(at + 2).strip_prefix('\'')?.strip_suffix('\'')?;
+        Some(value.to_owned())
+    }
+
+    /// What is read: the names after FROM and JOIN.
+    fn reads(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for i in 0..self.tokens.len() {
+            if (self.is(i, "FROM") || self.is(i, "JOIN"))
+                && let Some(name) = self.name(i + 1)
+                && !found.contains(&name)
+            {
+                found.push(name);
+            }
+        }
+        found
+    }
+
+    /// `SELECT *`, `, *`, `a.*`; not `COUNT(*)` nor a product.
+    fn star(&self) -> bool {
+        (0..self.tokens.len()).any(|i| {
+            let after = self.is(i + 1, "FROM") || self.is(i + 1, ",");
+            self.is(i, "*") && after && (i == 0 || ["SELECT", ",", "."].iter().any(|k| self.is(i - 1, k)))
+        })
+    }
+}
+
+/// Reads a statement.
 ///
 /// # Errors
 /// Any [`ParseError`].
 pub fn parse(statement: &str) -> Result<Parsed, ParseError> {
-    let tokens = tokens(statement)?;
-    let word = |i: usize| {
-        tokens
-            .get(i)
-            .map(|t| &statement[t.start..t.end])
-            .unwrap_or_default()
-    };
-    let is = |i: usize, keyword: &str| word(i).eq_ignore_ascii_case(keyword);
-    let unsupported = || ParseError::Unsupported(format!("{} {}", word(0), word(1)).trim().to_owned());
-    if !is(0, "CREATE") {
-        return Err(unsupported());
+    let words = Words::new(statement)?;
+    if words.is(0, "CREATE") {
+        create(&words)
+    } else if words.is(0, "INSERT") && words.is(1, "INTO") {
+        insert(&words)
+    } else {
+        Err(unsupported(&words))
     }
+}
+
+fn unsupported(words: &Words<'_>) -> ParseError {
+    ParseError::Unsupported(format!("{} {}", words.at(0), words.at(1)).trim().to_owned())
+}
+
+fn insert(words: &Words<'_>) -> Result<Parsed, ParseError> {
+    let sink = words
+        .name(2)
+        .ok_or_else(|| ParseError::NoName("INSERT INTO".to_owned()))?;
+    if !(3..words.tokens.len()).any(|i| words.is(i, "SELECT")) {
+        // INSERT INTO … VALUES puts one record there each time it is sent.
+        return Err(unsupported(words));
+    }
+    let id = words.property("QUERY_ID").ok_or(ParseError::NoQueryId)?;
+    let mut needs = vec![sink];
+    needs.extend(words.reads());
+    Ok(Parsed {
+        kind: Kind::Insert,
+        source: id.to_uppercase(),
+        query: true,
+        replacing: words.text.to_owned(),
+        read_only: false,
+        needs,
+        star: words.star(),
+        topic: None,
+    })
+}
+
+fn create(words: &Words<'_>) -> Result<Parsed, ParseError> {
+    let (statement, tokens) = (words.text, &words.tokens);
     let after_create = tokens[0].end;
     let mut at = 1;
-    let has_replace = is(at, "OR") && is(at + 1, "REPLACE");
+    let has_replace = words.is(at, "OR") && words.is(at + 1, "REPLACE");
     if has_replace {
         at += 2;
     }
-    if is(at, "SOURCE") {
+    let read_only = words.is(at, "SOURCE");
+    if read_only {
         at += 1;
     }
-    let kind = match word(at).to_ascii_uppercase().as_str() {
+    let kind_word = words.at(at).to_ascii_uppercase();
+    let kind = match kind_word.as_str() {
         "STREAM" => SourceKind::Stream,
         "TABLE" => SourceKind::Table,
-        _ => return Err(unsupported()),
+        _ => return Err(unsupported(words)),
     };
-    let kind_word = word(at).to_ascii_uppercase();
     at += 1;
     let guard = at;
-    if is(at, "IF") && is(at + 1, "NOT") && is(at + 2, "EXISTS") {
+    if words.is(at, "IF") && words.is(at + 1, "NOT") && words.is(at + 2, "EXISTS") {
         at += 3;
     }
-    let name = word(at);
-    let source = match name.strip_prefix('`').and_then(|n| n.strip_suffix('`')) {
-        Some(quoted) if !quoted.is_empty() => quoted.to_owned(),
-        None if name.starts_with(|c: char| c.is_alphabetic() || c == '_') => name.to_uppercase(),
-        _ => return Err(ParseError::NoName(kind_word)),
-    };
-    let query = (at..tokens.len()).any(|i| is(i, "AS") && is(i + 1, "SELECT"));
+    let source = words.name(at);
+    let source = source.ok_or_else(|| ParseError::NoName(format!("CREATE {kind_word}")))?;
+    let query = (at..tokens.len()).any(|i| words.is(i, "AS") && words.is(i + 1, "SELECT"));
     let head = if has_replace { "" } else { " OR REPLACE" };
     // OR REPLACE and IF NOT EXISTS exclude each other.
     let kind_end = tokens[guard - 1].end;
@@ -116,10 +232,14 @@ pub fn parse(statement: &str) -> Result<Parsed, ParseError> {
         &statement[tokens[at].start..]
     );
     Ok(Parsed {
-        kind,
+        kind: Kind::Source(kind),
         source,
         query,
         replacing,
+        read_only,
+        needs: if query { words.reads() } else { Vec::new() },
+        star: query && words.star(),
+        topic: words.property("KAFKA_TOPIC"),
     })
 }
 
@@ -162,106 +282,4 @@ fn skip_to(rest: &mut std::iter::Peekable<std::str::CharIndices<'_>>, offset: us
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BEHAVIOR: &str = "CREATE STREAM customer_behavior (customer_id VARCHAR, product_id VARCHAR, event_type \
-                            VARCHAR) WITH (kafka_topic='customer_behavior', value_format='json');";
-    const PURCHASES: &str = "CREATE STREAM customer_purchases AS SELECT customer_id, product_id FROM \
-                             customer_behavior WHERE event_type = 'purchase';";
-
-    #[test]
-    fn the_simplest_form_is_read_verbatim() {
-        let statements = split(&format!("{BEHAVIOR}\n{PURCHASES}\n")).unwrap();
-        assert_eq!(statements, [BEHAVIOR, PURCHASES]);
-        let behavior = parse(BEHAVIOR).unwrap();
-        assert_eq!(
-            (behavior.kind, behavior.source.as_str(), behavior.query),
-            (SourceKind::Stream, "CUSTOMER_BEHAVIOR", false)
-        );
-        let purchases = parse(PURCHASES).unwrap();
-        assert_eq!(
-            (purchases.source.as_str(), purchases.query),
-            ("CUSTOMER_PURCHASES", true)
-        );
-    }
-
-    #[test]
-    fn semicolons_in_strings_names_and_comments_do_not_split() {
-        let text = "-- one; two\nCREATE STREAM a (x INT) WITH (kafka_topic='a;b'); /* ; */ CREATE TABLE `b;c` AS SELECT 1";
-        let statements = split(text).unwrap();
-        assert_eq!(statements.len(), 2, "{statements:?}");
-        assert!(statements[0].ends_with("'a;b');"));
-        assert_eq!(statements[1], "CREATE TABLE `b;c` AS SELECT 1;");
-        assert_eq!(split(";;  -- nothing\n;").unwrap(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn quoted_names_keep_their_case_and_others_become_upper_case() {
-        assert_eq!(
-            parse("create table `lower` AS SELECT 1;").unwrap().source,
-            "lower"
-        );
-        assert_eq!(
-            parse("create source stream Mixed_1 (a INT) WITH ();")
-                .unwrap()
-                .source,
-            "MIXED_1"
-        );
-        assert_eq!(
-            parse("CREATE STREAM IF NOT EXISTS x (a INT);").unwrap().source,
-            "X"
-        );
-    }
-
-    #[test]
-    fn a_replacement_drops_if_not_exists_and_keeps_the_rest() {
-        assert_eq!(
-            parse("CREATE STREAM IF NOT EXISTS x (a INT) WITH (k='v');")
-                .unwrap()
-                .replacing,
-            "CREATE OR REPLACE STREAM x (a INT) WITH (k='v');"
-        );
-        assert_eq!(
-            parse("CREATE OR REPLACE TABLE x AS SELECT 1;").unwrap().replacing,
-            "CREATE OR REPLACE TABLE x AS SELECT 1;"
-        );
-    }
-
-    #[test]
-    fn what_is_not_declarative_is_refused_by_its_first_words() {
-        assert_eq!(
-            parse("DROP STREAM x;"),
-            Err(ParseError::Unsupported("DROP STREAM".into()))
-        );
-        assert_eq!(
-            parse("INSERT INTO x SELECT 1;"),
-            Err(ParseError::Unsupported("INSERT INTO".into()))
-        );
-        assert_eq!(
-            parse("CREATE STREAM (a INT);"),
-            Err(ParseError::NoName("STREAM".into()))
-        );
-        assert_eq!(split("CREATE STREAM 'x"), Err(ParseError::Unterminated));
-    }
-
-    #[test]
-    fn hostile_texts_never_panic() {
-        for text in [
-            "",
-            "`",
-            "ü;'ß'",
-            "CREATE",
-            "CREATE OR",
-            "CREATE STREAM `",
-            "/*",
-            "--",
-            "CREATE STREAM ``;",
-            "💥;💥",
-        ] {
-            for statement in split(text).unwrap_or_default() {
-                let _ = parse(&statement);
-            }
-        }
-    }
-}
+mod tests;

@@ -14,11 +14,20 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// The persistent query that writes `source`, if there is one.
+    /// The persistent query that writes `source`, if there is one: its own before those of `INSERT INTO`.
     pub fn writer(&self, source: &str) -> Option<&Query> {
-        self.queries
+        let mut writers = self
+            .queries
             .iter()
-            .find(|query| query.sinks.iter().any(|sink| sink == source))
+            .filter(|query| query.sinks.iter().any(|sink| sink == source));
+        let first = writers.next();
+        let own = |query: &&Query| query.id.starts_with("CSAS_") || query.id.starts_with("CTAS_");
+        first.filter(own).or_else(|| writers.find(own)).or(first)
+    }
+
+    /// The persistent query of this id.
+    pub fn query(&self, id: &str) -> Option<&Query> {
+        self.queries.iter().find(|query| query.id == id)
     }
 }
 

@@ -15,7 +15,9 @@ use kube::{Resource, ResourceExt};
 use recommendation_api::RecommenderConfig;
 use recommendation_api::pipeline::exposure::{PodTemplate, ServiceType};
 use recommendation_api::pipeline::monitoring::InstallPolicy;
-use recommendation_api::pipeline::{RecommendationPipeline, RecommendationPipelineSpec, defaults};
+use recommendation_api::pipeline::{DeletionPolicy, RecommendationPipeline, defaults};
+
+use crate::apply::record::KsqldbServer;
 
 pub use recommender::SecretMount;
 pub use statements::{DesiredKsqldb, DesiredStatement};
@@ -79,6 +81,10 @@ pub struct ValidatedPipeline {
     pub retention_ms: i64,
     /// ksqlDB, if used.
     pub ksqldb: Option<DesiredKsqldb>,
+    /// Where that is.
+    pub ksqldb_server: Option<KsqldbServer>,
+    /// What the operator made outside Kubernetes goes with what needed it.
+    pub delete_by_default: bool,
     /// The recommender's configuration.
     pub config: RecommenderConfig,
     /// Secrets that its pods mount.
@@ -188,6 +194,8 @@ pub fn validate(
         topics,
         retention_ms,
         ksqldb,
+        ksqldb_server: spec.ksqldb.as_ref().map(KsqldbServer::of),
+        delete_by_default: spec.deletion_policy == Some(DeletionPolicy::Delete),
         config,
         mounts,
         make_jwt_secret,
@@ -247,6 +255,9 @@ fn missing(mounts: &[SecretMount], ksqldb: Option<&DesiredKsqldb>, found: &Refer
             let keys: Vec<&str> = mount.item.iter().map(|(key, _)| key.as_str()).collect();
             std::iter::once((mount.path.as_str(), mount.secret.as_str(), keys))
         });
+    let authority = ksqldb
+        .and_then(|k| k.ca.as_ref())
+        .map(|(secret, key)| ("spec.ksqldb.tls.caSecretRef", secret.as_str(), vec![key.as_str()]));
     let ksqldb = ksqldb.and_then(|k| k.credentials.as_deref()).map(|secret| {
         (
             "spec.ksqldb.authentication.secretRef",
@@ -255,7 +266,7 @@ fn missing(mounts: &[SecretMount], ksqldb: Option<&DesiredKsqldb>, found: &Refer
         )
     });
     let mut sentences = Vec::new();
-    for (path, secret, keys) in mounted.chain(ksqldb) {
+    for (path, secret, keys) in mounted.chain(ksqldb).chain(authority) {
         match found.secrets.get(secret) {
             Some(Some(present)) => sentences.extend(
                 keys.iter()
@@ -266,18 +277,6 @@ fn missing(mounts: &[SecretMount], ksqldb: Option<&DesiredKsqldb>, found: &Refer
         }
     }
     sentences
-}
-
-/// The statements of a spec that was valid once, as far as they can be told without their ConfigMaps.
-pub(crate) fn statements(spec: &RecommendationPipelineSpec, found: &References) -> Option<DesiredKsqldb> {
-    let mut spec = spec.clone();
-    if let Some(ksqldb) = spec.ksqldb.as_mut()
-        && ksqldb.statements_from.take().is_some()
-    {
-        // Not the default ones: there were others.
-        ksqldb.statements.get_or_insert_default();
-    }
-    statements::desired(&spec, found).ok().flatten()
 }
 
 /// Names of the Secrets and ConfigMaps that the spec refers to: what *dereference* has to fetch.
@@ -293,6 +292,8 @@ pub fn referenced(pipeline: &RecommendationPipeline) -> (BTreeSet<String>, BTree
     let mut config_maps = BTreeSet::new();
     if let Some(ksqldb) = &pipeline.spec.ksqldb {
         secrets.extend(ksqldb.authentication.iter().map(|a| a.secret_ref.name.clone()));
+        let authority = ksqldb.tls.as_ref().and_then(|tls| tls.ca_secret_ref.as_ref());
+        secrets.extend(authority.map(|reference| reference.name.clone()));
         config_maps.extend(
             ksqldb
                 .statements_from

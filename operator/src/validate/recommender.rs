@@ -107,6 +107,7 @@ pub(super) fn config(
         },
         webhooks: WebhooksConfig {
             hmac_secret_file: file("webhook"),
+            ..WebhooksConfig::default()
         },
         telemetry: recommender.telemetry.and_then(|t| t.log_filter).map_or_else(
             TelemetryConfig::default,

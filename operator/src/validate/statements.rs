@@ -3,21 +3,28 @@
 
 use std::collections::BTreeMap;
 
-use recommendation_api::pipeline::RecommendationPipelineSpec;
-use recommendation_api::pipeline::ksqldb::StartFrom;
+use recommendation_api::pipeline::ksqldb::{StartFrom, UpgradePolicy};
+use recommendation_api::pipeline::{DeletionPolicy, RecommendationPipelineSpec};
 
 use super::{InvalidSpec, References};
+use crate::kafka::connection::CA;
 use crate::ksqldb::{defaults, parse};
 
 /// A ksqlDB server and what should run there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DesiredKsqldb {
     /// `http://host:port`.
     pub endpoint: String,
     /// Secret with `username` and `password`.
     pub credentials: Option<String>,
+    /// Secret and key of the authority to trust.
+    pub ca: Option<(String, String)>,
     /// New queries read from the oldest record.
     pub earliest: bool,
+    /// What the server cannot replace in place is dropped and made again.
+    pub recreate: bool,
+    /// Topics that ksqlDB made go with what is dropped.
+    pub delete_topics: bool,
     /// In the order in which they are applied.
     pub statements: Vec<DesiredStatement>,
     /// The user's variables and the names of the default streams and tables.
@@ -42,6 +49,12 @@ pub(super) fn desired(
     let Some(ksqldb) = &spec.ksqldb else {
         return Ok(None);
     };
+    if ksqldb.tls.is_some() && !ksqldb.endpoint.starts_with("https://") {
+        return Err(InvalidSpec::new(
+            "spec.ksqldb.endpoint",
+            "spec.ksqldb.tls is set: the endpoint must begin with https://",
+        ));
+    }
     let mut texts: Vec<(String, String, String)> = Vec::new();
     for (i, statement) in ksqldb.statements.iter().flatten().enumerate() {
         texts.push((
@@ -100,8 +113,18 @@ pub(super) fn desired(
     variables.extend(ksqldb.variables.clone().unwrap_or_default());
     Ok(Some(DesiredKsqldb {
         endpoint: ksqldb.endpoint.clone(),
+        ca: ksqldb
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.ca_secret_ref.as_ref())
+            .map(|reference| {
+                let key = reference.key.clone().unwrap_or_else(|| CA.to_owned());
+                (reference.name.clone(), key)
+            }),
         credentials: ksqldb.authentication.as_ref().map(|a| a.secret_ref.name.clone()),
         earliest: ksqldb.start_from.unwrap_or_default() == StartFrom::Earliest,
+        recreate: ksqldb.upgrade_policy == Some(UpgradePolicy::Recreate),
+        delete_topics: spec.deletion_policy == Some(DeletionPolicy::Delete),
         statements,
         variables,
     }))

@@ -192,7 +192,7 @@ kafka:
   bootstrapServers: ['k:1']
   tls: {}
   authentication: {type: ScramSha512, secretRef: {name: u}}
-ksqldb: {endpoint: 'http://q:1', tls: {}, upgradePolicy: Recreate}
+ksqldb: {endpoint: 'https://q:1', tls: {}, upgradePolicy: Recreate}
 recommender:
   autoscaling: {maxReplicas: 3}
   model:

@@ -2,20 +2,16 @@
 //! says what happens anyway is fine. A line goes when its field is acted on.
 
 use recommendation_api::pipeline::exposure::NetworkPolicySpec;
-use recommendation_api::pipeline::ksqldb::UpgradePolicy;
 use recommendation_api::pipeline::monitoring::InstallPolicy;
 use recommendation_api::pipeline::recommender::{Histories, Switch};
 use recommendation_api::pipeline::serving::{Consent, Pseudonymization};
-use recommendation_api::pipeline::{KsqldbSpec, MonitoringSpec, RecommendationPipelineSpec, RecommenderSpec};
+use recommendation_api::pipeline::{MonitoringSpec, RecommendationPipelineSpec, RecommenderSpec};
 
 use super::recommender::is_served;
 
 /// Paths of the fields that are set to something that does not happen, in the order of the spec.
 pub(super) fn fields(spec: &RecommendationPipelineSpec) -> Vec<String> {
     let mut found = Found::default();
-    if let Some(part) = &spec.ksqldb {
-        ksqldb(part, &mut found);
-    }
     if let Some(part) = &spec.recommender {
         recommender(part, &mut found);
     }
@@ -34,14 +30,6 @@ impl Found {
             self.0.push(path.to_owned());
         }
     }
-}
-
-fn ksqldb(spec: &KsqldbSpec, found: &mut Found) {
-    found.when(spec.tls.is_some(), "spec.ksqldb.tls");
-    found.when(
-        spec.upgrade_policy == Some(UpgradePolicy::Recreate),
-        "spec.ksqldb.upgradePolicy",
-    );
 }
 
 fn recommender(spec: &RecommenderSpec, found: &mut Found) {

@@ -16,14 +16,25 @@ use serde_json::Value;
 /// Method, path, authorization, body.
 type Key = (String, String, String, String);
 
+/// Answers, and what was asked.
 #[derive(Default)]
-struct Tape {
+pub struct Tape {
     /// Answers to equal requests come in the order of the recordings; the last one repeats.
     answers: HashMap<Key, VecDeque<(u16, String)>>,
     /// Requests that no recording shows.
     strangers: Vec<String>,
     /// Requests in order, as their statement or path.
     seen: Vec<String>,
+    /// The highest command sequence number that was handed out.
+    known: i64,
+}
+
+impl Tape {
+    /// Requests that no recording shows.
+    #[allow(dead_code, reason = "the cluster tests use less")]
+    pub fn strangers(&self) -> &[String] {
+        &self.strangers
+    }
 }
 
 /// A running double.
@@ -36,16 +47,13 @@ pub struct Double {
 impl Double {
     /// Serves these recordings (names without `.json`).
     pub async fn replay(names: &[&str]) -> Self {
-        let tape = Arc::new(Mutex::new(Tape::default()));
-        for name in names {
-            let (key, answer) = recording(name);
-            tape.lock()
-                .unwrap()
-                .answers
-                .entry(key)
-                .or_default()
-                .push_back(answer);
-        }
+        Self::replay_changed(names, |_, text| text).await
+    }
+
+    /// The same with answers changed on their way: only the state of something may be, and a test that does it is
+    /// called synthetic.
+    pub async fn replay_changed(names: &[&str], change: impl Fn(&str, String) -> String) -> Self {
+        let tape = Arc::new(Mutex::new(tape(names, change)));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let routes = Router::new().fallback(answer).with_state(Arc::clone(&tape));
@@ -55,6 +63,13 @@ impl Double {
             address,
             server,
         }
+    }
+
+    /// The routes of a double, to be served by a listener of one's own.
+    #[allow(dead_code, reason = "the cluster tests use less")]
+    pub fn routes(names: &[&str]) -> (Router, Arc<Mutex<Tape>>) {
+        let tape = Arc::new(Mutex::new(tape(names, |_, text| text)));
+        (Router::new().fallback(answer).with_state(Arc::clone(&tape)), tape)
     }
 
     /// `http://host:port`.
@@ -87,6 +102,26 @@ impl Double {
     }
 }
 
+fn tape(names: &[&str], change: impl Fn(&str, String) -> String) -> Tape {
+    let mut tape = Tape::default();
+    for name in names {
+        let (key, (status, text)) = recording(name);
+        let text = change(name, text);
+        tape.known = tape.known.max(sequence(&text));
+        tape.answers.entry(key).or_default().push_back((status, text));
+    }
+    tape
+}
+
+/// The highest command sequence number in an answer.
+fn sequence(text: &str) -> i64 {
+    let entities: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
+    let numbers = entities
+        .iter()
+        .filter_map(|entity| entity["commandSequenceNumber"].as_i64());
+    numbers.max().unwrap_or(-1)
+}
+
 fn recording(name: &str) -> (Key, (u16, String)) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/ksqldb/recordings/{name}.json"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -115,6 +150,17 @@ fn recording(name: &str) -> (Key, (u16, String)) {
     )
 }
 
+/// A server that has executed the command of that number answers as if it had not been said (recording 581); one that
+/// has not waits and refuses (recording 582).
+fn without_known_sequence(body: &mut Value, known: i64) {
+    let number = body["commandSequenceNumber"].as_i64();
+    if number.is_some_and(|number| number <= known)
+        && let Some(map) = body.as_object_mut()
+    {
+        map.remove("commandSequenceNumber");
+    }
+}
+
 /// Bodies are compared as JSON: the order of keys is no part of the protocol, and no properties are the same as
 /// empty ones (recordings 328 and 120).
 fn canonical(body: &Value) -> String {
@@ -138,9 +184,10 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let body = serde_json::from_slice::<Value>(&body)
-        .map(|v| canonical(&v))
-        .unwrap_or_default();
+    let mut tape = tape.lock().unwrap();
+    let mut body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    without_known_sequence(&mut body, tape.known);
+    let body = canonical(&body);
     let authorization = headers
         .get("authorization")
         .and_then(|v| v.to_str().ok())
@@ -151,7 +198,6 @@ async fn answer(
         authorization.to_owned(),
         body,
     );
-    let mut tape = tape.lock().unwrap();
     let asked = serde_json::from_str::<Value>(&key.3)
         .ok()
         .and_then(|v| v["ksql"].as_str().map(str::to_owned));

@@ -3,5 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod client;
+mod declarative;
 mod double;
+mod refusals;
+mod tls;
 mod upgrade;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use recommendation_api::conditions::reasons;
 use recommendation_operator::apply::record::{AppliedRecord, StatementRecord};
-use recommendation_operator::apply::statements;
+use recommendation_operator::apply::statements::{self, Policy, StatementsOutcome};
 use recommendation_operator::build::statement_plan::{StatementAction, StatementStep, plan};
-use recommendation_operator::ksqldb::Listing;
+use recommendation_operator::ksqldb::{KsqlClient, Listing};
 use recommendation_operator::validate::{DesiredKsqldb, DesiredStatement};
 
 use crate::double::Double;
@@ -17,27 +17,36 @@ const BEHAVIOR: &str = "CREATE STREAM customer_behavior (customer_id VARCHAR KEY
 const PURCHASES: &str = "CREATE STREAM customer_purchases AS SELECT customer_id, product_id, amount, ts FROM \
                          customer_behavior WHERE event_type='purchase' EMIT CHANGES;";
 
-fn desired(texts: &[&str]) -> DesiredKsqldb {
+pub const POLICY: Policy = Policy {
+    earliest: true,
+    recreate: false,
+    delete_topics: false,
+};
+
+/// Carries a plan out that removes nothing.
+async fn run(client: &KsqlClient, plan: &[StatementStep], known: &AppliedRecord) -> StatementsOutcome {
+    statements::apply(client, plan, &[], POLICY, known, &Listing::default()).await
+}
+
+pub fn desired(texts: &[&str]) -> DesiredKsqldb {
     let statement = |(i, text): (usize, &&str)| DesiredStatement {
         name: format!("s{i}"),
         path: format!("spec.ksqldb.statements[{i}].sql"),
         template: (*text).to_owned(),
     };
     DesiredKsqldb {
-        endpoint: String::new(),
-        credentials: None,
         earliest: true,
         statements: texts.iter().enumerate().map(statement).collect(),
-        variables: BTreeMap::new(),
+        ..DesiredKsqldb::default()
     }
 }
 
-fn planned(texts: &[&str], record: &AppliedRecord, listing: &Listing) -> Vec<StatementStep> {
+pub fn planned(texts: &[&str], record: &AppliedRecord, listing: &Listing) -> Vec<StatementStep> {
     plan(&desired(texts), &[], &BTreeMap::new(), record, listing)
 }
 
 /// A record that says that these were applied.
-fn recorded(texts: &[&str]) -> AppliedRecord {
+pub fn recorded(texts: &[&str]) -> AppliedRecord {
     let steps = planned(texts, &AppliedRecord::default(), &Listing::default());
     let record = |step: &StatementStep| StatementRecord {
         statement: step.name.clone(),
@@ -68,7 +77,7 @@ async fn statements_are_applied_in_order_and_then_left_alone() {
     let client = double.client(None);
     let texts = [BEHAVIOR, PURCHASES];
     let first = planned(&texts, &AppliedRecord::default(), &Listing::default());
-    let outcome = statements::apply(&client, &first, true, &AppliedRecord::default()).await;
+    let outcome = run(&client, &first, &AppliedRecord::default()).await;
     assert!(
         outcome.refusal.is_none() && outcome.unreachable.is_none(),
         "{outcome:?}"
@@ -86,7 +95,7 @@ async fn statements_are_applied_in_order_and_then_left_alone() {
             .all(|step| matches!(step.action, StatementAction::Leave(_))),
         "{second:?}"
     );
-    let again = statements::apply(&client, &second, true, &record).await;
+    let again = run(&client, &second, &record).await;
     assert_eq!(
         again.statements, outcome.statements,
         "status is the same, so nothing is written"
@@ -123,7 +132,18 @@ async fn the_first_refusal_stops_what_comes_after_it() {
     let steps = planned(&texts, &AppliedRecord::default(), &Listing::default());
     let mut known = AppliedRecord::default();
     known.statements.insert("U".into(), StatementRecord::default());
-    let outcome = statements::apply(&double.client(None), &steps, false, &known).await;
+    let outcome = statements::apply(
+        &double.client(None),
+        &steps,
+        &[],
+        Policy {
+            earliest: false,
+            ..POLICY
+        },
+        &known,
+        &Listing::default(),
+    )
+    .await;
     let refusal = outcome.refusal.unwrap();
     assert_eq!(refusal.reason, reasons::STATEMENT_REJECTED);
     assert!(
@@ -157,12 +177,12 @@ async fn an_appended_column_is_replaced_in_place_and_a_lost_one_is_not_supported
     let client = double.client(None);
     let listing = client.listing().await.unwrap();
     let more = BEHAVIOR.replace("ts BIGINT)", "ts BIGINT, channel VARCHAR)");
-    let outcome = statements::apply(&client, &planned(&[&more], &record, &listing), true, &record).await;
+    let outcome = run(&client, &planned(&[&more], &record, &listing), &record).await;
     assert!(outcome.refusal.is_none(), "{outcome:?}");
     assert_eq!(outcome.records[0].1.sequence, Some(30));
 
     let less = BEHAVIOR.replace(", product_id VARCHAR, amount DOUBLE, ts BIGINT)", ")");
-    let outcome = statements::apply(&client, &planned(&[&less], &record, &listing), true, &record).await;
+    let outcome = run(&client, &planned(&[&less], &record, &listing), &record).await;
     let refusal = outcome.refusal.unwrap();
     assert_eq!(refusal.reason, reasons::UPGRADE_NOT_SUPPORTED);
     assert!(
@@ -185,7 +205,7 @@ async fn a_statement_that_is_accepted_and_not_executed_in_time_is_asked_about_an
     // The answer is that it is being executed; then the server is gone.
     let double = Double::replay(&["901-or-replace-identical-second"]).await;
     let steps = planned(&texts, &AppliedRecord::default(), &Listing::default());
-    let sent = statements::apply(&double.client(None), &steps, true, &AppliedRecord::default()).await;
+    let sent = run(&double.client(None), &steps, &AppliedRecord::default()).await;
     assert!(sent.unreachable.is_some() && sent.refusal.is_none(), "{sent:?}");
     let record = AppliedRecord {
         statements: sent.records.iter().cloned().collect(),
@@ -198,7 +218,7 @@ async fn a_statement_that_is_accepted_and_not_executed_in_time_is_asked_about_an
 
     let double = Double::replay(&["906-status-of-second"]).await;
     let steps = planned(&texts, &record, &Listing::default());
-    let later = statements::apply(&double.client(None), &steps, true, &record).await;
+    let later = run(&double.client(None), &steps, &record).await;
     assert!(
         later.unreachable.is_none() && later.refusal.is_none(),
         "{later:?}"
@@ -207,23 +227,4 @@ async fn a_statement_that_is_accepted_and_not_executed_in_time_is_asked_about_an
     let (_, done) = &later.records[0];
     assert!(done.applied && done.command.is_none());
     assert_eq!(double.asked(), ["/status/stream/%60CP%60/create"]);
-}
-
-#[tokio::test]
-async fn only_what_is_listed_is_dropped_by_the_kind_that_it_has() {
-    let double = Double::replay(&[
-        "120-show-streams",
-        "122-list-tables",
-        "125-list-queries",
-        "416-drop-with-own-query",
-    ])
-    .await;
-    let sources = ["GONE_ALREADY".to_owned(), "PURCHASES_HOPPING".to_owned()];
-    recommendation_operator::cleanup::drop_all(&double.client(None), &sources)
-        .await
-        .unwrap();
-    assert_eq!(
-        double.asked().last().map(String::as_str),
-        Some("DROP TABLE purchases_hopping;")
-    );
 }

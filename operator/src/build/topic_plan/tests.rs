@@ -27,9 +27,15 @@ fn events(spec: &str, view: &ClusterView, origin: Option<TopicOrigin>) -> TopicS
         .map(|origin| ("customer_behavior".to_owned(), origin))
         .into_iter()
         .collect();
-    plan(&validated(spec), view, &origins, &BTreeMap::new())
-        .steps
-        .remove(0)
+    plan(
+        &validated(spec),
+        view,
+        &origins,
+        &BTreeMap::new(),
+        &BTreeSet::new(),
+    )
+    .steps
+    .remove(0)
 }
 
 #[test]
@@ -139,6 +145,7 @@ fn another_cluster_than_the_named_one_is_not_touched() {
         &view(live(1, 1, &[])),
         &BTreeMap::new(),
         &BTreeMap::new(),
+        &BTreeSet::new(),
     );
     assert_eq!(plan.refused.unwrap().reason, reasons::CLUSTER_ID_MISMATCH);
     assert!(plan.steps.is_empty());
@@ -152,6 +159,7 @@ fn a_topic_of_an_older_pipeline_is_not_touched() {
         &view(live(1, 1, &[])),
         &BTreeMap::new(),
         &claims,
+        &BTreeSet::new(),
     )
     .steps
     .remove(0);
@@ -195,4 +203,28 @@ fn a_topic_that_was_only_looked_at_is_adopted_once_it_is_managed() {
     let there = view(live(12, 3, &[("retention.ms", "1000")]));
     let step = events(THREE, &there, Some(TopicOrigin::Observed));
     assert_eq!(step.origin, TopicOrigin::Adopted);
+}
+
+#[test]
+fn a_topic_that_a_kafka_topic_describes_is_looked_at_and_never_fought_over() {
+    let spec = "{kafka: {bootstrapServers: ['k:1']}, topics: [{name: customer_behavior, partitions: 9, config: {retention.ms: '5'}}]}";
+    let strimzi = BTreeSet::from(["customer_behavior".to_owned()]);
+    let planned = |view: &ClusterView| {
+        plan(
+            &validated(spec),
+            view,
+            &BTreeMap::new(),
+            &BTreeMap::new(),
+            &strimzi,
+        )
+        .steps
+        .remove(0)
+    };
+    let absent = planned(&ClusterView::default());
+    assert!(absent.actions.is_empty());
+    assert!(absent.refusal.unwrap().message.contains("KafkaTopic"));
+    let there = planned(&view(live(3, 1, &[])));
+    assert_eq!(there.origin, TopicOrigin::Observed);
+    assert!(there.actions.is_empty() && there.refusal.is_none());
+    assert!(there.note.unwrap().contains("its KafkaTopic decides"));
 }
