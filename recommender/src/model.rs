@@ -20,6 +20,9 @@ pub enum ModelError {
     /// An event type that has no weight here.
     #[error("model.eventWeights: {0:?} is not one of view, click, cart, purchase, email")]
     UnknownWeight(String),
+    /// A model that is brought has to be brought.
+    #[error("model.algorithm: Onnx answers with a model that you bring; set model.onnx.url")]
+    OnnxWithoutModel,
     /// An algorithm that this version does not know.
     #[error("model.algorithm: {0} is not known")]
     UnknownAlgorithm(&'static str),
@@ -33,6 +36,9 @@ pub enum ModelError {
 pub fn tuning(config: &RecommenderConfig) -> Result<Tuning, ModelError> {
     let model = &config.model;
     let name = model.algorithm.name();
+    if name == engine::Algorithm::Onnx.name() && model.onnx.is_none() {
+        return Err(ModelError::OnnxWithoutModel);
+    }
     // A type that is not named has weight 0.
     let mut weights = engine::EventWeights {
         view: 0.0,

@@ -11,7 +11,7 @@ use crate::{
     history::{Entry, INTEREST_STEPS},
     hybrid::{self, by_name},
     knowledge::{self, Attributes},
-    models::{Basis, Question, model},
+    models::{Basis, Question, model, onnx},
     query::{Fallback, Query, Recommendations},
     rerank::{self, Explored},
     scratch::{Candidate, NO_SOURCE, Scratch},
@@ -126,7 +126,7 @@ pub(crate) fn recommend_observed(
         category,
     };
     // A fitted model by name is answered for by the blend until it is there.
-    let algorithm = match algorithm {
+    let mut algorithm = match algorithm {
         Algorithm::Auto => Algorithm::ALL[usize::from(shared.auto.load(Relaxed))],
         Algorithm::Ease if fitted.ease.is_none() => Algorithm::Hybrid,
         Algorithm::ImplicitAls if fitted.als.is_none() => Algorithm::Hybrid,
@@ -151,6 +151,15 @@ pub(crate) fn recommend_observed(
                 scratch.best(wanted, keep, tie, &mut ranked);
                 for candidate in &mut ranked {
                     candidate.source = model.source(&question, candidate);
+                }
+            }
+            None if algorithm == Algorithm::Onnx => {
+                let best = |scratch: &Scratch, out: &mut Vec<Candidate>| scratch.best(wanted, keep, tie, out);
+                let blend = |scratch: &mut Scratch| {
+                    hybrid::rank(&question, &rules.blend, query.limit, scratch, &keep, observe)
+                };
+                if !onnx::answer(&question, scratch, &mut ranked, best, blend) {
+                    algorithm = Algorithm::Hybrid;
                 }
             }
             None => ranked = hybrid::rank(&question, &rules.blend, query.limit, scratch, &keep, observe),

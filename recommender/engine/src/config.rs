@@ -78,10 +78,10 @@ impl Algorithm {
             .find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
     }
 
-    /// Whether an engine can answer with this algorithm; `Ease` and `ImplicitAls` once they are fitted, and
-    /// until then `Hybrid` answers for them.
+    /// Whether an engine can answer with this algorithm; `Ease` and `ImplicitAls` once they are fitted, `Onnx` once
+    /// a model is installed, and until then `Hybrid` answers for them.
     pub fn is_served(self) -> bool {
-        self != Algorithm::Onnx
+        cfg!(feature = "onnx") || self != Algorithm::Onnx
     }
 }
 

@@ -302,6 +302,10 @@ impl Reader {
             .als
             .as_ref()
             .map(|als| (Algorithm::ImplicitAls, als.version.clone()));
-        ease.into_iter().chain(als).collect()
+        let onnx = self.shared().onnx.load();
+        let onnx = onnx
+            .as_ref()
+            .map(|live| (Algorithm::Onnx, live.artifact.version().to_owned()));
+        ease.into_iter().chain(als).chain(onnx).collect()
     }
 }

@@ -86,7 +86,10 @@ pub use config::{
 pub use event::{Applied, EventKind, HistoryItem, Interaction, ProductMeta};
 pub use fitted::{Artifact, ArtifactError, TrainingData};
 pub use knowledge::{Attributes, Effect, KnowledgeRule};
-pub use models::session_knn::SessionParams;
+pub use models::{
+    onnx::{OnnxArtifact, OnnxError, OnnxModel},
+    session_knn::SessionParams,
+};
 pub use prequential::HitRate;
 pub use publish::Published;
 pub use query::{Fallback, Query, Reason, Recommendations, Scored, Stats};

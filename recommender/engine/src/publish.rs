@@ -59,6 +59,10 @@ impl Writer {
         if self.catalogue_changed && !(0..wait).contains(&waited) {
             self.refresh_content(now_ms);
         }
+        if self.onnx_products != self.names.len() && (now_ms.div_euclid(wait) != self.onnx_turn) {
+            self.onnx_turn = now_ms.div_euclid(wait);
+            self.refresh_onnx();
+        }
         let pending = self.counts.pending();
         self.show_figures(pending);
         Published { rows, pending }
@@ -76,6 +80,7 @@ impl Writer {
         if self.catalogue_changed {
             self.refresh_content(now_ms);
         }
+        self.refresh_onnx();
         self.show_figures(0);
         Published {
             rows: self.names.len(),

@@ -157,6 +157,8 @@ pub struct Stats {
     pub non_products: u64,
     /// Catalogue entries that are labelled as no products.
     pub labelled_non_products: u64,
+    /// Answers that the user's ONNX model could not give, so that the blend did.
+    pub onnx_failures: u64,
     /// Embeddings of the catalogue that are ignored: of another length than most, or without direction.
     pub ignored_embeddings: u64,
     /// Events on products beyond `max_products`.

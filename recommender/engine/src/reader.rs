@@ -115,6 +115,7 @@ impl Reader {
             excluded: counters.excluded.load(Relaxed),
             excluded_customers: counters.excluded_customers.load(Relaxed),
             labelled_non_products: counters.labelled.load(Relaxed),
+            onnx_failures: counters.onnx_failures.load(Relaxed),
             ignored_embeddings: counters.ignored_embeddings.load(Relaxed),
             refused_products: counters.refused_products.load(Relaxed),
             too_old: counters.too_old.load(Relaxed),

@@ -19,6 +19,7 @@ use crate::{
     models::{
         content::ContentIndex,
         embedding::{Signature, signature},
+        onnx::LiveOnnx,
         session_knn::SessionParams,
     },
     prequential::HitRate,
@@ -156,6 +157,8 @@ pub(crate) struct Counters {
     pub damped_customers: AtomicU64,
     pub excluded_customers: AtomicU64,
     pub ignored_embeddings: AtomicU64,
+    /// Answers for which the user's model failed.
+    pub onnx_failures: AtomicU64,
     pub refused_products: AtomicU64,
     pub too_old: AtomicU64,
     pub invalid: AtomicU64,
@@ -203,6 +206,8 @@ pub(crate) struct Shared {
     pub visits: VisitStore,
     pub content: ArcSwap<ContentIndex>,
     pub fitted: ArcSwap<Fitted>,
+    /// The model that the user brought.
+    pub onnx: ArcSwapOption<LiveOnnx>,
     pub knowledge: ArcSwap<KnowledgeIndex>,
     pub profiles: Names<Arc<Attributes>>,
     pub hit_rates: ArcSwap<Vec<HitRate>>,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use ahash::AHashSet;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::{
@@ -53,6 +53,10 @@ pub struct Writer {
     pub(crate) sessions: Sessions,
     pub(crate) prequential: Prequential,
     pub(crate) watch: Watch,
+    /// Products that were known when the indices of the user's model were looked up.
+    pub(crate) onnx_products: usize,
+    /// When they were looked up again, in turns.
+    pub(crate) onnx_turn: i64,
     pub(crate) content_ms: i64,
     pub(crate) catalogue_changed: bool,
     pub(crate) trending_ms: i64,
@@ -78,6 +82,7 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         visits: VisitStore::default(),
         content: ArcSwap::from_pointee(ContentIndex::default()),
         fitted: ArcSwap::from_pointee(Fitted::default()),
+        onnx: ArcSwapOption::empty(),
         knowledge: ArcSwap::from_pointee(KnowledgeIndex::default()),
         profiles: papaya::HashMap::builder()
             .hasher(ahash::RandomState::new())
@@ -114,6 +119,8 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         sessions,
         prequential: Prequential::new(),
         watch,
+        onnx_products: 0,
+        onnx_turn: i64::MIN,
         content_ms: i64::MIN,
         catalogue_changed: false,
         trending_ms: i64::MIN,

@@ -151,6 +151,24 @@ impl Embeddings {
         self.at.get(&product).map(|at| &self.vectors[*at as usize])
     }
 
+    /// The vector of a product, as the catalogue gives it.
+    pub fn vector(&self, product: u32) -> Option<&[f32]> {
+        self.of(product).map(Embedded::vector)
+    }
+
+    /// All products, each with the product of its vector and this one.
+    pub fn products_by_dot(&self, vector: &[f32]) -> Vec<(u32, f32)> {
+        if vector.len() != self.length {
+            return Vec::new();
+        }
+        let score = |known: &Embedded| (known.product, dot(vector, known.vector()));
+        self.vectors
+            .iter()
+            .map(score)
+            .filter(|(_, score)| score.is_finite())
+            .collect()
+    }
+
     /// The vector of a product as a direction.
     pub fn direction(&self, product: u32) -> Option<impl Iterator<Item = f32> + '_> {
         let known = self.of(product)?;

@@ -7,6 +7,7 @@ pub(crate) mod embedding;
 mod fitted;
 mod item_knn;
 mod knowledge;
+pub mod onnx;
 mod popularity;
 mod session;
 pub mod session_knn;
