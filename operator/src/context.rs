@@ -5,23 +5,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::Client;
-use kube::core::ApiResource;
+use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::reflector::Store;
 use recommendation_api::pipeline::RecommendationPipeline;
 use recommendation_api::pipeline::status::ModelStatus;
+use tokio::sync::Semaphore;
 
+use crate::apply::record::AppliedRecord;
 use crate::apply::refused::{Refused, RefusedTopics};
+use crate::apply::uncached::Checked;
 use crate::backoff::Backoff;
-use crate::build::service_monitor;
-use crate::caches::Caches;
+use crate::caches::{Caches, References};
 use crate::cleanup::Keyring;
 use crate::controller::Guarded;
 use crate::deadline;
 use crate::dereference::KafkaTopics;
+use crate::health::Health;
 use crate::kafka::Pool;
 use crate::ksqldb::http::Servers;
+use crate::leader::Fence;
 use crate::metrics::Metrics;
+use crate::queue::Queue;
 use crate::recorder::Recorder;
+use crate::telemetry::LogFilter;
 use crate::validate::Settings;
 
 /// The figures of the model are written at most this often.
@@ -39,8 +45,10 @@ pub struct Context {
     pub ksqldb: Servers,
     /// Children.
     pub caches: Caches,
-    /// Pipelines.
-    pub store: Store<Guarded>,
+    /// Which pipelines name which Secret or ConfigMap.
+    pub references: Arc<References>,
+    /// Pipelines, by watched namespace.
+    pub stores: Vec<Store<Guarded>>,
     /// Events.
     pub recorder: Recorder,
     /// Metrics.
@@ -63,8 +71,22 @@ pub struct Context {
     pub refused_topics: RefusedTopics,
     /// Topics that Strimzi manages.
     pub kafka_topics: KafkaTopics,
-    /// Whether ServiceMonitors exist here.
-    pub service_monitors: Discovered,
+    /// Which kinds exist here that somebody else installs.
+    pub discovered: Discovered,
+    /// Objects of those kinds that were found as wanted a moment ago.
+    pub checked: Checked,
+    /// What was applied outside Kubernetes, as this process last wrote or read it.
+    pub records: Records,
+    /// Whether the operator is alive.
+    pub health: Arc<Health>,
+    /// Pipelines that wait.
+    pub queue: Arc<Queue>,
+    /// Bounds the pipelines that are looked at at the same time, over all watched namespaces.
+    pub slots: Semaphore,
+    /// Until when this process may act.
+    pub fence: Fence,
+    /// What is logged.
+    pub log_filter: Arc<LogFilter>,
 }
 
 impl std::fmt::Debug for Context {
@@ -78,9 +100,9 @@ impl std::fmt::Debug for Context {
 impl Context {
     /// Every pipeline that can be read.
     pub fn pipelines(&self) -> Vec<RecommendationPipeline> {
-        self.store
-            .state()
+        self.stores
             .iter()
+            .flat_map(Store::state)
             .filter_map(|guarded| guarded.0.as_ref().ok().cloned())
             .collect()
     }
@@ -121,14 +143,51 @@ impl Figures {
     }
 }
 
-/// Whether ServiceMonitors exist, asked once a resync: the CRD may be installed later.
+/// What was applied outside Kubernetes, by pipeline. One operator acts at a time, so that what it wrote last is what is
+/// there; somebody who deletes the record is healed by the next look.
 #[derive(Debug, Default)]
-pub struct Discovered(Mutex<Option<(Instant, Option<ApiResource>)>>);
+pub struct Records(Mutex<HashMap<String, AppliedRecord>>);
+
+impl Records {
+    /// The record, unless it has to be read.
+    pub fn get(&self, uid: &str) -> Option<AppliedRecord> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(uid)
+            .cloned()
+    }
+
+    /// Keeps a record that was written or read.
+    pub fn keep(&self, uid: &str, record: &AppliedRecord) {
+        let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if records.get(uid) != Some(record) {
+            records.insert(uid.to_owned(), record.clone());
+        }
+    }
+
+    /// Forgets a pipeline that is gone, or whose record could not be written.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+/// What was last known of a kind, and when.
+type Known = (Instant, Option<ApiResource>);
+
+/// Whether kinds exist that somebody else installs, each asked for once a resync: a CRD may be installed later.
+#[derive(Debug, Default)]
+pub struct Discovered(Mutex<HashMap<GroupVersionKind, Known>>);
 
 impl Discovered {
     /// The resource, or `None` where its CRD is not installed; an answer is believed for `ttl`.
-    pub async fn get(&self, client: &Client, ttl: Duration) -> Option<ApiResource> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    pub async fn get(&self, client: &Client, gvk: &GroupVersionKind, ttl: Duration) -> Option<ApiResource> {
+        let known = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(gvk)
+            .cloned();
         if let Some((at, resource)) = &known
             && at.elapsed() < ttl
         {
@@ -136,24 +195,26 @@ impl Discovered {
         }
         // What was known stands while the API server cannot tell: a condition must not move with its moods.
         let standing = || known.as_ref().and_then(|(_, resource)| resource.clone());
-        let gvk = service_monitor::gvk();
-        let asked = kube::discovery::pinned_kind(client, &gvk);
+        let asked = kube::discovery::pinned_kind(client, gvk);
         let resource = match deadline::within(deadline::KUBERNETES, asked).await {
             Ok(Ok((resource, _))) => Some(resource),
             Ok(Err(error)) if is_absent(&error) => {
-                tracing::debug!(%error, "ServiceMonitors are not installed");
+                tracing::debug!(kind = gvk.kind, %error, "not installed");
                 None
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot find out whether ServiceMonitors are installed");
+                tracing::warn!(kind = gvk.kind, %error, "cannot find out whether this kind is installed");
                 return standing();
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot find out whether ServiceMonitors are installed");
+                tracing::warn!(kind = gvk.kind, %error, "cannot find out whether this kind is installed");
                 return standing();
             }
         };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), resource.clone()));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(gvk.clone(), (Instant::now(), resource.clone()));
         resource
     }
 }
@@ -175,6 +236,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::build::service_monitor;
 
     #[tokio::test]
     async fn a_kind_that_was_there_is_believed_in_until_the_api_server_says_that_it_is_gone() {
@@ -199,7 +261,12 @@ mod tests {
         let discovered = Discovered::default();
         let mut seen = Vec::new();
         for _ in 0..3 {
-            seen.push(discovered.get(&client, Duration::ZERO).await.is_some());
+            seen.push(
+                discovered
+                    .get(&client, &service_monitor::gvk(), Duration::ZERO)
+                    .await
+                    .is_some(),
+            );
         }
         assert_eq!(seen, [true, true, false]);
     }

@@ -7,38 +7,51 @@ use futures::StreamExt as _;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::predicates::{annotations, generation, labels};
-use kube::runtime::reflector;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Controller, Predicate as _, PredicateConfig, WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
 use recommendation_api::pipeline::RecommendationPipeline;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::refused::{Refused, RefusedTopics};
+use crate::apply::uncached::Checked;
 use crate::backoff::Backoff;
-use crate::caches::{Caches, Touched, scoped};
+use crate::caches::{Caches, PAGE, References, Scope, Touched, scoped};
 use crate::cleanup::Keyring;
-use crate::context::{Context, Discovered, Figures};
+use crate::context::{Context, Discovered, Figures, Records};
 use crate::dereference::KafkaTopics;
+use crate::health::Health;
 use crate::kafka::Pool;
 use crate::ksqldb::http::Servers;
+use crate::leader::Fence;
 use crate::metrics::Metrics;
+use crate::queue::Queue;
 use crate::reconcile::{ReconcileError, reconcile};
 use crate::recorder::Recorder;
+use crate::telemetry::LogFilter;
 use crate::validate::Settings;
 
 /// A pipeline, or an object that cannot be read as one: it must not end the watch of all others.
 pub type Guarded = DeserializeGuard<RecommendationPipeline>;
 
-/// Pipelines that are looked at at the same time; the runtime's own default is no bound at all.
-const CONCURRENCY: u16 = 8;
+/// The watch of pipelines in metrics and health.
+const KIND: &str = "RecommendationPipeline";
+
+/// Pipelines that are looked at at the same time; the runtime's own default is no bound at all. Most of the time of a
+/// look is waiting for somebody else.
+const CONCURRENCY: u16 = 32;
 /// A burst of changes (a Deployment's status counts up pod by pod) is one look.
 const DEBOUNCE: Duration = Duration::from_millis(200);
+/// The loop shows that it turns this often.
+const TURN: Duration = Duration::from_secs(5);
 
 /// How the controller runs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Only this namespace; `None` = all.
-    pub namespace: Option<String>,
+    /// Only these namespaces; none = all.
+    pub namespaces: Vec<String>,
     /// An idle pipeline is looked at this often.
     pub resync: Duration,
     /// A cleanup that is blocked for longer is given up; `None` = never.
@@ -47,17 +60,30 @@ pub struct Options {
     pub instance: Option<String>,
     /// What validation needs.
     pub settings: Settings,
+    /// Until when this process may act.
+    pub fence: Fence,
+    /// Where counts and times go.
+    pub metrics: Arc<Metrics>,
+    /// What is logged.
+    pub log_filter: Arc<LogFilter>,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            namespace: None,
+impl Options {
+    /// For one operator that acts everywhere.
+    ///
+    /// # Errors
+    /// When two metrics share a name: a bug.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            namespaces: Vec::new(),
             resync: Duration::from_secs(30),
             cleanup_timeout: None,
             instance: None,
             settings: Settings::default(),
-        }
+            fence: Fence::open(),
+            metrics: Arc::new(Metrics::new()?),
+            log_filter: Arc::new(LogFilter::detached()),
+        })
     }
 }
 
@@ -65,29 +91,29 @@ impl Default for Options {
 pub struct Prepared {
     /// What its reconciles share.
     pub context: Arc<Context>,
-    writer: reflector::store::Writer<Guarded>,
+    parts: Vec<Part>,
+}
+
+/// The watches of one namespace, or of all.
+struct Part {
+    scope: Scope,
+    store: Store<Guarded>,
+    writer: Writer<Guarded>,
     touched: Touched,
-    options: Options,
 }
 
 impl std::fmt::Debug for Prepared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Prepared")
-            .field("options", &self.options)
+            .field("context", &self.context)
             .finish_non_exhaustive()
     }
 }
 
-/// The controller's shared parts could not be made.
+/// The HTTP client of ksqlDB and the replicas could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum PrepareError {
-    /// Metrics.
-    #[error("cannot register the metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// The HTTP client of ksqlDB and the replicas.
-    #[error("cannot make an HTTP client: {0}")]
-    Http(#[from] reqwest::Error),
-}
+#[error("cannot make an HTTP client: {0}")]
+pub struct PrepareError(#[from] reqwest::Error);
 
 /// The public certificate authorities, compiled in.
 fn authorities() -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
@@ -102,8 +128,27 @@ fn authorities() -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
 /// # Errors
 /// [`PrepareError`].
 pub fn prepare(client: Client, options: Options) -> Result<Prepared, PrepareError> {
-    let (caches, touched) = Caches::new(&client, options.namespace.as_deref());
-    let (store, writer) = reflector::store::<Guarded>();
+    let scopes: Vec<Scope> = match options.namespaces.as_slice() {
+        [] => vec![None],
+        named => named.iter().cloned().map(Some).collect(),
+    };
+    let health = Arc::new(Health::new(Arc::clone(&options.metrics)));
+    let references = Arc::new(References::default());
+    let (caches, touched) = Caches::new(&client, &scopes, &health);
+    let parts: Vec<Part> = scopes
+        .into_iter()
+        .zip(touched)
+        .map(|(scope, children)| {
+            let (store, writer) = reflector::store::<Guarded>();
+            let named = references.touched(&client, &scope, &health);
+            Part {
+                touched: futures::stream::select(children, named).boxed(),
+                scope,
+                store,
+                writer,
+            }
+        })
+        .collect();
     let http = reqwest::Client::builder()
         .connect_timeout(Duration::from_secs(3))
         // An address that answered an hour ago may be another pod's now.
@@ -112,16 +157,17 @@ pub fn prepare(client: Client, options: Options) -> Result<Prepared, PrepareErro
         .tls_certs_only(authorities()?)
         .build()?;
     let context = Context {
-        recorder: Recorder::new(client.clone(), options.instance.clone()),
+        recorder: Recorder::new(client.clone(), options.instance),
         client,
         http,
         kafka: Pool::default(),
         ksqldb: Servers::default(),
         caches,
-        store,
-        metrics: Arc::new(Metrics::new()?),
+        references,
+        stores: parts.iter().map(|part| part.store.clone()).collect(),
+        metrics: options.metrics,
         backoff: Backoff::default(),
-        settings: options.settings.clone(),
+        settings: options.settings,
         keyring: Keyring::default(),
         cleanup_timeout: options.cleanup_timeout,
         resync: options.resync,
@@ -129,23 +175,40 @@ pub fn prepare(client: Client, options: Options) -> Result<Prepared, PrepareErro
         refused: Refused::default(),
         refused_topics: RefusedTopics::default(),
         kafka_topics: KafkaTopics::default(),
-        service_monitors: Discovered::default(),
+        discovered: Discovered::default(),
+        checked: Checked::default(),
+        records: Records::default(),
+        health,
+        queue: Arc::new(Queue::default()),
+        slots: Semaphore::new(usize::from(CONCURRENCY)),
+        fence: options.fence,
+        log_filter: options.log_filter,
     };
     Ok(Prepared {
         context: Arc::new(context),
-        writer,
-        touched,
-        options,
+        parts,
     })
 }
 
 impl Prepared {
     /// Reconciles until `stop`; reconciles that have begun are finished.
     pub async fn run(self, stop: CancellationToken) {
-        let pipelines = scoped_guarded(&self.context.client, self.options.namespace.as_deref());
-        let store = self.context.store.clone();
+        let context = &self.context;
+        let parts = self
+            .parts
+            .into_iter()
+            .map(|part| part.run(Arc::clone(context), stop.clone()));
+        futures::future::join_all(parts).await;
+        context.kafka.finish().await;
+    }
+}
+
+impl Part {
+    async fn run(self, context: Arc<Context>, stop: CancellationToken) {
+        let pipelines: kube::Api<Guarded> = scoped(&context.client, &self.scope);
+        let (queue, health) = (Arc::clone(&context.queue), Arc::clone(&context.health));
         // The operator's own status writes change neither of the three, so they do not wake it.
-        let stream = watcher(pipelines, watcher::Config::default())
+        let stream = watcher(pipelines, watcher::Config::default().page_size(PAGE))
             .default_backoff()
             .modify(|pipeline| pipeline.managed_fields_mut().clear())
             .reflect(self.writer)
@@ -153,39 +216,66 @@ impl Prepared {
             .predicate_filter(
                 generation.combine(annotations).combine(labels),
                 PredicateConfig::default(),
-            );
-        let context = Arc::clone(&self.context);
-        Controller::for_stream(stream, store)
+            )
+            .inspect(move |pipeline| match pipeline {
+                Ok(pipeline) => {
+                    health.watch_is_well(KIND);
+                    queue.enters(key(pipeline));
+                }
+                Err(_) => health.watch_failed(KIND),
+            });
+        let (queue, health) = (Arc::clone(&context.queue), Arc::clone(&context.health));
+        let turns = futures::stream::unfold(
+            (tokio::time::interval(TURN), health),
+            |(mut turn, health)| async {
+                turn.tick().await;
+                health.turn();
+                Some((None, (turn, health)))
+            },
+        );
+        let touched = self.touched.map(Some);
+        let touched = futures::stream::select(touched, turns)
+            .filter_map(std::future::ready)
+            .inspect(move |object: &ObjectRef<Guarded>| {
+                queue.enters(format!(
+                    "{}/{}",
+                    object.namespace.as_deref().unwrap_or_default(),
+                    object.name
+                ));
+            });
+        Controller::for_stream(stream, self.store)
             .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
-            .reconcile_on(self.touched)
+            .reconcile_on(touched)
             .graceful_shutdown_on(stop.cancelled_owned())
-            .run(reconcile, on_error, self.context)
-            .for_each(|result| async move {
+            .run(reconcile, on_error, Arc::clone(&context))
+            .for_each(|result| async {
                 match result {
                     Ok((object, action)) => tracing::debug!(%object, ?action, "looked at"),
                     // A pipeline that was deleted while a child's change waited for it.
                     Err(kube::runtime::controller::Error::ObjectNotFound(object)) => {
+                        let place = object.namespace.as_deref().unwrap_or_default();
+                        context.queue.leaves(&format!("{place}/{}", object.name));
+                        context.references.forget(place, &object.name);
                         tracing::debug!(%object, "gone");
                     }
                     Err(error) => tracing::warn!(%error, "reconcile failed"),
                 }
             })
             .await;
-        context.kafka.finish().await;
     }
 }
 
-fn scoped_guarded(client: &Client, namespace: Option<&str>) -> kube::Api<Guarded> {
-    scoped(client, namespace)
+/// A pipeline in the queue and in the backoff: `namespace/name`.
+pub fn key(pipeline: &Guarded) -> String {
+    format!(
+        "{}/{}",
+        pipeline.namespace().unwrap_or_default(),
+        pipeline.name_any()
+    )
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the runtime's signature")]
 fn on_error(pipeline: Arc<Guarded>, error: &ReconcileError, ctx: Arc<Context>) -> Action {
     ctx.metrics.errors.with_label_values(&[error.label()]).inc();
-    let key = format!(
-        "{}/{}",
-        pipeline.namespace().unwrap_or_default(),
-        pipeline.name_any()
-    );
-    Action::requeue(ctx.backoff.failed(&key))
+    Action::requeue(ctx.backoff.failed(&key(&pipeline)))
 }

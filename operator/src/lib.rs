@@ -11,17 +11,22 @@ pub mod build;
 pub mod caches;
 pub mod cleanup;
 pub mod cli;
+pub mod client;
 pub mod context;
 pub mod controller;
 pub mod deadline;
 pub mod dereference;
+pub mod health;
 pub mod kafka;
 pub mod ksqldb;
+pub mod leader;
 pub mod metrics;
+pub mod queue;
 pub mod reconcile;
 pub mod recorder;
 pub mod report;
 pub mod server;
+pub mod telemetry;
 pub mod validate;
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The operator's own metrics. No label names an object: a pipeline more is no time series more.
 
+use std::time::Instant;
+
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -21,6 +23,18 @@ pub struct Metrics {
     pub pipelines: IntGaugeVec,
     /// Objects that cannot be read as a pipeline.
     pub malformed: IntGauge,
+    /// Seconds that calls take, by what is called.
+    pub dependencies: HistogramVec,
+    /// Requests to the API server by method.
+    pub requests: IntCounterVec,
+    /// Watches that failed, by kind.
+    pub watch_errors: IntCounterVec,
+    /// Pipelines that wait to be looked at.
+    pub queue_depth: IntGauge,
+    /// Pipelines that are being looked at.
+    pub running: IntGauge,
+    /// 1 while this operator may act.
+    pub leader: IntGauge,
 }
 
 impl Metrics {
@@ -66,6 +80,33 @@ impl Metrics {
                 name("malformed_pipelines"),
                 "Objects that cannot be read as a pipeline",
             )?,
+            dependencies: HistogramVec::new(
+                HistogramOpts::new(
+                    name("dependency_duration_seconds"),
+                    "Time of calls by what is called: kubernetes, kafka, ksqldb, recommender",
+                )
+                .buckets(vec![
+                    0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0,
+                ]),
+                &["dependency"],
+            )?,
+            requests: IntCounterVec::new(
+                Opts::new(
+                    name("kubernetes_requests_total"),
+                    "Requests to the API server by method",
+                ),
+                &["method"],
+            )?,
+            watch_errors: IntCounterVec::new(
+                Opts::new(
+                    name("watch_errors_total"),
+                    "Watches that failed and were begun again, by kind",
+                ),
+                &["kind"],
+            )?,
+            queue_depth: IntGauge::new(name("queue_depth"), "Pipelines that wait to be looked at")?,
+            running: IntGauge::new(name("reconciles_running"), "Pipelines that are being looked at")?,
+            leader: IntGauge::new(name("leader"), "1 while this operator may act")?,
             registry,
         };
         metrics.registry.register(Box::new(metrics.reconciles.clone()))?;
@@ -76,11 +117,28 @@ impl Metrics {
             .register(Box::new(metrics.status_writes.clone()))?;
         metrics.registry.register(Box::new(metrics.pipelines.clone()))?;
         metrics.registry.register(Box::new(metrics.malformed.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.dependencies.clone()))?;
+        metrics.registry.register(Box::new(metrics.requests.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.watch_errors.clone()))?;
+        metrics.registry.register(Box::new(metrics.queue_depth.clone()))?;
+        metrics.registry.register(Box::new(metrics.running.clone()))?;
+        metrics.registry.register(Box::new(metrics.leader.clone()))?;
         #[cfg(target_os = "linux")]
         metrics.registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
         Ok(metrics)
+    }
+
+    /// A call to `dependency` that began then has ended.
+    pub fn dependency(&self, dependency: &str, begun: Instant) {
+        self.dependencies
+            .with_label_values(&[dependency])
+            .observe(begun.elapsed().as_secs_f64());
     }
 
     /// Everything in Prometheus' text format.

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
+use kube::core::{DynamicObject, GroupVersionKind};
 use kube::runtime::controller::Action;
 use recommendation_api::names::FINALIZER;
 use recommendation_api::pipeline::monitoring::InstallPolicy;
@@ -19,11 +21,12 @@ use crate::apply::topics::{self, TopicsOutcome};
 use crate::build::{self, statement_plan, topic_plan};
 use crate::cleanup::{self, FinalizerError, Progress};
 use crate::context::Context;
-use crate::controller::Guarded;
+use crate::controller::{Guarded, key};
+use crate::deadline;
 use crate::dereference::{self, DereferenceError, Found};
 use crate::ksqldb::{KsqlClient, Listing};
 use crate::recorder::Note;
-use crate::report::{self, Monitoring, Outcome, StatusError, conditions};
+use crate::report::{self, Installed, Outcome, StatusError, conditions};
 use crate::validate::{self, DesiredKsqldb, ValidatedPipeline};
 
 /// Until the model serves, the replicas are asked this often.
@@ -62,40 +65,48 @@ impl ReconcileError {
     }
 }
 
-/// Looks at one pipeline.
+/// Looks at one pipeline, while this operator leads.
 ///
 /// # Errors
 /// [`ReconcileError`]: it is looked at again with backoff.
 pub async fn reconcile(guarded: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
+    // Never closed.
+    let _slot = ctx.slots.acquire().await;
+    ctx.queue.leaves(&key(&guarded));
+    ctx.metrics.running.inc();
+    // On the heap, here and below: a pipeline and its children are large, and stacks are not.
+    let outcome = deadline::behind(ctx.fence.clone(), Box::pin(look(&guarded, &ctx))).await;
+    ctx.metrics.running.dec();
+    outcome
+}
+
+async fn look(guarded: &Guarded, ctx: &Context) -> Result<Action, ReconcileError> {
+    let key = key(guarded);
     let pipeline = match &guarded.0 {
         Ok(pipeline) => pipeline,
         Err(malformed) => {
-            let name = malformed.metadata.name.as_deref().unwrap_or_default();
-            tracing::warn!(name, error = %malformed.error, "this object cannot be read as a pipeline");
+            tracing::warn!(key, error = %malformed.error, "this object cannot be read as a pipeline");
+            report::malformed(&ctx.client, malformed).await?;
             return Ok(Action::await_change());
         }
     };
-    let key = format!(
-        "{}/{}",
-        pipeline.namespace().unwrap_or_default(),
-        pipeline.name_any()
-    );
     if pipeline.metadata.deletion_timestamp.is_some() {
-        let delay = delete(&ctx, pipeline, &key).await?;
+        let delay = Box::pin(delete(ctx, pipeline, &key)).await?;
         return Ok(delay.map_or_else(Action::await_change, Action::requeue));
     }
     // Before the first filling every child would look missing, and be written.
-    let ready = crate::deadline::within(crate::deadline::KUBERNETES, ctx.caches.ready()).await;
+    let ready = deadline::within(deadline::KUBERNETES, ctx.caches.ready()).await;
     ready
         .map_err(|error| ReconcileError::Caches(error.to_string()))?
         .map_err(|error| ReconcileError::Caches(error.to_string()))?;
-    let result = steps(&ctx, pipeline).await;
+    let result = Box::pin(steps(ctx, pipeline)).await;
     ctx.metrics.reconciles.inc();
     match result {
-        Ok(Verdict::Again) => Ok(Action::requeue(ctx.backoff.failed(&key))),
+        Ok(Verdict::Again) => Ok(Action::requeue(ctx.backoff.failed(&key).min(ctx.resync))),
         Ok(Verdict::In(delay)) => {
             ctx.backoff.reset(&key);
-            Ok(Action::requeue(delay))
+            // Thousands that were seen first at the same moment need not be looked at together for ever.
+            Ok(Action::requeue(delay.mul_f64(rand::random_range(0.9..1.1))))
         }
         // The watch brings the newer object; this is only in case that it does not.
         Err(ReconcileError::Report(StatusError::Conflict)) => Ok(Action::requeue(CONFLICT)),
@@ -144,6 +155,10 @@ async fn delete(
     ctx.refused.forget(&uid);
     ctx.refused_topics.forget(&uid);
     ctx.keyring.forget(&uid);
+    ctx.records.forget(&uid);
+    ctx.checked.forget(&uid);
+    ctx.references
+        .forget(&pipeline.namespace().unwrap_or_default(), &pipeline.name_any());
     Ok(None)
 }
 
@@ -188,7 +203,7 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
         .steps
         .with_label_values(&["dereference"])
         .start_timer();
-    let found = dereference::dereference(ctx, pipeline).await?;
+    let found = Box::pin(dereference::dereference(ctx, pipeline)).await?;
     timer.observe_duration();
     let valid = match validate::validate(pipeline, &found.references, &ctx.settings) {
         Ok(valid) => valid,
@@ -199,7 +214,7 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
         }
     };
     let timer = ctx.metrics.steps.with_label_values(&["apply"]).start_timer();
-    let outcome = act(ctx, &valid, found).await;
+    let outcome = Box::pin(act(ctx, &valid, found)).await;
     timer.observe_duration();
 
     let transient = outcome.topics.unreachable.is_some()
@@ -212,14 +227,18 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
         .figures
         .settle(&pipeline.uid().unwrap_or_default(), status.model.as_ref(), fresh);
     let waiting = !report::is_ready(Some(&status));
+    let stalled = report::is_stalled(&status);
+    let asked = !outcome.replicas.pods.is_empty();
     let topics_done = outcome.topics.topics.iter().flat_map(|topic| &topic.done);
     let warnings = outcome.topics.topics.iter().flat_map(|topic| &topic.warnings);
     let warnings: Vec<Note> = warnings.chain(&outcome.statements.warnings).cloned().collect();
     finish(ctx, pipeline, status, topics_done.chain(&outcome.statements.done)).await?;
     ctx.recorder.publish(pipeline, &warnings).await;
-    Ok(match (transient, waiting) {
+    Ok(match (transient || stalled, waiting && asked) {
+        // Outside, or for a person to mend: looked at less and less often.
         (true, _) => Verdict::Again,
-        (false, true) => Verdict::In(WAITING),
+        // Changes of children and pods come by their watches; what a replica knows has to be asked for.
+        (false, true) => Verdict::In(WAITING.min(ctx.resync)),
         (false, false) => Verdict::In(ctx.resync),
     })
 }
@@ -227,17 +246,21 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
 /// Applies everything; stages do not hide each other.
 async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: Found) -> Outcome<'a> {
     let children = build::children(valid);
-    let monitor = children.service_monitor.clone();
+    let optional = Optional {
+        service_monitor: children.service_monitor.clone(),
+        rules: children.rules.clone(),
+        dashboard: children.dashboard.clone(),
+        http_route: children.http_route.clone(),
+    };
     let applier = Applier {
         client: &ctx.client,
         caches: &ctx.caches,
         id: &valid.id,
     };
-    let deployment = applier
-        .all(valid, children)
+    let deployment = Box::pin(applier.all(valid, children))
         .await
         .map_err(|error| failed(ctx, &error));
-    let monitoring = monitoring(ctx, valid, &applier, monitor).await;
+    let (monitoring, route) = Box::pin(optional.apply(ctx, valid, &applier)).await;
     let mut record = found.record;
     let topics = match found.kafka {
         Ok((cluster, view)) => {
@@ -268,6 +291,9 @@ async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: Found) -> O
         let wanted = build::configmap::applied(&valid.id, &record);
         if let Err(error) = applier.one(&ctx.caches.config_maps, &wanted).await {
             failed(ctx, &error);
+            ctx.records.forget(&valid.id.owner.uid);
+        } else {
+            ctx.records.keep(&valid.id.owner.uid, &record);
         }
     }
     Outcome {
@@ -277,6 +303,7 @@ async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: Found) -> O
         deployment,
         replicas: found.replicas,
         monitoring,
+        route,
     }
 }
 
@@ -286,24 +313,78 @@ fn failed(ctx: &Context, error: &ApplyError) -> String {
     error.to_string()
 }
 
-async fn monitoring(
-    ctx: &Context,
-    valid: &ValidatedPipeline,
-    applier: &Applier<'_>,
-    wanted: Option<kube::core::DynamicObject>,
-) -> Monitoring {
-    let Some(resource) = ctx.service_monitors.get(&ctx.client, ctx.resync).await else {
-        return match valid.service_monitor.policy {
-            InstallPolicy::Disabled => Monitoring::Disabled,
-            policy => Monitoring::Absent {
-                required: policy == InstallPolicy::Required,
-            },
+/// Children of which some or all may have no place in this cluster.
+struct Optional {
+    service_monitor: Option<DynamicObject>,
+    rules: Option<DynamicObject>,
+    dashboard: Option<ConfigMap>,
+    http_route: Option<DynamicObject>,
+}
+
+impl Optional {
+    /// What became of each part of monitoring, and of the route.
+    async fn apply(
+        self,
+        ctx: &Context,
+        valid: &ValidatedPipeline,
+        applier: &Applier<'_>,
+    ) -> (Vec<(&'static str, Installed)>, Installed) {
+        let required = |policy: InstallPolicy| policy == InstallPolicy::Required;
+        let foreign = Foreign { ctx, applier };
+        let gvk = build::service_monitor::gvk();
+        let policy = valid.service_monitor.policy;
+        let monitor = foreign
+            .apply(&gvk, self.service_monitor.as_ref(), required(policy))
+            .await;
+        let gvk = build::rules::gvk();
+        let rules = foreign
+            .apply(&gvk, self.rules.as_ref(), required(valid.rules.policy))
+            .await;
+        let dashboard = match applier.dashboard(self.dashboard.as_ref()).await {
+            Ok(()) if self.dashboard.is_some() => Installed::Applied,
+            Ok(()) => Installed::Disabled,
+            Err(error) => Installed::Failed(failed(ctx, &error)),
         };
-    };
-    match applier.uncached(&resource, wanted.as_ref()).await {
-        Ok(()) if wanted.is_some() => Monitoring::Applied,
-        Ok(()) => Monitoring::Disabled,
-        Err(error) => Monitoring::Failed(failed(ctx, &error)),
+        let gvk = build::http_route::gvk();
+        let route = foreign.apply(&gvk, self.http_route.as_ref(), true).await;
+        let monitoring = vec![
+            ("serviceMonitor", monitor),
+            ("rules", rules),
+            ("dashboard", dashboard),
+        ];
+        (monitoring, route)
+    }
+}
+
+/// Applies what somebody else's CRD is needed for.
+struct Foreign<'a> {
+    ctx: &'a Context,
+    applier: &'a Applier<'a>,
+}
+
+impl Foreign<'_> {
+    async fn apply(
+        &self,
+        gvk: &GroupVersionKind,
+        wanted: Option<&DynamicObject>,
+        required: bool,
+    ) -> Installed {
+        let ctx = self.ctx;
+        let Some(resource) = ctx.discovered.get(&ctx.client, gvk, ctx.resync).await else {
+            return match wanted {
+                Some(_) => Installed::Absent { required },
+                None => Installed::Disabled,
+            };
+        };
+        match self
+            .applier
+            .uncached(&resource, wanted, &ctx.checked, ctx.resync)
+            .await
+        {
+            Ok(()) if wanted.is_some() => Installed::Applied,
+            Ok(()) => Installed::Disabled,
+            Err(error) => Installed::Failed(failed(ctx, &error)),
+        }
     }
 }
 

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 pub use self::kafka::{KafkaAuthenticationConfig, KafkaConfig, KafkaTlsConfig};
 pub use self::model::{ModelConfig, OnnxConfig, RetrainConfig};
 pub use self::serving::{
-    AuthConfig, GmailConfig, HttpConfig, PrivacyConfig, PublishableKeyConfig, RateLimitsConfig, TelemetryConfig,
-    WebhooksConfig,
+    AuthConfig, GmailConfig, HttpConfig, PrivacyConfig, PublishableKeyConfig, RateLimitsConfig,
+    TelemetryConfig, WebhooksConfig,
 };
 pub use self::stores::{RedisConfig, SnapshotsConfig};
 use crate::model::PurchasedPolicy;

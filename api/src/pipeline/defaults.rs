@@ -10,9 +10,15 @@ pub const CONTROL_PARTITIONS: i32 = 3;
 pub const RETENTION_DAYS: u64 = 90;
 /// Port of the public Service.
 pub const SERVICE_PORT: i32 = 80;
+/// Port of the public Service with TLS.
+pub const SERVICE_TLS_PORT: i32 = 443;
 /// `minReplicas` of an autoscaled pipeline.
 pub const MIN_REPLICAS: i32 = 2;
 /// Target CPU utilisation in percent of an autoscaled pipeline.
 pub const TARGET_CPU: i32 = 70;
 /// Seconds between two scrapes.
 pub const SCRAPE_INTERVAL_SECONDS: u64 = 15;
+/// Namespace whose pods may scrape the internal port.
+pub const MONITORING_NAMESPACE: &str = "monitoring";
+/// Grafana's folder of the dashboards.
+pub const DASHBOARD_FOLDER: &str = "Recommendations";

@@ -16,7 +16,7 @@ pub struct ServiceSpec {
     /// Default ClusterIP.
     #[serde(rename = "type")]
     pub kind: Option<ServiceType>,
-    /// Default 80.
+    /// Default 80, with TLS 443.
     #[schemars(range(min = 1, max = 65_535))]
     pub port: Option<i32>,
     /// Annotations of the Service.

@@ -2,10 +2,9 @@
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::core::{ApiResource, DynamicObject};
-use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use recommendation_api::names::{Children, FIELD_MANAGER};
 use serde::Serialize;
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{ApplyError, subset};
 use crate::build::{ChildObjects, MANAGED_BY, secrets};
-use crate::caches::Caches;
+use crate::caches::{Cache, Caches, shorten};
 use crate::deadline;
 use crate::validate::{Identity, ValidatedPipeline};
 
@@ -61,16 +60,90 @@ impl Applier<'_> {
             self.one(&self.caches.services, service).await?;
         }
         self.one(&self.caches.pdbs, &wanted.pdb).await?;
-        let deployment = self.one(&self.caches.deployments, &wanted.deployment).await?;
-        self.orphans(&wanted).await?;
+        self.optional(&self.caches.network_policies, wanted.network_policy.as_ref())
+            .await?;
+        // Before the Deployment gets a number of its own, nobody else may change it.
+        if wanted.autoscaler.is_none() {
+            let none = None::<&HorizontalPodAutoscaler>;
+            self.optional(&self.caches.autoscalers, none).await?;
+        }
+        let deployment = match &pipeline.workload.autoscaling {
+            None => self.one(&self.caches.deployments, &wanted.deployment).await?,
+            Some(bounds) => Box::pin(self.scaled(&wanted.deployment, bounds.min)).await?,
+        };
+        self.optional(&self.caches.autoscalers, wanted.autoscaler.as_ref())
+            .await?;
+        self.optional(&self.caches.ingresses, wanted.ingress.as_ref())
+            .await?;
+        if wanted.service_account.is_none() {
+            self.unwanted::<ServiceAccount>(
+                &self.caches.service_accounts,
+                &Children(&self.id.name).workload(),
+            )
+            .await?;
+        }
         Ok(deployment)
+    }
+
+    /// Applies an object that has the pipeline's name, or deletes it when there should be none.
+    async fn optional<K>(&self, cache: &Cache<K>, wanted: Option<&K>) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Serialize
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        match wanted {
+            Some(wanted) => self.one(cache, wanted).await.map(drop),
+            None => self.unwanted(cache, &Children(&self.id.name).workload()).await,
+        }
+    }
+
+    /// Applies the dashboard, or deletes it when there should be none.
+    ///
+    /// # Errors
+    /// Any [`ApplyError`].
+    pub async fn dashboard(&self, wanted: Option<&ConfigMap>) -> Result<(), ApplyError> {
+        match wanted {
+            Some(wanted) => self.one(&self.caches.config_maps, wanted).await.map(drop),
+            None => {
+                let name = Children(&self.id.name).dashboard();
+                self.unwanted(&self.caches.config_maps, &name).await
+            }
+        }
+    }
+
+    /// Whether the cached object has everything that is wanted.
+    pub(super) fn is_applied<K>(&self, cache: &Cache<K>, wanted: &K) -> bool
+    where
+        K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+    {
+        let value = serde_json::to_value(wanted).unwrap_or_default();
+        self.unchanged(cache, &value, &wanted.name_any()).is_some()
+    }
+
+    /// The cached object, if it has everything that is wanted.
+    fn unchanged<K>(&self, cache: &Cache<K>, wanted: &Value, name: &str) -> Option<K>
+    where
+        K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+    {
+        let live = cache.get(&self.id.namespace, name)?;
+        let value = live.value();
+        let mut wanted = wanted.clone();
+        shorten(&mut wanted);
+        let deleting = !value["metadata"]["deletionTimestamp"].is_null();
+        if deleting || !subset::contains(&value, &wanted) {
+            return None;
+        }
+        live.read().ok()
     }
 
     /// Applies an object unless the cached one has all of it already.
     ///
     /// # Errors
     /// Any [`ApplyError`].
-    pub async fn one<K>(&self, cache: &Store<K>, wanted: &K) -> Result<K, ApplyError>
+    pub async fn one<K>(&self, cache: &Cache<K>, wanted: &K) -> Result<K, ApplyError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -86,12 +159,21 @@ impl Applier<'_> {
             source,
         };
         let wanted_json = serde_json::to_value(wanted).map_err(encode)?;
-        if let Some(live) = cache.get(&ObjectRef::new(&name).within(&self.id.namespace)) {
-            let live_json = serde_json::to_value(&*live).map_err(encode)?;
-            if live.meta().deletion_timestamp.is_none() && subset::contains(&live_json, &wanted_json) {
-                return Ok((*live).clone());
-            }
+        if let Some(live) = self.unchanged(cache, &wanted_json, &name) {
+            return Ok(live);
         }
+        Box::pin(self.write(kind, name, wanted_json)).await
+    }
+
+    /// Applies an object that is not as wanted, unless it is somebody else's.
+    async fn write<K>(&self, kind: String, name: String, wanted_json: Value) -> Result<K, ApplyError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Serialize
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.id.namespace);
         // The cache holds only what carries the operator's label: somebody else's object of this name is seen here.
         let there = self.written(&kind, &name, api.get_opt(&name)).await?;
@@ -159,12 +241,7 @@ impl Applier<'_> {
 
     /// Makes a Secret with fresh random bytes, once.
     async fn secret(&self, pipeline: &ValidatedPipeline, name: String) -> Result<(), ApplyError> {
-        if self
-            .caches
-            .secrets
-            .get(&ObjectRef::new(&name).within(&self.id.namespace))
-            .is_some()
-        {
+        if self.caches.secrets.get(&self.id.namespace, &name).is_some() {
             return Ok(());
         }
         let api: Api<k8s_openapi::api::core::v1::Secret> =
@@ -194,96 +271,40 @@ impl Applier<'_> {
         }
     }
 
-    /// Applies an object that no cache holds, after a look at it. `None` deletes it if it is this pipeline's.
-    ///
-    /// # Errors
-    /// Any [`ApplyError`].
-    pub async fn uncached(
-        &self,
-        resource: &ApiResource,
-        wanted: Option<&DynamicObject>,
-    ) -> Result<(), ApplyError> {
-        let name = Children(&self.id.name).workload();
-        let kind = resource.kind.clone();
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.id.namespace, resource);
-        let live = self.written(&kind, &name, api.get_opt(&name)).await?;
-        let encode = |source| ApplyError::Encode {
-            kind: kind.clone(),
-            name: name.clone(),
-            source,
+    /// Deletes a child that is no longer wanted, if it is there and this pipeline's. Secrets never are: their keys must
+    /// outlive a change of mind.
+    async fn unwanted<K>(&self, cache: &Cache<K>, name: &str) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Serialize
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        let found = cache.get(&self.id.namespace, name);
+        let Some(orphan) = found.filter(|found| found.owner() == Some(self.id.owner.uid.as_str())) else {
+            return Ok(());
         };
-        match (live, wanted) {
-            (None, None) => Ok(()),
-            (Some(live), None) => {
-                if owned(&live, self.id) {
-                    self.delete(&api, &kind, &live).await?;
-                }
-                Ok(())
-            }
-            (live, Some(wanted)) => {
-                let wanted = serde_json::to_value(wanted).map_err(encode)?;
-                if live.as_ref().is_some_and(|live| foreign(live, self.id)) {
-                    return Err(ApplyError::Foreign { kind, name });
-                }
-                if let Some(live) = live
-                    && subset::contains(&serde_json::to_value(&live).map_err(encode)?, &wanted)
-                {
-                    return Ok(());
-                }
-                tracing::info!(%kind, %name, "applying");
-                let params = PatchParams::apply(FIELD_MANAGER).force();
-                self.written(&kind, &name, api.patch(&name, &params, &Patch::Apply(&wanted)))
-                    .await?;
-                Ok(())
-            }
-        }
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.id.namespace);
+        self.delete(&api, &K::kind(&()), name, orphan.id()).await
     }
 
-    /// Deletes children of kinds that can become unwanted. Secrets never are: their keys must outlive a change of
-    /// mind.
-    async fn orphans(&self, wanted: &ChildObjects) -> Result<(), ApplyError> {
-        let names = Children(&self.id.name);
-        let config_maps = [names.config(), names.applied()];
-        for orphan in self.strangers(&self.caches.config_maps, |name: &str| {
-            config_maps.iter().any(|n| n == name)
-        }) {
-            let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.id.namespace);
-            self.delete(&api, "ConfigMap", &*orphan).await?;
-        }
-        let account = wanted.service_account.as_ref().map(kube::ResourceExt::name_any);
-        for orphan in self.strangers(&self.caches.service_accounts, |name: &str| {
-            account.as_deref() == Some(name)
-        }) {
-            let api = Api::namespaced(self.client.clone(), &self.id.namespace);
-            self.delete(&api, "ServiceAccount", &*orphan).await?;
-        }
-        let services = [names.workload(), names.internal_service()];
-        for orphan in self.strangers(&self.caches.services, |name: &str| {
-            services.iter().any(|n| n == name)
-        }) {
-            let api = Api::namespaced(self.client.clone(), &self.id.namespace);
-            self.delete(&api, "Service", &*orphan).await?;
-        }
-        Ok(())
-    }
-
-    fn strangers<K>(&self, cache: &Store<K>, wanted: impl Fn(&str) -> bool) -> Vec<std::sync::Arc<K>>
+    pub(super) async fn delete<K>(
+        &self,
+        api: &Api<K>,
+        kind: &str,
+        name: &str,
+        uid: &str,
+    ) -> Result<(), ApplyError>
     where
-        K: Resource<DynamicType = ()> + Clone,
+        K: Clone + DeserializeOwned + std::fmt::Debug,
     {
-        cache.state_filter(|object| owned(object, self.id) && !wanted(&object.name_any()))
-    }
-
-    async fn delete<K>(&self, api: &Api<K>, kind: &str, object: &K) -> Result<(), ApplyError>
-    where
-        K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
-    {
-        let name = object.name_any();
+        let name = name.to_owned();
         tracing::info!(kind, %name, "deleting: no longer wanted");
         // Only this very object: one of that name that was made since is not ours to judge.
         let params = DeleteParams {
             preconditions: Some(Preconditions {
-                uid: object.uid(),
+                uid: Some(uid.to_owned()),
                 resource_version: None,
             }),
             ..DeleteParams::default()
@@ -304,7 +325,7 @@ impl Applier<'_> {
         }
     }
 
-    async fn written<T>(
+    pub(super) async fn written<T>(
         &self,
         kind: &str,
         name: &str,
@@ -328,7 +349,7 @@ fn is_invalid(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 422)
 }
 
-fn owned<K: Resource>(object: &K, id: &Identity) -> bool {
+pub(super) fn owned<K: Resource>(object: &K, id: &Identity) -> bool {
     object
         .meta()
         .owner_references
@@ -339,7 +360,7 @@ fn owned<K: Resource>(object: &K, id: &Identity) -> bool {
 
 /// Whether an object is somebody else's: another controller's, or nobody's and without the operator's label. One with
 /// the label and without an owner was left by a pipeline that was deleted without its children.
-fn foreign<K: Resource>(object: &K, id: &Identity) -> bool {
+pub(super) fn foreign<K: Resource>(object: &K, id: &Identity) -> bool {
     let mut owners = object.meta().owner_references.iter().flatten();
     match owners.find(|owner| owner.controller == Some(true)) {
         Some(owner) => owner.uid != id.owner.uid,

@@ -5,9 +5,11 @@ pub mod children;
 pub mod drops;
 pub mod record;
 pub mod refused;
+mod scaled;
 pub mod statements;
 pub mod subset;
 pub mod topics;
+pub mod uncached;
 
 use crate::deadline::Elapsed;
 

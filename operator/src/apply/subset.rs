@@ -64,7 +64,7 @@ fn same_amount(a: &str, b: &str) -> bool {
     }
 }
 
-/// A quantity in billionths, which holds the smallest suffix exactly; `None` for what is no quantity.
+/// A quantity in billionths, which holds the smallest suffix exactly; `None` for what is no quantity, or is too large.
 fn amount(quantity: &Quantity) -> Option<i128> {
     const BILLION: i128 = 1_000_000_000;
     let text = quantity.0.trim();
@@ -72,20 +72,30 @@ fn amount(quantity: &Quantity) -> Option<i128> {
         .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-' || c == '+'))
         .unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
+    let power = |exponent: u32| BILLION.checked_mul(10_i128.checked_pow(exponent)?);
     let scale: i128 = match suffix {
         "n" => 1,
         "u" => 1_000,
         "m" => 1_000_000,
         "" => BILLION,
-        "k" => BILLION * 1_000,
-        "M" => BILLION * 1_000_000,
-        "G" => BILLION * BILLION,
-        "T" => BILLION * BILLION * 1_000,
+        "k" => power(3)?,
+        "M" => power(6)?,
+        "G" => power(9)?,
+        "T" => power(12)?,
+        "P" => power(15)?,
+        "E" => power(18)?,
         "Ki" => BILLION << 10,
         "Mi" => BILLION << 20,
         "Gi" => BILLION << 30,
         "Ti" => BILLION << 40,
-        _ => return None,
+        "Pi" => BILLION << 50,
+        "Ei" => BILLION << 60,
+        // `12e6`, `5E-3`
+        _ => match suffix.strip_prefix(['e', 'E'])?.parse::<i32>().ok()? {
+            exponent @ 0.. => power(exponent.unsigned_abs())?,
+            exponent @ -9..=-1 => BILLION / 10_i128.pow(exponent.unsigned_abs()),
+            _ => return None,
+        },
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = u32::try_from(fraction.len()).ok().filter(|n| *n <= 9)?;
@@ -164,5 +174,34 @@ mod tests {
         let live = json!({"limits": {"cpu": "lots"}});
         assert!(contains(&live, &json!({"limits": {"cpu": "lots"}})));
         assert!(!contains(&live, &json!({"limits": {"cpu": "more"}})));
+    }
+
+    #[test]
+    fn quantities_have_many_spellings() {
+        let same = |a: &str, b: &str| same_amount(a, b);
+        for (a, b) in [
+            ("1", "1000m"),
+            ("0.5", "500m"),
+            ("1e3", "1k"),
+            ("1E3", "1000"),
+            ("5e-3", "5m"),
+            ("2P", "2000T"),
+            ("1E", "1000P"),
+            ("1Pi", "1024Ti"),
+            ("1Ei", "1024Pi"),
+            ("+2Gi", "2048Mi"),
+            ("1.5Gi", "1536Mi"),
+        ] {
+            assert!(same(a, b), "{a} is {b}");
+        }
+        for (a, b) in [
+            ("1E", "1E1"),
+            ("1Pi", "1P"),
+            ("1", "1e"),
+            ("1e99", "2e99"),
+            ("x", "y"),
+        ] {
+            assert!(!same(a, b), "{a} is not {b}");
+        }
     }
 }

@@ -11,9 +11,11 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use recommendation_api::RecommenderConfig;
 use recommendation_api::names::{
     CONFIG_DIR, CONFIG_FILE, CONFIG_HASH, Children, INTERNAL_PORT, PUBLIC_PORT, SECRETS_DIR,
 };
+use serde_json::Value;
 
 use super::{RUN_AS, labels, metadata, selector, short_hash};
 use crate::validate::{SecretMount, ValidatedPipeline};
@@ -28,7 +30,7 @@ pub(super) fn build(pipeline: &ValidatedPipeline) -> Deployment {
     Deployment {
         metadata: metadata(id, Children(&id.name).workload()),
         spec: Some(DeploymentSpec {
-            replicas: Some(pipeline.workload.replicas),
+            replicas: pipeline.workload.replicas,
             selector: selector(&id.name),
             progress_deadline_seconds: Some(STARTUP_SECONDS),
             revision_history_limit: Some(3),
@@ -111,8 +113,25 @@ fn spread(name: &str) -> TopologySpreadConstraint {
 /// Changes only with what a running recommender cannot take up; everything else reaches it through the mounted
 /// ConfigMap without a rollout.
 fn config_hash(pipeline: &ValidatedPipeline) -> String {
-    let part = serde_json::to_vec(&pipeline.config.restart_part()).unwrap_or_default();
-    short_hash(&part)
+    let part = serde_json::to_value(pipeline.config.restart_part()).unwrap_or_default();
+    let defaults = serde_json::to_value(RecommenderConfig::default()).unwrap_or_default();
+    short_hash(differing(part, &defaults).to_string().as_bytes())
+}
+
+/// What is not as it is by default. An operator that knows a field more renders its default into every configuration,
+/// and no pod has to be started again for that.
+fn differing(value: Value, default: &Value) -> Value {
+    match (value, default) {
+        (Value::Object(map), Value::Object(defaults)) => map
+            .into_iter()
+            .filter(|(key, value)| defaults.get(key) != Some(value))
+            .map(|(key, value)| {
+                let default = defaults.get(&key).unwrap_or(&Value::Null);
+                (key, differing(value, default))
+            })
+            .collect(),
+        (value, _) => value,
+    }
 }
 
 fn container(pipeline: &ValidatedPipeline) -> Container {
@@ -244,5 +263,28 @@ fn secret_source(secret: &SecretMount) -> SecretVolumeSource {
             }]
         }),
         ..SecretVolumeSource::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_operator_that_knows_a_field_more_rolls_no_pods() {
+        let defaults = json!({"a": 1, "part": {"b": [1], "c": 2.5}});
+        let set = json!({"a": 1, "part": {"b": [2], "c": 2.5}, "own": {"x": 0}});
+        let before = differing(set.clone(), &defaults);
+        assert_eq!(before, json!({"part": {"b": [2]}, "own": {"x": 0}}));
+        let (mut known, mut rendered) = (defaults.clone(), set);
+        for value in [&mut known, &mut rendered] {
+            value["new"] = json!({"deep": true});
+            value["part"]["new"] = json!("default");
+        }
+        assert_eq!(differing(rendered.clone(), &known), before);
+        rendered["part"]["new"] = json!("other");
+        assert_ne!(differing(rendered, &known), before, "but one that is set counts");
     }
 }

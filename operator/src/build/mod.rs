@@ -1,9 +1,15 @@
 //! Third step, pure: the child objects as they should be, one file per kind, and the plans for what lies outside
 //! Kubernetes.
 
+mod autoscaler;
 pub mod configmap;
+mod dashboard;
 mod deployment;
+pub mod http_route;
+mod ingress;
+mod network_policy;
 mod pdb;
+pub mod rules;
 pub mod secrets;
 mod service;
 pub mod service_monitor;
@@ -14,7 +20,9 @@ pub mod topic_plan;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::core::DynamicObject;
@@ -44,19 +52,38 @@ pub struct ChildObjects {
     pub pdb: PodDisruptionBudget,
     /// The pods.
     pub deployment: Deployment,
+    /// Absent without `autoscaling`.
+    pub autoscaler: Option<HorizontalPodAutoscaler>,
+    /// Absent when disabled.
+    pub network_policy: Option<NetworkPolicy>,
+    /// Absent without `ingress`.
+    pub ingress: Option<Ingress>,
+    /// Absent without `httpRoute`; applied only where its CRD exists.
+    pub http_route: Option<DynamicObject>,
     /// Absent when disabled; applied only where its CRD exists.
     pub service_monitor: Option<DynamicObject>,
+    /// Absent when disabled; applied only where its CRD exists.
+    pub rules: Option<DynamicObject>,
+    /// Absent when disabled.
+    pub dashboard: Option<ConfigMap>,
 }
 
 /// Renders every child object.
 pub fn children(pipeline: &ValidatedPipeline) -> ChildObjects {
     let monitored = pipeline.service_monitor.policy != InstallPolicy::Disabled;
+    let alerted = pipeline.rules.policy != InstallPolicy::Disabled;
     ChildObjects {
         service_account: serviceaccount::build(pipeline).map(stamped),
         config: stamped(configmap::build(pipeline)),
         services: service::build(pipeline).map(stamped),
         pdb: stamped(pdb::build(pipeline)),
         deployment: stamped(deployment::build(pipeline)),
+        autoscaler: autoscaler::build(pipeline).map(stamped),
+        network_policy: network_policy::build(pipeline).map(stamped),
+        ingress: ingress::build(pipeline).map(stamped),
+        http_route: http_route::build(pipeline).map(stamped),
+        rules: alerted.then(|| stamped(rules::build(pipeline))),
+        dashboard: dashboard::build(pipeline).map(stamped),
         service_monitor: monitored.then(|| stamped(service_monitor::build(pipeline))),
     }
 }

@@ -30,10 +30,19 @@ fn public(pipeline: &ValidatedPipeline) -> Service {
         Some(settings.annotations.clone()).filter(|annotations: &BTreeMap<_, _>| !annotations.is_empty());
     service.spec = Some(ServiceSpec {
         type_: Some(kind.to_owned()),
-        ports: Some(vec![port("http", settings.port, PUBLIC_PORT)]),
+        ports: Some(vec![ServicePort {
+            // What stands in front has to know that TLS is spoken behind it.
+            app_protocol: settings.tls.then(|| "https".to_owned()),
+            ..port(public_port_name(pipeline), settings.port, PUBLIC_PORT)
+        }]),
         ..service.spec.unwrap_or_default()
     });
     service
+}
+
+/// Name of the public Service's port.
+pub(super) fn public_port_name(pipeline: &ValidatedPipeline) -> &'static str {
+    if pipeline.service.tls { "https" } else { "http" }
 }
 
 fn internal(pipeline: &ValidatedPipeline) -> Service {

@@ -17,6 +17,9 @@ fn the_quickstarts_children_are_rendered_like_this() {
     insta::assert_yaml_snapshot!("pdb", children.pdb);
     insta::assert_yaml_snapshot!("service_account", children.service_account);
     insta::assert_yaml_snapshot!("service_monitor", children.service_monitor);
+    insta::assert_yaml_snapshot!("network_policy", children.network_policy);
+    insta::assert_yaml_snapshot!("rules", children.rules);
+    assert!(children.autoscaler.is_none() && children.ingress.is_none() && children.http_route.is_none());
 }
 
 #[test]
@@ -83,4 +86,144 @@ fn a_made_key_has_256_bits_and_is_text() {
     let secret = secrets::build(&valid, "shop-jwt".to_owned(), &[7; 32]);
     let text = String::from_utf8(secret.data.unwrap()["secret"].0.clone()).unwrap();
     assert_eq!(text.len(), 43);
+}
+
+#[test]
+fn what_stands_in_front_of_the_service_is_rendered_like_this() {
+    let children = children(&validated(
+        "
+kafka: {bootstrapServers: ['k:1']}
+recommender:
+  autoscaling: {minReplicas: 3, maxReplicas: 9, targetCPUUtilizationPercentage: 50}
+  ingress: {className: nginx, host: shop.example.org, tlsSecretName: shop-tls}
+  httpRoute: {parentRefs: [{name: edge, namespace: gateways, sectionName: https}], hostnames: [shop.example.org]}
+  networkPolicy: {monitoringNamespace: observability}
+",
+    ));
+    insta::assert_yaml_snapshot!("autoscaler", children.autoscaler);
+    insta::assert_yaml_snapshot!("ingress", children.ingress);
+    insta::assert_yaml_snapshot!("http_route", children.http_route);
+    let spec = children.deployment.spec.unwrap();
+    assert_eq!(spec.replicas, None, "the autoscaler says how many pods there are");
+    let policy = serde_json::to_value(children.network_policy).unwrap();
+    let from = &policy["spec"]["ingress"][1]["from"];
+    assert_eq!(
+        from[1]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
+        "observability"
+    );
+    assert_eq!(
+        from[0]["podSelector"]["matchLabels"]["app.kubernetes.io/name"],
+        "recommendation-operator"
+    );
+}
+
+#[test]
+fn parts_of_monitoring_and_the_network_policy_can_be_disabled_one_by_one() {
+    let children = children(&validated(
+        "
+kafka: {bootstrapServers: ['k:1']}
+recommender: {networkPolicy: {policy: Disabled}}
+monitoring: {serviceMonitor: {policy: Disabled}, rules: {policy: Disabled}, dashboard: {policy: Disabled}}
+",
+    ));
+    assert!(children.network_policy.is_none() && children.service_monitor.is_none());
+    assert!(children.rules.is_none() && children.dashboard.is_none());
+}
+
+#[test]
+fn labels_and_folder_of_monitoring_reach_their_objects() {
+    let children = children(&validated(
+        "
+kafka: {bootstrapServers: ['k:1']}
+monitoring:
+  serviceMonitor: {interval: 30s, labels: {release: prom}}
+  rules: {labels: {role: alerts}}
+  dashboard: {labels: {grafana: \"yes\"}, folder: Shops}
+",
+    ));
+    assert_eq!(
+        children.service_monitor.unwrap().metadata.labels.unwrap()["release"],
+        "prom"
+    );
+    assert_eq!(children.rules.unwrap().metadata.labels.unwrap()["role"], "alerts");
+    let metadata = children.dashboard.unwrap().metadata;
+    let labels = metadata.labels.unwrap();
+    assert_eq!(labels["grafana"], "yes");
+    assert!(
+        !labels.contains_key("grafana_dashboard"),
+        "the user's labels instead of the default"
+    );
+    assert_eq!(metadata.annotations.unwrap()["grafana_folder"], "Shops");
+}
+
+#[test]
+fn the_dashboard_opens_with_its_own_pipeline() {
+    let dashboard = children(&validated(QUICKSTART)).dashboard.unwrap();
+    let labels = dashboard.metadata.labels.unwrap();
+    assert_eq!(labels["grafana_dashboard"], "1");
+    let text = &dashboard.data.unwrap()["default-shop.json"];
+    let json: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!(json["title"], "Recommendations: default/shop");
+    let variables = json["templating"]["list"].as_array().unwrap();
+    let current = |name: &str| {
+        let variable = variables.iter().find(|v| v["name"] == name).unwrap();
+        variable["current"]["value"].clone()
+    };
+    assert_eq!(
+        (current("namespace"), current("pipeline")),
+        ("default".into(), "shop".into())
+    );
+    assert!(json["panels"].as_array().unwrap().len() > 15);
+}
+
+#[test]
+fn alerts_follow_the_limits_of_the_spec() {
+    let rules = children(&validated(
+        "{kafka: {bootstrapServers: ['k:1']}, recommender: {quality: {maxLagSeconds: 77}}}",
+    ));
+    let groups = rules.rules.unwrap().data["spec"]["groups"].clone();
+    let all: Vec<_> = groups
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|group| group["rules"].as_array().unwrap().clone())
+        .collect();
+    let expr = |name: &str| {
+        let rule = all.iter().find(|rule| rule["alert"] == name).unwrap();
+        rule["expr"].as_str().unwrap().to_owned()
+    };
+    assert!(expr("RecommenderLagging").ends_with("> 77"));
+    let selected = "namespace=\"default\",service=\"shop-internal\"";
+    assert!(
+        all.iter()
+            .all(|rule| rule["expr"].as_str().unwrap().contains(selected))
+    );
+}
+
+/// Every metric that a rule or the dashboard names is one that a recommender has: one that is renamed there would leave
+/// an alert that never fires.
+#[test]
+fn rules_and_dashboard_name_metrics_that_exist() {
+    let source = include_str!("../../../recommender/src/metrics.rs");
+    let children = children(&validated(QUICKSTART));
+    let rules = children.rules.unwrap().data.to_string();
+    let dashboard = children
+        .dashboard
+        .unwrap()
+        .data
+        .unwrap()
+        .into_values()
+        .collect::<String>();
+    let text = rules + &dashboard;
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names = text
+        .split(|c: char| !word(c))
+        .filter(|name| name.starts_with("recommender_"));
+    for name in names {
+        let bare = name.trim_start_matches("recommender_");
+        let bare = ["_bucket", "_count", "_sum"]
+            .iter()
+            .fold(bare, |bare, end| bare.trim_end_matches(end));
+        assert!(source.contains(&format!("{bare}\"")), "there is no metric {name}");
+    }
 }

@@ -8,7 +8,7 @@ mod validate;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use kube::CustomResourceExt as _;
 use recommendation_api::pipeline::RecommendationPipeline;
 
@@ -25,7 +25,7 @@ pub struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  recommendation-operator run --namespace shop
+  recommendation-operator run --watch-namespaces shop,staging
   recommendation-operator crd | kubectl apply --server-side -f -
   recommendation-operator validate -f pipeline.yaml
   recommendation-operator plan -f pipeline.yaml
@@ -59,15 +59,6 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-}
-
-/// How logs are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
 }
 
 /// Runs the command line of this process.
@@ -116,8 +107,9 @@ mod tests {
                 .command
                 .is_none()
         );
-        let with = Cli::try_parse_from(["recommendation-operator", "run", "--namespace", "shop"]).unwrap();
-        assert!(matches!(with.command, Some(Command::Run(_))));
+        let with =
+            Cli::try_parse_from(["recommendation-operator", "run", "--watch-namespaces", "a,b"]).unwrap();
+        assert!(matches!(with.command, Some(Command::Run(args)) if args.watch_namespaces == ["a", "b"]));
         assert!(Cli::try_parse_from(["recommendation-operator", "run", "--resync", "0"]).is_err());
     }
 }

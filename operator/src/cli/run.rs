@@ -1,6 +1,7 @@
 //! `run`: the controller, its health server, and the signals that end both.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -9,24 +10,25 @@ use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
-use super::LogFormat;
+use crate::client;
 use crate::controller::{self, Options};
 use crate::deadline;
+use crate::leader::{Candidate, Fence, Times};
 use crate::server;
+use crate::telemetry::{LogFilter, LogFormat};
 use crate::validate::Settings;
 
 /// Flags of `run`.
 #[derive(Args, Debug)]
 pub struct RunArgs {
-    /// Watch this namespace only [default: all].
-    #[arg(long, env = "WATCH_NAMESPACE")]
-    namespace: Option<String>,
-    /// Address of /healthz, /readyz and /metrics.
+    /// Act in these namespaces only, where Roles are enough [default: all].
+    #[arg(long, env = "WATCH_NAMESPACES", value_delimiter = ',', value_name = "NAME,…")]
+    pub(super) watch_namespaces: Vec<String>,
+    /// Address of /healthz, /readyz, /metrics and /loglevel.
     #[arg(long, default_value = "0.0.0.0:9090")]
     metrics_listen: SocketAddr,
-    /// How logs are written; what is logged is chosen by RUST_LOG.
+    /// How logs are written; what is logged is chosen by RUST_LOG, and by PUT /loglevel while running.
     #[arg(long, value_enum, default_value = "json")]
     log_format: LogFormat,
     /// Look at an idle pipeline this often, in seconds.
@@ -38,48 +40,103 @@ pub struct RunArgs {
     /// Image of recommenders whose pipeline names none.
     #[arg(long, env = "RECOMMENDER_IMAGE", default_value = concat!("recommender:", env!("CARGO_PKG_VERSION")))]
     recommender_image: String,
+    /// Namespace that the operator runs in; its Lease there lets one of several act [default: no election].
+    #[arg(long, env = "POD_NAMESPACE")]
+    lease_namespace: Option<String>,
     /// Name of this process in Events.
     #[arg(long, env = "POD_NAME", hide = true)]
     instance: Option<String>,
 }
 
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
-    logging(args.log_format);
+    let log_filter = Arc::new(LogFilter::install(args.log_format));
     let config = Config::infer()
         .await
         .context("no way to reach a Kubernetes API server")?;
-    let client = Client::try_from(config).context("cannot make a Kubernetes client")?;
-    let version = deadline::within(deadline::KUBERNETES, client.apiserver_version())
+    // Behind no fence: it is what closes it.
+    let outside = Client::try_from(config.clone()).context("cannot make a Kubernetes client")?;
+    let version = deadline::within(deadline::KUBERNETES, outside.apiserver_version())
         .await
         .map_err(anyhow::Error::from)
         .and_then(|answer| Ok(answer?))
         .context("the API server does not answer")?;
     tracing::info!(kubernetes = %version.git_version, operator = env!("CARGO_PKG_VERSION"), "starting");
 
-    let options = Options {
-        namespace: args.namespace,
-        resync: Duration::from_secs(args.resync),
-        cleanup_timeout: args.cleanup_timeout.map(Duration::from_secs),
-        instance: args.instance,
-        settings: Settings {
-            recommender_image: args.recommender_image,
+    let mut options = Options::new()?;
+    let candidate = args.lease_namespace.as_deref().map(|namespace| {
+        options.fence = Fence::closed();
+        // A pod that is started again in its place is another process.
+        let pod = args.instance.as_deref().unwrap_or("operator");
+        let identity = format!("{pod}_{:08x}", rand::random::<u32>());
+        Candidate::new(
+            outside,
+            namespace,
+            identity,
+            Times::default(),
+            options.fence.clone(),
+        )
+    });
+    let client = client::connect(config, options.fence.clone(), Arc::clone(&options.metrics))
+        .context("cannot make a Kubernetes client")?;
+    let defaults = Settings::default();
+    let prepared = controller::prepare(
+        client,
+        Options {
+            namespaces: args.watch_namespaces,
+            resync: Duration::from_secs(args.resync),
+            cleanup_timeout: args.cleanup_timeout.map(Duration::from_secs),
+            instance: args.instance,
+            settings: Settings {
+                recommender_image: args.recommender_image,
+                namespace: args.lease_namespace.unwrap_or(defaults.namespace),
+            },
+            log_filter,
+            ..options
         },
-    };
-    let prepared = controller::prepare(client, options)?;
+    )?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let health = server::serve(args.metrics_listen, prepared.context.clone(), stop.clone());
     tasks.spawn(async { ("health server", health.await.map_err(anyhow::Error::from)) });
-    let controller = prepared.run(stop.clone());
-    tasks.spawn(async {
-        controller.await;
-        ("controller", Ok(()))
+    let (leading, drained) = (CancellationToken::new(), CancellationToken::new());
+    match candidate {
+        Some(candidate) => {
+            let (leading, stop, drained) = (leading.clone(), stop.clone(), drained.clone());
+            tasks.spawn(async move { ("election", elect(&candidate, &leading, &stop, &drained).await) });
+        }
+        None => leading.cancel(),
+    }
+    tasks.spawn({
+        let stop = stop.clone();
+        async move {
+            tokio::select! {
+                () = leading.cancelled() => prepared.run(stop).await,
+                () = stop.cancelled() => {}
+            }
+            // Not before: what has begun is finished under the lease.
+            drained.cancel();
+            ("controller", Ok(()))
+        }
     });
     let signals = stop_on_signal(stop.clone());
     tasks.spawn(async { ("signal handler", signals.await) });
     let outcome = join(tasks, &stop).await;
     tracing::info!("stopped");
     outcome
+}
+
+/// Waits for the lease, tells so, and keeps it until the controller has come to its end.
+async fn elect(
+    candidate: &Candidate,
+    leading: &CancellationToken,
+    stop: &CancellationToken,
+    drained: &CancellationToken,
+) -> anyhow::Result<()> {
+    if !candidate.acquire(stop).await {
+        return Ok(());
+    }
+    leading.cancel();
+    Ok(candidate.keep(drained).await?)
 }
 
 /// Waits for every task. One that ends before it was told to takes the others with it: a dead part must not look
@@ -115,16 +172,4 @@ async fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
     }
     stop.cancel();
     Ok(())
-}
-
-fn logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,rdkafka=off,librdkafka=off"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Text => builder.init(),
-    }
 }

@@ -6,6 +6,7 @@ mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -91,6 +92,8 @@ pub async fn dereference(
 ) -> Result<Found, DereferenceError> {
     let namespace = pipeline.namespace().unwrap_or_default();
     let (secret_names, config_map_names) = validate::referenced(pipeline);
+    ctx.references
+        .note(&namespace, &pipeline.name_any(), &secret_names, &config_map_names);
     let mut references = References::default();
     let mut secrets = BTreeMap::new();
     for name in secret_names {
@@ -128,9 +131,9 @@ pub async fn dereference(
         }
     }
     let (kafka, ksqldb, replicas, strimzi) = tokio::join!(
-        look(ctx, pipeline, connection),
-        ksqldb(ctx, pipeline, &record),
-        replicas::ask(ctx, &namespace, &name),
+        timed(ctx, "kafka", look(ctx, pipeline, connection)),
+        timed(ctx, "ksqldb", ksqldb(ctx, pipeline, &record)),
+        timed(ctx, "recommender", replicas::ask(ctx, &namespace, &name)),
         ctx.kafka_topics.of(&ctx.client, &namespace, ctx.resync),
     );
     let claims = claims(ctx, pipeline, kafka.as_ref().ok().map(|(_, view)| view.as_ref()));
@@ -143,6 +146,14 @@ pub async fn dereference(
         claims,
         strimzi,
     })
+}
+
+/// Runs a call and notes how long it took.
+async fn timed<T>(ctx: &Context, dependency: &str, call: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let answer = call.await;
+    ctx.metrics.dependency(dependency, begun);
+    answer
 }
 
 async fn get<K>(
@@ -182,7 +193,7 @@ fn basic(secret: &Secret) -> Option<Credentials> {
     })
 }
 
-/// What was applied outside Kubernetes. From the API server, not from the cache: a cache that is behind would make the
+/// What was applied outside Kubernetes. From what this process wrote last, else from the API server, not from the cache: a cache that is behind would make the
 /// pipeline's own streams look like somebody else's. Topics that only the status knows are added.
 ///
 /// # Errors
@@ -191,6 +202,10 @@ pub async fn record(
     ctx: &Context,
     pipeline: &RecommendationPipeline,
 ) -> Result<AppliedRecord, DereferenceError> {
+    let uid = pipeline.uid().unwrap_or_default();
+    if let Some(record) = ctx.records.get(&uid) {
+        return Ok(record);
+    }
     let namespace = pipeline.namespace().unwrap_or_default();
     let name = Children(&pipeline.name_any()).applied();
     let stored: Option<ConfigMap> = get(ctx, &namespace, "ConfigMap", &name).await?;

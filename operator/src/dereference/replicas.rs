@@ -2,12 +2,10 @@
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
-use kube::{Api, ResourceExt as _};
+use kube::ResourceExt as _;
 use recommendation_api::names::INTERNAL_PORT;
 use recommendation_api::report::StatusReport;
 
-use crate::build::selector_text;
 use crate::context::Context;
 use crate::deadline;
 
@@ -29,24 +27,13 @@ pub struct ReplicaStatus {
     pub report: Option<StatusReport>,
 }
 
-/// Asks every running pod of the pipeline. Pods that cannot be listed are none: the model's condition says so.
+/// Asks every running pod of the pipeline that the cache knows.
 pub(super) async fn ask(ctx: &Context, namespace: &str, name: &str) -> Replicas {
-    let api: Api<Pod> = Api::namespaced(ctx.client.clone(), namespace);
-    let params = ListParams::default().labels(&selector_text(name));
-    let pods = match deadline::within(deadline::KUBERNETES, api.list(&params)).await {
-        Ok(Ok(list)) => list.items,
-        Ok(Err(error)) => {
-            tracing::warn!(namespace, name, %error, "cannot list the recommender's pods");
-            return Replicas::default();
-        }
-        Err(error) => {
-            tracing::warn!(namespace, name, %error, "cannot list the recommender's pods");
-            return Replicas::default();
-        }
-    };
+    let pods = ctx.caches.pods.of(namespace, name);
     let running = pods
-        .into_iter()
-        .filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        .iter()
+        .filter_map(|pod| pod.read().ok())
+        .filter(|pod: &Pod| pod.metadata.deletion_timestamp.is_none());
     Replicas {
         pods: join_all(running.filter_map(|pod| Some(one(ctx, address(&pod)?, pod)))).await,
     }

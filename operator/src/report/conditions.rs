@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use recommendation_api::conditions::{reasons, types};
 
-use super::{Monitoring, Outcome, model, workload};
+use super::{Installed, Outcome, model, workload};
 use crate::apply::statements::StatementsOutcome;
 use crate::apply::topics::TopicsOutcome;
 use crate::build::topic_plan::Refusal;
@@ -55,13 +55,13 @@ pub type Typed = (&'static str, Finding);
 /// Every condition of a pipeline whose spec is valid.
 pub fn all(outcome: &Outcome<'_>) -> Vec<Typed> {
     let parts = vec![
-        (types::SPEC_ACCEPTED, spec_accepted(outcome.pipeline)),
+        (
+            types::SPEC_ACCEPTED,
+            spec_accepted(outcome.pipeline, &outcome.route),
+        ),
         (types::TOPICS_READY, topics_ready(&outcome.topics)),
         (types::STATEMENTS_READY, statements_ready(&outcome.statements)),
-        (
-            types::RECOMMENDER_AVAILABLE,
-            workload::available(&outcome.deployment),
-        ),
+        (types::RECOMMENDER_AVAILABLE, available(outcome)),
         (
             types::MODEL_READY,
             model::ready(&outcome.replicas, outcome.pipeline.config.quality.max_lag_seconds),
@@ -228,7 +228,14 @@ fn summarised(parts: Vec<Typed>) -> Vec<Typed> {
         .collect()
 }
 
-fn spec_accepted(pipeline: &ValidatedPipeline) -> Finding {
+fn available(outcome: &Outcome<'_>) -> Finding {
+    match &outcome.route {
+        Installed::Failed(message) => Finding::no(reasons::APPLY_FAILED, message.clone()),
+        _ => workload::available(&outcome.deployment),
+    }
+}
+
+fn spec_accepted(pipeline: &ValidatedPipeline, route: &Installed) -> Finding {
     if !pipeline.missing_secrets.is_empty() {
         return Finding::no(reasons::SECRET_NOT_FOUND, pipeline.missing_secrets.join("; "));
     }
@@ -237,6 +244,12 @@ fn spec_accepted(pipeline: &ValidatedPipeline) -> Finding {
         let message =
             format!("this version does not act on {fields}: remove it; everything else is acted on");
         return Finding::no(reasons::UNSUPPORTED_FIELD, message);
+    }
+    if matches!(route, Installed::Absent { .. }) {
+        return Finding::no(
+            reasons::CRD_NOT_INSTALLED,
+            "spec.recommender.httpRoute: install the Gateway API's CRDs, or remove it; everything else is acted on",
+        );
     }
     Finding::yes(reasons::ACCEPTED, "every field is valid and acted on")
 }
@@ -303,19 +316,45 @@ fn statements_ready(outcome: &StatementsOutcome) -> Finding {
     )
 }
 
-fn monitoring_ready(outcome: &Monitoring) -> Finding {
-    match outcome {
-        Monitoring::Applied => Finding::yes(reasons::MONITORING_APPLIED, "the ServiceMonitor is applied"),
-        Monitoring::Disabled => Finding::yes(reasons::NOT_CONFIGURED, "monitoring is disabled"),
-        Monitoring::Absent { required: false } => Finding::yes(
+fn monitoring_ready(parts: &[(&'static str, Installed)]) -> Finding {
+    let failed = parts.iter().find_map(|(_, part)| match part {
+        Installed::Failed(message) => Some(message.clone()),
+        _ => None,
+    });
+    if let Some(message) = failed {
+        return Finding::no(reasons::APPLY_FAILED, message);
+    }
+    let named = |wanted: &dyn Fn(&Installed) -> bool| -> Vec<&str> {
+        let found = parts.iter().filter(|(_, part)| wanted(part));
+        found.map(|(name, _)| *name).collect()
+    };
+    let required = named(&|part| matches!(part, Installed::Absent { required: true }));
+    if !required.is_empty() {
+        let fields: Vec<String> = required
+            .iter()
+            .map(|name| format!("spec.monitoring.{name}.policy"))
+            .collect();
+        let message = format!(
+            "install the Prometheus operator's CRDs, or set {} to IfAvailable",
+            fields.join(" and ")
+        );
+        return Finding::no(reasons::CRD_NOT_INSTALLED, message);
+    }
+    let applied = named(&|part| *part == Installed::Applied);
+    let absent = named(&|part| matches!(part, Installed::Absent { .. }));
+    match (applied.is_empty(), absent.is_empty()) {
+        (_, false) => Finding::yes(
             reasons::NOT_INSTALLED,
-            "the ServiceMonitor CRD is not installed; nothing was applied",
+            format!(
+                "the Prometheus operator's CRDs are not installed; not applied: {}",
+                absent.join(", ")
+            ),
         ),
-        Monitoring::Absent { required: true } => Finding::no(
-            reasons::CRD_NOT_INSTALLED,
-            "install the Prometheus operator's CRDs, or set spec.monitoring.serviceMonitor.policy to IfAvailable",
+        (true, true) => Finding::yes(reasons::NOT_CONFIGURED, "monitoring is disabled"),
+        (false, true) => Finding::yes(
+            reasons::MONITORING_APPLIED,
+            format!("applied: {}", applied.join(", ")),
         ),
-        Monitoring::Failed(message) => Finding::no(reasons::APPLY_FAILED, message.clone()),
     }
 }
 

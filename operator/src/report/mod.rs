@@ -1,6 +1,7 @@
 //! Fifth step: from outcomes to status, pure, and one write where it differs.
 
 pub mod conditions;
+mod malformed;
 mod model;
 mod notes;
 mod workload;
@@ -13,6 +14,7 @@ use recommendation_api::pipeline::RecommendationPipelineStatus;
 use recommendation_api::pipeline::status::{ModelStatus, TopicStatus};
 
 pub use conditions::Finding;
+pub use malformed::malformed;
 pub use notes::notes;
 pub use write::{StatusError, write};
 
@@ -34,13 +36,15 @@ pub struct Outcome<'a> {
     pub deployment: Result<Deployment, String>,
     /// What the replicas say.
     pub replicas: Replicas,
-    /// The ServiceMonitor.
-    pub monitoring: Monitoring,
+    /// The parts of monitoring, as they are named in `spec.monitoring`.
+    pub monitoring: Vec<(&'static str, Installed)>,
+    /// The HTTPRoute.
+    pub route: Installed,
 }
 
-/// What became of the ServiceMonitor.
+/// What became of an object that may have no place in this cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Monitoring {
+pub enum Installed {
     /// It is there.
     Applied,
     /// It is not wanted.
@@ -130,11 +134,19 @@ pub fn is_ready(status: Option<&RecommendationPipelineStatus>) -> bool {
     })
 }
 
+/// Whether this status waits for a person.
+pub fn is_stalled(status: &RecommendationPipelineStatus) -> bool {
+    let mut conditions = status.conditions.iter();
+    conditions.any(|c| c.type_ == types::STALLED && c.status == "True")
+}
+
 fn endpoint(pipeline: &ValidatedPipeline) -> String {
     let id = &pipeline.id;
-    match pipeline.service.port {
-        80 => format!("http://{}.{}.svc", id.name, id.namespace),
-        port => format!("http://{}.{}.svc:{port}", id.name, id.namespace),
+    match (pipeline.service.tls, pipeline.service.port) {
+        (false, 80) => format!("http://{}.{}.svc", id.name, id.namespace),
+        (true, 443) => format!("https://{}.{}.svc", id.name, id.namespace),
+        (false, port) => format!("http://{}.{}.svc:{port}", id.name, id.namespace),
+        (true, port) => format!("https://{}.{}.svc:{port}", id.name, id.namespace),
     }
 }
 

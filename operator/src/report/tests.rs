@@ -110,7 +110,8 @@ fn healthy(pipeline: &ValidatedPipeline) -> Outcome<'_> {
         replicas: Replicas {
             pods: vec![replica(true, Some(report(Phase::Serving, 0.0)))],
         },
-        monitoring: Monitoring::Absent { required: false },
+        monitoring: vec![("serviceMonitor", Installed::Absent { required: false })],
+        route: Installed::Disabled,
     }
 }
 

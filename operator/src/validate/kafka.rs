@@ -29,6 +29,7 @@ pub(super) fn mounts(spec: &RecommendationPipelineSpec) -> Vec<SecretMount> {
                 reference.key.clone().unwrap_or_else(|| CA.to_owned()),
                 CA.to_owned(),
             )),
+            required: &[],
             made_by_operator: false,
         });
     }
@@ -39,6 +40,7 @@ pub(super) fn mounts(spec: &RecommendationPipelineSpec) -> Vec<SecretMount> {
             folder: USER_FOLDER.to_owned(),
             secret: secret.to_owned(),
             item: (kind != KafkaAuthenticationType::Mtls).then(password),
+            required: &[],
             made_by_operator: false,
         });
     }

@@ -1,7 +1,10 @@
 //! Second step, pure: from what was written and what it refers to, to a [`ValidatedPipeline`] that carries
 //! everything the later steps need. They never see the raw spec.
 
+mod exposure;
 pub(crate) mod kafka;
+mod model;
+mod mounts;
 mod recommender;
 mod statements;
 pub mod topics;
@@ -9,17 +12,19 @@ mod unsupported;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::{Resource, ResourceExt};
 use recommendation_api::RecommenderConfig;
-use recommendation_api::pipeline::exposure::{PodTemplate, ServiceType};
-use recommendation_api::pipeline::monitoring::InstallPolicy;
-use recommendation_api::pipeline::{DeletionPolicy, RecommendationPipeline, defaults};
+use recommendation_api::pipeline::exposure::{HttpRouteSpec, IngressSpec};
+use recommendation_api::pipeline::{DeletionPolicy, RecommendationPipeline};
 
 use crate::apply::record::KsqldbServer;
 
-pub use recommender::SecretMount;
+pub use exposure::{
+    Autoscaling, DashboardSettings, NetworkPolicySettings, RulesSettings, ServiceMonitorSettings,
+    ServiceSettings, Workload,
+};
+pub use mounts::SecretMount;
 pub use statements::{DesiredKsqldb, DesiredStatement};
 pub use topics::DesiredTopic;
 
@@ -41,12 +46,15 @@ pub struct References {
 pub struct Settings {
     /// Image of a recommender whose spec names none.
     pub recommender_image: String,
+    /// Namespace that the operator runs in.
+    pub namespace: String,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             recommender_image: concat!("recommender:", env!("CARGO_PKG_VERSION")).to_owned(),
+            namespace: "recommendation-system".to_owned(),
         }
     }
 }
@@ -95,49 +103,22 @@ pub struct ValidatedPipeline {
     pub workload: Workload,
     /// The public Service.
     pub service: ServiceSettings,
+    /// The Ingress, if one is wanted.
+    pub ingress: Option<IngressSpec>,
+    /// The HTTPRoute, if one is wanted.
+    pub http_route: Option<HttpRouteSpec>,
+    /// The NetworkPolicy, unless disabled.
+    pub network_policy: Option<NetworkPolicySettings>,
     /// The ServiceMonitor.
     pub service_monitor: ServiceMonitorSettings,
+    /// The PrometheusRule.
+    pub rules: RulesSettings,
+    /// The dashboard, unless disabled.
+    pub dashboard: Option<DashboardSettings>,
     /// Secrets or keys that are missing, as sentences.
     pub missing_secrets: Vec<String>,
     /// Paths of fields that this version does not act on.
     pub unsupported: Vec<String>,
-}
-
-/// The pods.
-#[derive(Clone, Debug)]
-pub struct Workload {
-    /// Image.
-    pub image: String,
-    /// Pods.
-    pub replicas: i32,
-    /// Resources, if set.
-    pub resources: Option<ResourceRequirements>,
-    /// Pods that may be evicted at once.
-    pub max_unavailable: i32,
-    /// Common pod fields.
-    pub template: PodTemplate,
-}
-
-/// The public Service.
-#[derive(Clone, Debug)]
-pub struct ServiceSettings {
-    /// Type.
-    pub kind: ServiceType,
-    /// Port.
-    pub port: i32,
-    /// Annotations.
-    pub annotations: BTreeMap<String, String>,
-}
-
-/// The ServiceMonitor.
-#[derive(Clone, Debug)]
-pub struct ServiceMonitorSettings {
-    /// Whether it is applied.
-    pub policy: InstallPolicy,
-    /// Time between two scrapes, `15s`.
-    pub interval: String,
-    /// Further labels.
-    pub labels: BTreeMap<String, String>,
 }
 
 /// A spec that cannot be acted on: contradictory, or out of range in a way that the API server cannot see.
@@ -178,16 +159,12 @@ pub fn validate(
         kafka: Some(kafka::config(&spec.kafka, found)?),
         ..recommender::config(&id, spec, &topics, &found.sinks)?
     };
-    let (mut mounts, make_jwt_secret) = recommender::mounts(&id.name, &recommender);
+    let (mut mounts, make_jwt_secret) = mounts::mounts(&id.name, &recommender);
     mounts.extend(kafka::mounts(spec));
     let mut missing_secrets = missing(&mounts, ksqldb.as_ref(), found);
     missing_secrets.extend(kafka::missing(&spec.kafka, found));
-    let service = recommender.service.unwrap_or_default();
-    let monitor = spec
-        .monitoring
-        .as_ref()
-        .and_then(|m| m.service_monitor.clone())
-        .unwrap_or_default();
+    let workload = exposure::workload(&recommender, settings)?;
+    let monitoring = spec.monitoring.clone().unwrap_or_default();
     Ok(ValidatedPipeline {
         bootstrap_servers: spec.kafka.bootstrap_servers.clone(),
         cluster_id: spec.kafka.cluster_id.clone(),
@@ -199,31 +176,14 @@ pub fn validate(
         config,
         mounts,
         make_jwt_secret,
-        workload: Workload {
-            image: recommender
-                .image
-                .unwrap_or_else(|| settings.recommender_image.clone()),
-            replicas: recommender.replicas.unwrap_or(defaults::REPLICAS),
-            resources: recommender.resources,
-            max_unavailable: recommender
-                .disruption_budget
-                .and_then(|b| b.max_unavailable)
-                .unwrap_or(1),
-            template: recommender.template.unwrap_or_default(),
-        },
-        service: ServiceSettings {
-            kind: service.kind.unwrap_or_default(),
-            port: service.port.unwrap_or(defaults::SERVICE_PORT),
-            annotations: service.annotations.unwrap_or_default(),
-        },
-        service_monitor: ServiceMonitorSettings {
-            policy: monitor.policy.unwrap_or_default(),
-            interval: monitor.interval.map_or_else(
-                || format!("{}s", defaults::SCRAPE_INTERVAL_SECONDS),
-                |interval| interval.to_string(),
-            ),
-            labels: monitor.labels.unwrap_or_default(),
-        },
+        workload,
+        service: exposure::service(&recommender),
+        ingress: recommender.ingress.clone(),
+        http_route: recommender.http_route.clone(),
+        network_policy: exposure::network_policy(&recommender, settings),
+        service_monitor: exposure::monitor(&monitoring),
+        rules: exposure::rules(&monitoring),
+        dashboard: exposure::dashboard(&monitoring),
         missing_secrets,
         unsupported: unsupported::fields(spec),
         id,
@@ -252,7 +212,8 @@ fn missing(mounts: &[SecretMount], ksqldb: Option<&DesiredKsqldb>, found: &Refer
         .iter()
         .filter(|mount| !mount.made_by_operator)
         .flat_map(|mount| {
-            let keys: Vec<&str> = mount.item.iter().map(|(key, _)| key.as_str()).collect();
+            let item = mount.item.iter().map(|(key, _)| key.as_str());
+            let keys: Vec<&str> = item.chain(mount.required.iter().copied()).collect();
             std::iter::once((mount.path.as_str(), mount.secret.as_str(), keys))
         });
     let authority = ksqldb
@@ -282,7 +243,7 @@ fn missing(mounts: &[SecretMount], ksqldb: Option<&DesiredKsqldb>, found: &Refer
 /// Names of the Secrets and ConfigMaps that the spec refers to: what *dereference* has to fetch.
 pub fn referenced(pipeline: &RecommendationPipeline) -> (BTreeSet<String>, BTreeSet<String>) {
     let recommender = pipeline.spec.recommender.clone().unwrap_or_default();
-    let (mounts, _) = recommender::mounts(&pipeline.name_any(), &recommender);
+    let (mounts, _) = mounts::mounts(&pipeline.name_any(), &recommender);
     let mut secrets: BTreeSet<String> = mounts
         .into_iter()
         .chain(kafka::mounts(&pipeline.spec))

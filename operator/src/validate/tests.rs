@@ -1,3 +1,5 @@
+mod fields;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use recommendation_api::model::Algorithm;
@@ -38,7 +40,7 @@ fn the_quickstart_is_accepted_with_every_default_filled_in() {
     assert_eq!(events.default_config["retention.ms"], "7776000000");
     assert_eq!(
         (
-            valid.workload.replicas,
+            valid.workload.replicas.unwrap(),
             valid.workload.max_unavailable,
             valid.service.port
         ),
@@ -194,7 +196,6 @@ kafka:
   authentication: {type: ScramSha512, secretRef: {name: u}}
 ksqldb: {endpoint: 'https://q:1', tls: {}, upgradePolicy: Recreate}
 recommender:
-  autoscaling: {maxReplicas: 3}
   model:
     algorithm: Ease
     diversity: 0.1
@@ -212,10 +213,6 @@ recommender:
   http: {tlsSecretRef: {name: a}}
   privacy: {pseudonymization: PerCustomerSalt, consent: OptIn}
   telemetry: {otlpEndpoint: 'http://a'}
-  ingress: {host: a}
-  httpRoute: {parentRefs: [{name: a}]}
-  networkPolicy: {policy: Enabled}
-monitoring: {rules: {}, dashboard: {}}
 ",
     );
     insta::assert_snapshot!(valid.unsupported.join("\n"));

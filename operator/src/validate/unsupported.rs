@@ -1,22 +1,17 @@
 //! Fields that this version does not act on. Each is reported by its path, never silently ignored; a field that
 //! says what happens anyway is fine. A line goes when its field is acted on.
 
-use recommendation_api::pipeline::exposure::NetworkPolicySpec;
-use recommendation_api::pipeline::monitoring::InstallPolicy;
-use recommendation_api::pipeline::recommender::{Histories, Switch};
+use recommendation_api::pipeline::recommender::Histories;
 use recommendation_api::pipeline::serving::{Consent, Pseudonymization};
-use recommendation_api::pipeline::{MonitoringSpec, RecommendationPipelineSpec, RecommenderSpec};
+use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec};
 
-use super::recommender::is_served;
+use super::model::is_served;
 
 /// Paths of the fields that are set to something that does not happen, in the order of the spec.
 pub(super) fn fields(spec: &RecommendationPipelineSpec) -> Vec<String> {
     let mut found = Found::default();
     if let Some(part) = &spec.recommender {
         recommender(part, &mut found);
-    }
-    if let Some(part) = &spec.monitoring {
-        monitoring(part, &mut found);
     }
     found.0
 }
@@ -33,7 +28,6 @@ impl Found {
 }
 
 fn recommender(spec: &RecommenderSpec, found: &mut Found) {
-    found.when(spec.autoscaling.is_some(), "spec.recommender.autoscaling");
     if let Some(model) = &spec.model {
         found.when(
             model.algorithm.is_some_and(|a| !is_served(a)),
@@ -64,21 +58,6 @@ fn recommender(spec: &RecommenderSpec, found: &mut Found) {
         spec.histories == Some(Histories::Redis),
         "spec.recommender.histories",
     );
-    if let Some(auth) = &spec.auth {
-        found.when(
-            auth.jwks_url.as_ref().is_some_and(|url| !url.is_empty()),
-            "spec.recommender.auth.jwksUrl",
-        );
-        let keys = auth.publishable_keys.as_ref();
-        found.when(
-            keys.is_some_and(|k| !k.is_empty()),
-            "spec.recommender.auth.publishableKeys",
-        );
-    }
-    found.when(
-        spec.http.as_ref().is_some_and(|h| h.tls_secret_ref.is_some()),
-        "spec.recommender.http.tlsSecretRef",
-    );
     if let Some(privacy) = &spec.privacy {
         let pseudonyms = privacy.pseudonymization == Some(Pseudonymization::PerCustomerSalt);
         found.when(pseudonyms, "spec.recommender.privacy.pseudonymization");
@@ -92,24 +71,4 @@ fn recommender(spec: &RecommenderSpec, found: &mut Found) {
         otlp.is_some_and(|url| !url.is_empty()),
         "spec.recommender.telemetry.otlpEndpoint",
     );
-    found.when(spec.ingress.is_some(), "spec.recommender.ingress");
-    found.when(spec.http_route.is_some(), "spec.recommender.httpRoute");
-    let policy = |p: &NetworkPolicySpec| p.policy.unwrap_or_default() == Switch::Enabled;
-    found.when(
-        spec.network_policy.as_ref().is_some_and(policy),
-        "spec.recommender.networkPolicy",
-    );
-}
-
-fn monitoring(spec: &MonitoringSpec, found: &mut Found) {
-    let rules = spec
-        .rules
-        .as_ref()
-        .is_some_and(|r| r.policy != Some(InstallPolicy::Disabled));
-    found.when(rules, "spec.monitoring.rules");
-    let dashboard = spec
-        .dashboard
-        .as_ref()
-        .is_some_and(|d| d.policy != Some(Switch::Disabled));
-    found.when(dashboard, "spec.monitoring.dashboard");
 }

@@ -1,7 +1,6 @@
 //! One namespace, one topic prefix and one operator a test.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::NamespaceResourceScope;
@@ -13,6 +12,7 @@ use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, CustomResourceExt as _, Resource, ResourceExt as _};
 use recommendation_api::pipeline::RecommendationPipeline;
+use recommendation_operator::client::Fenced;
 use recommendation_operator::context::Context;
 use recommendation_operator::controller::{Options, prepare};
 use serde::de::DeserializeOwned;
@@ -51,7 +51,7 @@ pub struct Harness {
 pub struct Operator {
     /// What its reconciles share.
     pub context: Arc<Context>,
-    writes: Arc<AtomicUsize>,
+    asked: Arc<Mutex<Vec<(String, String)>>>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -142,33 +142,43 @@ impl Harness {
 
     /// An operator of this namespace, counting what it writes.
     pub async fn operator(&self) -> Operator {
+        self.operator_as(OPERATOR_USER, vec![self.namespace.clone()])
+            .await
+    }
+
+    /// An operator of these namespaces with the rights of `user`.
+    pub async fn operator_as(&self, user: &str, namespaces: Vec<String>) -> Operator {
         let mut config = config().await;
-        config.auth_info.impersonate = Some(OPERATOR_USER.to_owned());
-        let writes = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&writes);
-        let count = tower::util::MapRequestLayer::new(move |request: http::Request<kube::client::Body>| {
-            if request.method() != http::Method::GET {
-                counter.fetch_add(1, Ordering::SeqCst);
-            }
+        config.auth_info.impersonate = Some(user.to_owned());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let note = tower::util::MapRequestLayer::new(move |request: http::Request<kube::client::Body>| {
+            let line = (request.method().to_string(), request.uri().to_string());
+            log.lock().unwrap().push(line);
             request
         });
-        let client = ClientBuilder::try_from(config)
-            .unwrap()
-            .with_layer(&count)
-            .build();
         let options = Options {
-            namespace: Some(self.namespace.clone()),
+            namespaces,
             resync: Duration::from_secs(1),
             instance: Some("test".to_owned()),
-            ..Options::default()
+            ..Options::new().unwrap()
         };
+        let fenced = Fenced {
+            fence: options.fence.clone(),
+            metrics: Arc::clone(&options.metrics),
+        };
+        let client = ClientBuilder::try_from(config)
+            .unwrap()
+            .with_layer(&note)
+            .with_layer(&fenced)
+            .build();
         let prepared = prepare(client, options).unwrap();
         let context = Arc::clone(&prepared.context);
         let stop = CancellationToken::new();
         let task = tokio::spawn(prepared.run(stop.clone()));
         Operator {
             context,
-            writes,
+            asked,
             stop,
             task,
         }
@@ -191,7 +201,8 @@ impl Harness {
             .await
     }
 
-    fn manifest(&self, name: &str, spec: Value) -> Value {
+    /// The manifest that [`Harness::apply`] applies.
+    pub fn manifest(&self, name: &str, spec: Value) -> Value {
         let mut whole = json!({
             "namePrefix": self.prefix,
             "kafka": {"bootstrapServers": [self.kafka]},
@@ -266,9 +277,15 @@ impl Harness {
 }
 
 impl Operator {
+    /// Every request so far: its method and its address.
+    pub fn asked(&self) -> Vec<(String, String)> {
+        self.asked.lock().unwrap().clone()
+    }
+
     /// Requests so far that were no reads.
     pub fn writes(&self) -> usize {
-        self.writes.load(Ordering::SeqCst)
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|(method, _)| method != "GET").count()
     }
 
     /// Waits until this many more reconciles have ended.

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject};
 use recommendation_api::RecommenderConfig;
 use recommendation_api::pipeline::RecommendationPipeline;
 use serde_json::{Value, json};
@@ -226,6 +227,16 @@ async fn a_malformed_object_does_not_end_the_watch_of_the_others() {
     harness.apply("shop", json!({})).await.unwrap();
     harness
         .condition("shop", "TopicsReady", "True", "AsDeclared")
+        .await;
+    let resource = ApiResource::erase::<RecommendationPipeline>(&());
+    let plain: kube::Api<DynamicObject> =
+        kube::Api::namespaced_with(harness.client.clone(), &harness.namespace, &resource);
+    harness
+        .until("the object to be told so", || async {
+            let conditions = plain.get("broken").await.unwrap().data["status"]["conditions"].clone();
+            let mut conditions = conditions.as_array().cloned().unwrap_or_default().into_iter();
+            conditions.any(|c| c["type"] == "SpecAccepted" && c["reason"] == "InvalidSpec")
+        })
         .await;
     // The namespace of a test is never quite gone without a controller manager.
     let raw: kube::Api<kube::core::PartialObjectMeta<RecommendationPipeline>> = harness.api();

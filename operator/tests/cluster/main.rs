@@ -8,10 +8,13 @@ mod deletion;
 #[path = "../ksqldb/double.rs"]
 #[allow(dead_code, reason = "the ksqldb tests use more of it")]
 mod double;
+mod exposure;
 mod harness;
 mod healing;
 mod ksqldb;
 mod lifecycle;
 mod monitoring;
+mod namespaces;
 mod outage;
+mod rights;
 mod topics;

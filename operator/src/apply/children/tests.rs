@@ -19,9 +19,15 @@ fn server(live: Value) -> (Client, Arc<Mutex<Vec<String>>>) {
     (Client::new(service, "default"), asked)
 }
 
+fn health() -> Arc<crate::health::Health> {
+    Arc::new(crate::health::Health::new(Arc::new(
+        crate::metrics::Metrics::new().unwrap(),
+    )))
+}
+
 async fn apply(live: Value) -> (Result<ConfigMap, ApplyError>, Vec<String>) {
     let (client, asked) = server(live);
-    let (caches, _) = Caches::new(&client, None);
+    let (caches, _) = Caches::new(&client, &[None], &health());
     let valid = validated(QUICKSTART);
     let applier = Applier {
         client: &client,
@@ -72,7 +78,7 @@ async fn an_own_object_and_one_that_an_orphaning_deletion_left_are_applied() {
 async fn a_key_that_lost_its_label_stands_and_is_not_asked_to_be_made_again() {
     let live = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shop-jwt"}});
     let (client, asked) = server(live);
-    let (caches, _) = Caches::new(&client, None);
+    let (caches, _) = Caches::new(&client, &[None], &health());
     let valid = validated(QUICKSTART);
     let applier = Applier {
         client: &client,

@@ -1,0 +1,115 @@
+//! `spec.recommender.model` as the recommender's configuration.
+
+use recommendation_api::HumanDuration;
+use recommendation_api::config::{ModelConfig, OnnxConfig, RetrainConfig};
+use recommendation_api::model::{Algorithm, ModelSource};
+use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec};
+
+use super::InvalidSpec;
+
+/// Algorithms that the recommender answers with; any other is reported, and Hybrid answers.
+pub(super) fn is_served(algorithm: Algorithm) -> bool {
+    match algorithm {
+        Algorithm::Hybrid
+        | Algorithm::ItemKnn
+        | Algorithm::Rp3Beta
+        | Algorithm::SessionKnn
+        | Algorithm::Popularity
+        | Algorithm::Content => true,
+        // Fitted ones need a trainer and a store for what it makes.
+        Algorithm::Auto
+        | Algorithm::Ease
+        | Algorithm::ImplicitAls
+        | Algorithm::Knowledge
+        | Algorithm::Onnx => false,
+    }
+}
+
+/// Whether the rest of the spec has what an algorithm lives on.
+fn possible(algorithm: Algorithm, path: &str, recommender: &RecommenderSpec) -> Result<(), InvalidSpec> {
+    let model = recommender.model.clone().unwrap_or_default();
+    let problem = match algorithm {
+        Algorithm::Ease | Algorithm::ImplicitAls if recommender.snapshots.is_none() => {
+            "is fitted by a job that leaves it in the snapshot store: set spec.recommender.snapshots, or use Hybrid"
+        }
+        Algorithm::Onnx if model.onnx.is_none() => "needs a model: set spec.recommender.model.onnx",
+        Algorithm::Knowledge if model.knowledge.is_none_or(|k| k.rules.is_empty()) => {
+            "needs rules: set spec.recommender.model.knowledge.rules"
+        }
+        _ => return Ok(()),
+    };
+    Err(InvalidSpec::new(path, format!("{} {problem}", algorithm.name())))
+}
+
+/// The model's part of the configuration. `onnx_credentials`: the folder with the credentials of its store.
+pub(super) fn config(
+    spec: &RecommendationPipelineSpec,
+    recommender: &RecommenderSpec,
+    onnx_credentials: Option<String>,
+) -> Result<ModelConfig, InvalidSpec> {
+    let defaults = ModelConfig::default();
+    let model = recommender.model.clone().unwrap_or_default();
+    let source = model.source.unwrap_or_default();
+    if source == ModelSource::Purchases && spec.ksqldb.is_none() {
+        return Err(InvalidSpec::new(
+            "spec.recommender.model.source",
+            "Purchases is what ksqlDB derives: set spec.ksqldb, or use Events",
+        ));
+    }
+    let half_life = model.half_life.unwrap_or(defaults.half_life);
+    if half_life == HumanDuration::default() {
+        return Err(InvalidSpec::new(
+            "spec.recommender.model.halfLife",
+            "must be longer than 0s",
+        ));
+    }
+    let mut event_weights = defaults.event_weights;
+    let weights = model.event_weights.unwrap_or_default();
+    if let Some(name) = weights.keys().find(|name| !event_weights.contains_key(*name)) {
+        let known: Vec<&str> = event_weights.keys().map(String::as_str).collect();
+        return Err(InvalidSpec::new(
+            format!("spec.recommender.model.eventWeights.{name}"),
+            format!("only these events have a weight: {}", known.join(", ")),
+        ));
+    }
+    event_weights.extend(weights);
+    let retrain = model.retrain.clone().unwrap_or_default();
+    let schedule = retrain.schedule.unwrap_or(defaults.retrain.schedule);
+    if schedule.split_whitespace().count() != 5 {
+        return Err(InvalidSpec::new(
+            "spec.recommender.model.retrain.schedule",
+            format!("{schedule:?} is no cron schedule: minute, hour, day of month, month, day of week"),
+        ));
+    }
+    let algorithm = model.algorithm.unwrap_or_default();
+    possible(algorithm, "spec.recommender.model.algorithm", recommender)?;
+    for (e, experiment) in recommender.experiments.iter().flatten().enumerate() {
+        for (a, arm) in experiment.arms.iter().enumerate() {
+            let path = format!("spec.recommender.experiments[{e}].arms[{a}].algorithm");
+            possible(arm.algorithm, &path, recommender)?;
+        }
+    }
+    Ok(ModelConfig {
+        algorithm: if is_served(algorithm) {
+            algorithm
+        } else {
+            Algorithm::Hybrid
+        },
+        source,
+        neighbors: model.neighbors.unwrap_or(defaults.neighbors),
+        event_weights,
+        history_length: model.history_length.unwrap_or(defaults.history_length),
+        half_life,
+        diversity: model.diversity.unwrap_or(defaults.diversity),
+        exploration: model.exploration.unwrap_or(defaults.exploration),
+        retrain: RetrainConfig {
+            schedule,
+            on_drift: retrain.on_drift.unwrap_or_default(),
+        },
+        onnx: model.onnx.map(|onnx| OnnxConfig {
+            url: onnx.url,
+            credentials_dir: onnx_credentials,
+        }),
+        knowledge: model.knowledge.map(|k| k.rules).unwrap_or_default(),
+    })
+}
