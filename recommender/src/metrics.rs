@@ -44,6 +44,12 @@ pub struct Metrics {
     pub ready: IntGauge,
     /// Seconds from a record's production to its effect, live records only.
     pub freshness: Histogram,
+    /// Snapshots by what became of them: written, failed, skipped.
+    pub snapshots: IntCounterVec,
+    /// When the newest snapshot was taken that this replica wrote or started from, seconds since 1970.
+    pub snapshot_created: Gauge,
+    /// Seconds for which the last snapshot held up learning.
+    pub snapshot_stall: Gauge,
     /// Seconds until the log acknowledged what a request appended.
     pub append: Histogram,
     /// Requests refused by a rate limit.
@@ -136,6 +142,25 @@ impl Metrics {
                     "freshness_seconds",
                     "Seconds from production of a live record to its effect",
                 ))?,
+            )?,
+            snapshots: counters(
+                "snapshots_total",
+                "Snapshots by what became of them: written, failed, skipped at the start",
+                "outcome",
+            )?,
+            snapshot_created: add(
+                r,
+                Gauge::new(
+                    "recommender_snapshot_created_seconds",
+                    "When the newest snapshot was taken that this replica wrote or started from, seconds since 1970",
+                )?,
+            )?,
+            snapshot_stall: add(
+                r,
+                Gauge::new(
+                    "recommender_snapshot_stall_seconds",
+                    "Seconds for which the last snapshot held up learning",
+                )?,
             )?,
             append: add(
                 r,

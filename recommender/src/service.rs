@@ -25,17 +25,20 @@ use crate::http::server::Lifetime;
 use crate::http::tls::{Tls, TlsError};
 use crate::http::tokens::AuthError;
 use crate::http::{App, internal_router, public_router, server};
-use crate::ingest::{Ingest, Lookups};
+use crate::ingest::{Ingest, Lookups, Start};
 use crate::log::Log;
-use crate::log::embedded::{EmbeddedLog, OpenError};
+use crate::log::embedded::{EmbeddedLog, OpenError, trim_covered};
 use crate::log::kafka::KafkaLog;
 use crate::metrics::Metrics;
 use crate::model::{self, ModelError};
 use crate::ratelimit::{RedisError, RedisWindows};
 use crate::secrets::{self, SecretError};
+use crate::snapshot::keeper::Keeper;
+use crate::snapshot::load::Snapshots;
 use crate::source::embedded::EmbeddedSource;
 use crate::source::kafka::{KafkaSource, events_topic};
 use crate::source::{Source, SourceError};
+use crate::store::{Store, StoreError};
 use crate::telemetry::LogFilter;
 
 /// Where events come from and go to.
@@ -106,6 +109,9 @@ pub enum StartError {
     /// The embedded log cannot be opened.
     #[error("embedded log: {0}")]
     Embedded(#[from] OpenError),
+    /// The snapshot store cannot be used.
+    #[error("configuration: {0}")]
+    Store(#[from] StoreError),
     /// Redis cannot be used.
     #[error("{0}")]
     Redis(#[from] RedisError),
@@ -198,6 +204,23 @@ pub fn embedded_key_file(database: &std::path::Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Where snapshots are kept: in the configured store, or in embedded mode in a folder beside the database.
+fn snapshots(options: &Options) -> Result<Option<Snapshots>, StoreError> {
+    let store = match (&options.config.snapshots, &options.mode) {
+        (Some(config), _) => Store::open(config, &options.secrets_dir)?,
+        (None, Mode::Embedded(path)) => Store::folder(&embedded_state_dir(path))?,
+        (None, Mode::Kafka) => return Ok(None),
+    };
+    Ok(Some(Snapshots { store }))
+}
+
+/// Where embedded mode keeps snapshots and fitted models: beside the database.
+pub fn embedded_state_dir(database: &std::path::Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".state");
+    PathBuf::from(name)
+}
+
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -267,7 +290,8 @@ impl Service {
         let (public_listener, public) = listen(options.listen).await?;
         let (internal_listener, internal) = listen(options.internal_listen).await?;
 
-        let (writer, reader) = recommender_engine::engine(engine_config)?;
+        let (writer, _) = recommender_engine::engine(engine_config.clone())?;
+        let snapshots = snapshots(&options)?;
         let (log, source) = open(&options, &metrics)?;
         let (command, commands) = mpsc::channel();
         let default_type = events_topic(config).1;
@@ -286,17 +310,22 @@ impl Service {
             commands,
             max_lag,
             lookups.clone(),
+            snapshots.clone().map(|snapshots| Start {
+                snapshots,
+                engine: engine_config,
+                runtime: tokio::runtime::Handle::current(),
+            }),
         );
         let (stop_serving, stop) = (CancellationToken::new(), CancellationToken::new());
         let app = Arc::new(App {
-            reader,
+            reader: ingest.reader(),
             directory: lookups.directory,
             baskets: lookups.baskets,
             gmail: PushTokens::new(config.webhooks.gmail.as_ref()).map_err(AuthError::from)?,
             log,
             auth: Arc::clone(&auth),
             limiter: Limiter::new(redis, Arc::clone(&metrics)),
-            metrics,
+            metrics: Arc::clone(&metrics),
             progress: ingest.progress(),
             live: Arc::clone(&live),
             trusted: Trusted::new(&config.http.trusted_proxies),
@@ -368,6 +397,27 @@ impl Service {
             fill_lookups(filled, fill_stop).await;
             ("lookups", Ok(()))
         });
+        if let Some(snapshots) = snapshots {
+            let covered = match &options.mode {
+                Mode::Embedded(path) => {
+                    Some(trim_covered(path.clone(), config.privacy.retention.as_millis()))
+                }
+                Mode::Kafka => None,
+            };
+            let keeper = Keeper {
+                snapshots,
+                interval: config.snapshots.clone().unwrap_or_default().interval.0,
+                commands: command.clone(),
+                progress: Arc::clone(&app.progress),
+                metrics,
+                covered,
+            };
+            let keeper_stop = stop.clone();
+            parts.spawn(async move {
+                keeper.run(keeper_stop).await;
+                ("snapshots", Ok(()))
+            });
+        }
         let watch = Watch {
             path: options.config_file.clone(),
             started_with: config.clone(),

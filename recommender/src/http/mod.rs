@@ -30,13 +30,12 @@ use axum::Router;
 use axum::extract::Extension;
 use recommendation_api::config::RecommenderConfig;
 use recommendation_api::report::Phase;
-use recommender_engine::Reader;
 use tokio_util::sync::CancellationToken;
 
 use crate::baskets::Baskets;
 use crate::config::Live;
 use crate::directory::Directory;
-use crate::ingest::Progress;
+use crate::ingest::{LateReader, Progress};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::telemetry::LogFilter;
@@ -46,7 +45,7 @@ pub use self::internal::router as internal_router;
 /// What handlers use. Everything in it is shared and none of it is waited for.
 pub struct App {
     /// The model.
-    pub reader: Reader,
+    pub reader: LateReader,
     /// Profiles, addresses and titles.
     pub directory: Arc<Directory>,
     /// Where events and products are appended.

@@ -11,7 +11,9 @@ use super::{Lookups, ROWS_PER_PUBLISH};
 use crate::clock::now_ms;
 use crate::metrics::Metrics;
 use crate::model;
+use crate::snapshot::{Frozen, Manifest, Restored, write_dedup};
 use crate::source::dedup::Dedup;
+use crate::source::positions::Positions;
 use crate::source::{Item, Record};
 
 /// Live events whose freshness is measured at once; under a load that never lets up, the others are not.
@@ -32,6 +34,7 @@ pub(super) struct Learner {
     fresh: Vec<i64>,
     pub events: u64,
     pub malformed: u64,
+    pub taken: u64,
 }
 
 impl Learner {
@@ -52,11 +55,43 @@ impl Learner {
             fresh: Vec::new(),
             events: 0,
             malformed: 0,
+            taken: 0,
         }
+    }
+
+    /// Goes on from a snapshot.
+    pub fn restore(&mut self, restored: Restored) {
+        self.writer = restored.writer;
+        self.dedup = restored.dedup;
+        (self.events, self.malformed) = (restored.manifest.events, restored.manifest.malformed);
+        self.bulk = None;
+        self.figures();
+    }
+
+    /// The state as it is now; `None` while events wait for the engine's bulk path.
+    pub fn freeze(&self, positions: Positions) -> Option<Frozen> {
+        if self.bulk.is_some() {
+            return None;
+        }
+        let stats = self.writer.reader().stats();
+        Some(Frozen {
+            manifest: Manifest {
+                program: env!("CARGO_PKG_VERSION").to_owned(),
+                created_ms: now_ms(),
+                positions,
+                events: self.events,
+                malformed: self.malformed,
+                customers: stats.customers,
+                products: stats.products,
+            },
+            dedup: write_dedup(&self.dedup),
+            engine: self.writer.freeze(),
+        })
     }
 
     /// Takes up a record.
     pub fn take(&mut self, item: Item<'_>) -> Result<(), EventError> {
+        self.taken += 1;
         let taken = match item {
             Item::Event(record) => self.take_event(record),
             Item::Product(record) => return self.take_product(record),

@@ -2,7 +2,9 @@
 //! readers. Nobody waits for it, and it waits for the source only.
 
 mod bulk;
+mod late;
 mod learner;
+mod restore;
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -14,13 +16,17 @@ use recommendation_api::report::{DependencyState, Phase};
 use recommender_engine::{Tuning, Writer};
 use tokio_util::sync::CancellationToken;
 
+pub use self::late::LateReader;
 use self::learner::Learner;
+pub use self::restore::Start;
 use crate::baskets::Baskets;
 use crate::clock::now_ms;
 use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::retry::Backoff;
+use crate::snapshot::Frozen;
 use crate::source::{Lag, Source, SourceError};
+use tokio::sync::oneshot;
 
 /// Longest wait for the next record; bounds how late a command, a catalogue record or the end is noticed.
 const WAIT: Duration = Duration::from_millis(50);
@@ -38,6 +44,8 @@ pub struct Progress {
     pub events: u64,
     /// Malformed records met.
     pub malformed: u64,
+    /// Records taken in all, of the catalogue too, since this process began.
+    pub taken: u64,
     /// How far behind the log.
     pub lag: Lag,
     /// Whether the log answers.
@@ -54,6 +62,7 @@ impl Default for Progress {
             phase: Phase::Loading,
             events: 0,
             malformed: 0,
+            taken: 0,
             lag: Lag {
                 records: 0,
                 seconds: 0.0,
@@ -79,6 +88,8 @@ pub struct Lookups {
 pub enum Command {
     /// Take up changed weights and rules.
     Tune(Tuning),
+    /// Hand over the state as it is now, for a snapshot. Not answered before the log was caught up with.
+    Freeze(oneshot::Sender<Frozen>),
 }
 
 /// The thread's work.
@@ -88,11 +99,13 @@ pub struct Ingest {
     commands: mpsc::Receiver<Command>,
     shared: Arc<ArcSwap<Progress>>,
     max_lag_seconds: f64,
+    start: Option<Start>,
+    late: LateReader,
 }
 
 impl Ingest {
     /// `default_type` is the type of records that carry none; the first readiness waits until the lag is
-    /// below `max_lag_seconds`.
+    /// below `max_lag_seconds`. With a `start`, `writer` is of an empty engine, which a snapshot may replace.
     pub fn new(
         source: Box<dyn Source>,
         writer: Writer,
@@ -101,7 +114,9 @@ impl Ingest {
         commands: mpsc::Receiver<Command>,
         max_lag_seconds: u32,
         lookups: Lookups,
+        start: Option<Start>,
     ) -> Self {
+        let late = LateReader::new(writer.reader());
         let learner = Learner::new(writer, lookups, default_type, metrics);
         let shared = Arc::new(ArcSwap::from_pointee(Progress::default()));
         Self {
@@ -110,12 +125,19 @@ impl Ingest {
             commands,
             shared,
             max_lag_seconds: f64::from(max_lag_seconds),
+            start,
+            late,
         }
     }
 
     /// Where the thread tells how far it is.
     pub fn progress(&self) -> Arc<ArcSwap<Progress>> {
         Arc::clone(&self.shared)
+    }
+
+    /// The engine's readers' side.
+    pub fn reader(&self) -> LateReader {
+        self.late.clone()
     }
 
     /// Works until stopped. An error means that the source is broken for good.
@@ -127,6 +149,7 @@ impl Ingest {
 
     fn work(&mut self, stop: &CancellationToken) -> Result<(), SourceError> {
         let started = Instant::now();
+        self.restore(stop);
         let mut phase = Phase::Loading;
         let mut backoff = Backoff::new(Duration::from_secs(5));
         let mut pending = 0;
@@ -192,7 +215,25 @@ impl Ingest {
                     tracing::error!(error = %e, "the engine refuses the new configuration");
                 }
             }
+            Command::Freeze(answer) => {
+                let started = Instant::now();
+                let frozen = self.learner.freeze(self.source.positions());
+                self.metrics().snapshot_stall.set(started.elapsed().as_secs_f64());
+                // Whoever asked may have given up.
+                if let Some(frozen) = frozen {
+                    let _ = answer.send(frozen);
+                }
+            }
         }
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.learner.metrics
+    }
+
+    /// Says that the log does not answer yet.
+    fn report_waiting(&self) {
+        self.report(Phase::Loading, self.source.lag(now_ms()), self.source.problem());
     }
 
     fn report(&self, phase: Phase, lag: Lag, problem: Option<String>) {
@@ -206,6 +247,7 @@ impl Ingest {
             phase,
             events: self.learner.events,
             malformed: self.learner.malformed,
+            taken: self.learner.taken,
             lag,
             log: self.source.state(),
             problem,

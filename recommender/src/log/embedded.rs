@@ -185,6 +185,46 @@ pub fn log_id(connection: &Connection) -> Result<String, rusqlite::Error> {
     connection.query_row("SELECT id FROM identity", [], |row| row.get(0))
 }
 
+/// Rows removed by one statement at most, so that nobody waits long for the file.
+const TRIM_AT_ONCE: i64 = 10_000;
+
+/// Removes events older than `retention_ms`, once snapshots cover them.
+pub fn trim_covered(path: PathBuf, retention_ms: i64) -> crate::snapshot::keeper::Covered {
+    Arc::new(move |manifest| {
+        let events = manifest.positions.topics.get("events");
+        let Some(covered) = events.and_then(|partitions| partitions.get(&0)) else {
+            return;
+        };
+        match trim(&path, covered.next, now_ms().saturating_sub(retention_ms)) {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "events past privacy.retention were removed from the log"),
+            Err(e) => tracing::warn!(error = %e, "events past privacy.retention were not removed"),
+        }
+    })
+}
+
+/// Removes events before an offset and a time; returns how many.
+fn trim(path: &Path, before: i64, before_ms: i64) -> Result<usize, OpenError> {
+    let connection = connect(path)?;
+    let mut removed = 0;
+    loop {
+        let n = connection
+            .execute(
+                "DELETE FROM events WHERE offset IN
+                 (SELECT offset FROM events WHERE offset < ?1 AND time_ms < ?2 ORDER BY offset LIMIT ?3)",
+                params![before, before_ms, TRIM_AT_ONCE],
+            )
+            .map_err(|source| OpenError::Sqlite {
+                path: path.to_owned(),
+                source,
+            })?;
+        removed += n;
+        if n == 0 {
+            return Ok(removed);
+        }
+    }
+}
+
 impl EmbeddedLog {
     /// Opens the log and starts its writing thread.
     pub fn open(path: &Path) -> Result<Self, OpenError> {

@@ -172,6 +172,10 @@ impl EmbeddedSource {
 const EVENTS: &str = "events";
 const PRODUCTS: &str = "products";
 
+fn position(from: &Positions, table: &str) -> Option<Position> {
+    from.topics.get(table)?.get(&0).copied()
+}
+
 /// The first row that still stands, or where the next one will, and the end.
 fn first_and_end(connection: &Connection) -> Result<(i64, i64), rusqlite::Error> {
     let end = end(connection)?;
@@ -189,24 +193,24 @@ fn end(connection: &Connection) -> Result<i64, rusqlite::Error> {
 }
 
 impl Source for EmbeddedSource {
-    fn resume(&mut self, from: &Positions) -> Result<(), ResumeError> {
+    fn recognise(&mut self, from: &Positions) -> Result<(), ResumeError> {
         if from.log != self.log_id {
             return Err(ResumeError::Never("it was made from another database".into()));
         }
-        let of = |table: &str| {
-            let found = from
-                .topics
-                .get(table)
-                .and_then(|partitions| partitions.get(&0))
-                .copied();
-            found.ok_or_else(|| ResumeError::Never(format!("it does not tell how far it read {table}")))
+        let (Some(events), Some(_)) = (position(from, EVENTS), position(from, PRODUCTS)) else {
+            return Err(ResumeError::Never("it does not tell how far it read".into()));
         };
-        let (events, products) = (of(EVENTS)?, of(PRODUCTS)?);
         let (first, end) = first_and_end(&self.connection).map_err(|_| ResumeError::NotYet)?;
-        within(EVENTS, 0, &events, (first, end + 1))?;
-        (self.offset, self.last_ms) = (events.next - 1, events.last_ms);
-        self.seq = products.next - 1;
-        Ok(())
+        within(EVENTS, 0, &events, (first, end + 1))
+    }
+
+    fn resume(&mut self, from: &Positions) {
+        if let Some(events) = position(from, EVENTS) {
+            (self.offset, self.last_ms) = (events.next - 1, events.last_ms);
+        }
+        if let Some(products) = position(from, PRODUCTS) {
+            self.seq = products.next - 1;
+        }
     }
 
     fn positions(&self) -> Positions {

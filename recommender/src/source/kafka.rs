@@ -51,15 +51,41 @@ pub fn group(config: &RecommenderConfig) -> String {
 }
 
 impl KafkaSource {
-    /// Starts reading. Kafka need not be there yet. To be called within a tokio runtime.
+    /// Starts reading, and writing dead letters for the partitions that this replica owns. Kafka need not be
+    /// there yet. To be called within a tokio runtime.
     pub fn start(
         client: &ClientConfig,
         config: &RecommenderConfig,
         log: &KafkaLog,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, SourceError> {
-        let group = group(config);
+        let mut source = Self::open(client, config, true)?;
         let (topic, default_type) = events_topic(config);
+        let work = dead_letters::Validator::new(
+            client,
+            topic,
+            default_type,
+            &group(config),
+            log.clone(),
+            Arc::clone(metrics),
+        )?;
+        let stop = source.stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("dead-letters".into())
+            .spawn(move || work.run(&stop))
+            .map_err(|_| SourceError::Thread("dead-letters"))?;
+        source.dead_letters = Some(thread);
+        Ok(source)
+    }
+
+    /// Only reads: what is no replica writes neither dead letters nor offsets.
+    pub fn follow(client: &ClientConfig, config: &RecommenderConfig) -> Result<Self, SourceError> {
+        Self::open(client, config, false)
+    }
+
+    fn open(client: &ClientConfig, config: &RecommenderConfig, replica: bool) -> Result<Self, SourceError> {
+        let group = group(config);
+        let (topic, _) = events_topic(config);
         let catalog = TopicReader::start(client, &config.topics.catalog, &format!("{group}-catalog"), false)?;
         let profiles = TopicReader::start(
             client,
@@ -67,37 +93,21 @@ impl KafkaSource {
             &format!("{group}-profiles"),
             false,
         )?;
-        let events = TopicReader::start(client, topic, &group, true)?;
-        let stop = CancellationToken::new();
-        let work = dead_letters::Validator::new(
-            client,
-            topic,
-            default_type,
-            &group,
-            log.clone(),
-            Arc::clone(metrics),
-        )?;
-        let thread = {
-            let stop = stop.clone();
-            std::thread::Builder::new()
-                .name("dead-letters".into())
-                .spawn(move || work.run(&stop))
-                .map_err(|_| SourceError::Thread("dead-letters"))?
-        };
+        let events = TopicReader::start(client, topic, &group, replica)?;
         Ok(Self {
             topics: [config.topics.catalog.clone(), topic.to_owned()],
             catalog,
             profiles,
             events,
             tables_were_read: false,
-            stop,
-            dead_letters: Some(thread),
+            stop: CancellationToken::new(),
+            dead_letters: None,
         })
     }
 }
 
 impl Source for KafkaSource {
-    fn resume(&mut self, from: &Positions) -> Result<(), ResumeError> {
+    fn recognise(&mut self, from: &Positions) -> Result<(), ResumeError> {
         let [catalog, events] = &self.topics;
         let of = |topic: &str| {
             let missing = || ResumeError::Never(format!("it was not made from topic {topic}"));
@@ -114,10 +124,16 @@ impl Source for KafkaSource {
             }
             _ => {}
         }
-        self.catalog.recognise(of_catalog, false)?;
-        self.catalog.resume(of_catalog);
-        self.events.resume(of_events);
-        Ok(())
+        self.catalog.recognise(of_catalog, false)
+    }
+
+    /// Profiles are read from their start all the same: what is looked up in them is not in snapshots.
+    fn resume(&mut self, from: &Positions) {
+        for (topic, reader) in self.topics.iter().zip([&mut self.catalog, &mut self.events]) {
+            if let Some(partitions) = from.topics.get(topic) {
+                reader.resume(partitions);
+            }
+        }
     }
 
     fn positions(&self) -> Positions {
@@ -138,7 +154,10 @@ impl Source for KafkaSource {
     }
 
     fn problem(&self) -> Option<String> {
-        self.events.problem().or_else(|| self.catalog.problem())
+        let tables = [&self.catalog, &self.profiles];
+        self.events
+            .problem()
+            .or_else(|| tables.into_iter().find_map(TopicReader::problem))
     }
 
     fn poll(&mut self, wait: Duration, take: &mut Take<'_>) -> Result<usize, SourceError> {

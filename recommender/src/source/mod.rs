@@ -72,9 +72,12 @@ pub enum SourceError {
 
 /// A log that is read from its start, or from where a snapshot ends, and then followed.
 pub trait Source: Send {
-    /// Makes the first poll go on from these positions, if they are positions in this log. To be asked again
-    /// while the log does not answer.
-    fn resume(&mut self, from: &Positions) -> Result<(), ResumeError>;
+    /// Whether these are positions in this log, from which it can be read on. To be asked again while the log
+    /// does not answer.
+    fn recognise(&mut self, from: &Positions) -> Result<(), ResumeError>;
+
+    /// Makes the first poll go on from positions that were recognised.
+    fn resume(&mut self, from: &Positions);
 
     /// Where reading stands: everything before it was handed over.
     fn positions(&self) -> Positions;

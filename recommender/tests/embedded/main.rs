@@ -8,6 +8,7 @@ mod admin;
 mod catalog;
 mod events;
 mod limits;
+mod state;
 
 use std::path::Path;
 

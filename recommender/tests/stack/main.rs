@@ -5,6 +5,7 @@
 mod support;
 
 mod dead_letters;
+mod faults;
 mod kafka;
 mod redis;
 mod replicas;

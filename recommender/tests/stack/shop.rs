@@ -115,6 +115,24 @@ impl Shop {
         assert!(grown.iter().all(Result::is_ok), "{grown:?}");
     }
 
+    /// Removes the events topic and makes it anew, with one partition.
+    pub async fn recreate(&self) {
+        let (admin, topic) = (self.admin(), self.config.topics.events.clone());
+        admin
+            .delete_topics(&[&topic], &AdminOptions::new())
+            .await
+            .unwrap();
+        for _ in 0..100 {
+            let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
+            let made = admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
+            if made.iter().all(Result::is_ok) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await; // its removal takes a moment
+        }
+        panic!("{topic} cannot be made anew");
+    }
+
     /// Writes bytes to the events topic, past the service.
     pub async fn put(&self, partition: Option<i32>, key: &str, value: &[u8]) {
         let producer: FutureProducer = self.client.create().unwrap();

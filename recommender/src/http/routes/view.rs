@@ -131,7 +131,10 @@ fn reason(reason: Reason, excluded: &HashSet<String>, title: &dyn Fn(&str) -> St
             value,
             ..
         } => ReasonView {
-            text: format!("suits your {}: {value}", customer_attribute.replace(['_', '-'], " ")),
+            text: format!(
+                "suits your {}: {value}",
+                customer_attribute.replace(['_', '-'], " ")
+            ),
             kind: "profile",
             products: Vec::new(),
         },
