@@ -53,7 +53,6 @@ fn recommender(spec: &RecommenderSpec, found: &mut Found) {
     }
     let ttl = spec.cache.as_ref().and_then(|cache| cache.ttl);
     found.when(ttl.is_some(), "spec.recommender.cache.ttl");
-    found.when(spec.snapshots.is_some(), "spec.recommender.snapshots");
     found.when(
         spec.histories == Some(Histories::Redis),
         "spec.recommender.histories",

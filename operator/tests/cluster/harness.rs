@@ -268,6 +268,11 @@ impl Harness {
             .await
             .expect("the operator stops")
             .unwrap();
+        self.remove().await;
+    }
+
+    /// Removes the namespace.
+    pub async fn remove(self) {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         namespaces
             .delete(&self.namespace, &DeleteParams::default())

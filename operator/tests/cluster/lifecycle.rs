@@ -162,14 +162,14 @@ async fn an_unsupported_field_is_named_and_the_rest_is_acted_on() {
     harness
         .apply(
             "shop",
-            json!({"recommender": {"snapshots": {"url": "s3://models"}, "replicas": 3}}),
+            json!({"recommender": {"privacy": {"consent": "OptIn"}, "replicas": 3}}),
         )
         .await
         .unwrap();
     let message = harness
         .condition("shop", "SpecAccepted", "False", "UnsupportedField")
         .await;
-    assert!(message.contains("spec.recommender.snapshots"), "{message}");
+    assert!(message.contains("spec.recommender.privacy.consent"), "{message}");
     harness
         .condition("shop", "TopicsReady", "True", "AsDeclared")
         .await;

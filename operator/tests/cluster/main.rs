@@ -17,4 +17,5 @@ mod monitoring;
 mod namespaces;
 mod outage;
 mod rights;
+mod soak;
 mod topics;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::core::PartialObjectMeta;
+use kube::core::{GroupVersionKind, PartialObjectMeta};
 use recommendation_api::pipeline::RecommendationPipeline;
 use recommendation_operator::build::{http_route, rules, service_monitor};
 use serde_json::json;
@@ -85,10 +85,12 @@ async fn granted(harness: &Harness) -> BTreeSet<Right> {
 async fn every_right_of_the_shipped_role_is_used_in_the_life_of_a_pipeline() {
     let harness = Harness::alone().await;
     let operator = harness.operator().await;
+    let kafka_topics = GroupVersionKind::gvk("kafka.strimzi.io", "v1beta2", "KafkaTopic");
     let installed = [
         install(&harness.client, &service_monitor::gvk(), "servicemonitors").await,
         install(&harness.client, &rules::gvk(), "prometheusrules").await,
         install(&harness.client, &http_route::gvk(), "httproutes").await,
+        install(&harness.client, &kafka_topics, "kafkatopics").await,
     ];
     // Everything, with something outside to delete at the end and a Secret that is missing.
     let full = json!({
