@@ -10,6 +10,8 @@ pub const FINALIZER: &str = "recommendation.dev/cleanup";
 pub const SKIP_CLEANUP: &str = "recommendation.dev/skip-cleanup";
 /// Pod-template annotation: hash of the configuration that is not taken up while running.
 pub const CONFIG_HASH: &str = "recommendation.dev/config-hash";
+/// Pod-template annotation: hash of the Secrets that are read at the start only.
+pub const SECRETS_HASH: &str = "recommendation.dev/secrets-hash";
 /// Annotation on a pod or Service: hash of everything applied.
 pub const APPLIED_HASH: &str = "recommendation.dev/applied-hash";
 

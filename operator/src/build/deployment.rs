@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use recommendation_api::RecommenderConfig;
 use recommendation_api::names::{
-    CONFIG_DIR, CONFIG_FILE, CONFIG_HASH, Children, INTERNAL_PORT, PUBLIC_PORT, SECRETS_DIR,
+    CONFIG_DIR, CONFIG_FILE, CONFIG_HASH, Children, INTERNAL_PORT, PUBLIC_PORT, SECRETS_DIR, SECRETS_HASH,
 };
 use serde_json::Value;
 
@@ -57,6 +57,10 @@ fn template(pipeline: &ValidatedPipeline) -> PodTemplateSpec {
     pod_labels.extend(labels(id));
     let mut annotations = metadata.annotations.unwrap_or_default();
     annotations.insert(CONFIG_HASH.to_owned(), config_hash(pipeline));
+    if !pipeline.restart_secrets.is_empty() {
+        let hash = short_hash(format!("{:?}", pipeline.restart_secrets).as_bytes());
+        annotations.insert(SECRETS_HASH.to_owned(), hash);
+    }
     let (volumes, _) = volumes(pipeline);
     PodTemplateSpec {
         metadata: Some(ObjectMeta {

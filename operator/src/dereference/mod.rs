@@ -21,6 +21,7 @@ pub use replicas::{ReplicaStatus, Replicas};
 
 use crate::apply::record::{AppliedRecord, KsqldbServer};
 use crate::build::configmap::APPLIED_KEY;
+use crate::build::short_hash;
 use crate::cleanup;
 use crate::context::Context;
 use crate::deadline::{self, Elapsed};
@@ -101,6 +102,12 @@ pub async fn dereference(
         let data = secret.map(|secret| secret.data.unwrap_or_default());
         let keys = data.as_ref().map(|data| data.keys().cloned().collect());
         references.secrets.insert(name.clone(), keys);
+        let contents = data
+            .as_ref()
+            .map(|data| serde_json::to_vec(data).unwrap_or_default());
+        references
+            .contents
+            .extend(contents.map(|bytes| (name.clone(), short_hash(&bytes))));
         secrets.extend(data.map(|data| (name, data)));
     }
     let connection = connection(&pipeline.spec.kafka, &secrets);

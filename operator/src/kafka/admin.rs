@@ -191,10 +191,13 @@ impl Admin {
         }
         let options = options();
         self.count_request();
-        let outcome = deadline::within(deadline::KAFKA * 2, self.client.create_topics([&new], &options))
-            .await
-            .map_err(|error| self.unreachable(step, &error))?
-            .map_err(|error| self.classify(step, &error))?;
+        let outcome = deadline::within(
+            deadline::KAFKA * 2,
+            lazily(|| self.client.create_topics([&new], &options)),
+        )
+        .await
+        .map_err(|error| self.unreachable(step, &error))?
+        .map_err(|error| self.classify(step, &error))?;
         match outcome.into_iter().next() {
             Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
             Some(Err((name, code))) => Err(self.classify_code(step, code, &format!("{name}: {code}"))),
@@ -210,10 +213,13 @@ impl Admin {
         let step = "deleting a topic";
         let options = options();
         self.count_request();
-        let outcome = deadline::within(deadline::KAFKA * 2, self.client.delete_topics(&[name], &options))
-            .await
-            .map_err(|error| self.unreachable(step, &error))?
-            .map_err(|error| self.classify(step, &error))?;
+        let outcome = deadline::within(
+            deadline::KAFKA * 2,
+            lazily(|| self.client.delete_topics(&[name], &options)),
+        )
+        .await
+        .map_err(|error| self.unreachable(step, &error))?
+        .map_err(|error| self.classify(step, &error))?;
         match outcome.into_iter().next() {
             Some(Err((_, Code::UnknownTopicOrPartition))) | Some(Ok(_)) | None => Ok(()),
             Some(Err((name, code))) => Err(self.classify_code(step, code, &format!("{name}: {code}"))),
@@ -231,7 +237,7 @@ impl Admin {
         self.count_request();
         let outcome = deadline::within(
             deadline::KAFKA * 2,
-            self.client.create_partitions([&partitions], &options),
+            lazily(|| self.client.create_partitions([&partitions], &options)),
         )
         .await
         .map_err(|error| self.unreachable(step, &error))?
@@ -255,10 +261,13 @@ impl Admin {
         );
         let options = options();
         self.count_request();
-        let outcome = deadline::within(deadline::KAFKA, self.client.alter_configs([&alter], &options))
-            .await
-            .map_err(|error| self.unreachable(step, &error))?
-            .map_err(|error| self.classify(step, &error))?;
+        let outcome = deadline::within(
+            deadline::KAFKA,
+            lazily(|| self.client.alter_configs([&alter], &options)),
+        )
+        .await
+        .map_err(|error| self.unreachable(step, &error))?
+        .map_err(|error| self.classify(step, &error))?;
         match outcome.into_iter().next() {
             Some(Err((_, code))) => Err(self.classify_code(step, code, &format!("{name}: {code}"))),
             Some(Ok(_)) | None => Ok(()),
@@ -323,6 +332,12 @@ impl Admin {
             },
         }
     }
+}
+
+/// librdkafka's calls are sent when they are made, not when they are waited for: by then the deadline has asked whether
+/// this operator still leads.
+async fn lazily<F: Future>(call: impl FnOnce() -> F) -> F::Output {
+    call().await
 }
 
 fn options() -> AdminOptions {

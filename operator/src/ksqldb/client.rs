@@ -336,6 +336,7 @@ impl KsqlClient {
         body: Option<&Value>,
         limit: Duration,
     ) -> Result<T, KsqlError> {
+        deadline::leading().map_err(|error| self.unreachable(error.to_string()))?;
         let mut request = self
             .http
             .request(method, format!("{}{path}", self.endpoint))

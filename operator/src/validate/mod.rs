@@ -33,6 +33,8 @@ pub use topics::DesiredTopic;
 pub struct References {
     /// Secrets by name: their keys, or `None` when there is no such Secret.
     pub secrets: BTreeMap<String, Option<BTreeSet<String>>>,
+    /// Hashes of what is in the Secrets that are there.
+    pub contents: BTreeMap<String, String>,
     /// The SASL user of `spec.kafka.authentication`, where its Secret tells one.
     pub kafka_username: Option<String>,
     /// Kafka topics of the streams and tables that this pipeline's statements made, by their names.
@@ -97,6 +99,8 @@ pub struct ValidatedPipeline {
     pub config: RecommenderConfig,
     /// Secrets that its pods mount.
     pub mounts: Vec<SecretMount>,
+    /// What is in those of them that a running recommender does not read again, by folder, as hashes.
+    pub restart_secrets: BTreeMap<String, String>,
     /// The operator makes Secret `<name>-jwt`.
     pub make_jwt_secret: bool,
     /// The pods.
@@ -174,6 +178,7 @@ pub fn validate(
         ksqldb_server: spec.ksqldb.as_ref().map(KsqldbServer::of),
         delete_by_default: spec.deletion_policy == Some(DeletionPolicy::Delete),
         config,
+        restart_secrets: mounts::restart(&mounts, found),
         mounts,
         make_jwt_secret,
         workload,

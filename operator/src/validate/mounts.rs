@@ -1,7 +1,11 @@
 //! The Secrets that the recommender's pods mount: a folder each, which the configuration names.
 
+use std::collections::BTreeMap;
+
 use recommendation_api::names::Children;
 use recommendation_api::pipeline::{RecommenderSpec, SecretKeyRef, SecretRef};
+
+use super::References;
 
 /// A Secret in the recommender's pods: a folder of its own below the secrets folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,20 @@ pub struct SecretMount {
 /// Folder of the publishable key at this place in the list; its name may be no name of a volume.
 pub(super) fn publishable(index: usize) -> String {
     format!("publishable-{index}")
+}
+
+/// Folders whose files are read at the start only: who connects with them stays connected. Keys of tokens, users,
+/// publishable keys and certificates are read again while running.
+const AT_START: [&str; 5] = ["kafka-ca", "kafka-user", "onnx", "redis", "snapshots"];
+
+/// What is in the Secrets that are read at the start only.
+pub(super) fn restart(mounts: &[SecretMount], found: &References) -> BTreeMap<String, String> {
+    let mounts = mounts
+        .iter()
+        .filter(|mount| AT_START.contains(&mount.folder.as_str()));
+    mounts
+        .filter_map(|mount| Some((mount.folder.clone(), found.contents.get(&mount.secret)?.clone())))
+        .collect()
 }
 
 /// The Secrets that the pods mount, and whether the operator makes the token key itself.

@@ -387,3 +387,26 @@ fn bounds_of_the_autoscaler_have_defaults_that_do_not_contradict_a_low_maximum()
     assert_eq!((a.min, a.max, a.target_cpu), (2, 9, 70));
     assert_eq!(bounds("{maxReplicas: 1}").min, 1);
 }
+
+#[test]
+fn pods_are_started_again_for_a_secret_only_if_it_is_read_at_their_start() {
+    let spec = "
+kafka: {bootstrapServers: ['k:1']}
+recommender:
+  auth: {jwtSecretRef: {name: jwt}}
+  cache: {redis: {url: 'redis://r', secretRef: {name: redis}}}
+";
+    let with = |jwt: &str, redis: &str| {
+        let contents =
+            [("jwt", jwt), ("redis", redis)].map(|(name, hash)| (name.to_owned(), hash.to_owned()));
+        let found = References {
+            contents: contents.into(),
+            ..References::default()
+        };
+        let valid = validate(&pipeline(spec), &found, &Settings::default()).unwrap();
+        let template = crate::build::children(&valid).deployment.spec.unwrap().template;
+        template.metadata.unwrap().annotations.unwrap()
+    };
+    assert_eq!(with("a", "a"), with("b", "a"), "keys of tokens are read again");
+    assert_ne!(with("a", "a"), with("a", "b"));
+}
