@@ -215,9 +215,9 @@ impl Counts {
 
     /// To be called before lists are refreshed.
     pub fn measure_lengths(&mut self) {
-        if self.counting.similarity == Similarity::Bm25 {
-            self.lengths = Some(Lengths::measure(self.counting.bm25, &self.degrees));
-        }
+        let Counting { similarity, bm25, .. } = self.counting;
+        let by_length = similarity == Similarity::Bm25;
+        self.lengths = by_length.then(|| Lengths::measure(bm25, &self.degrees));
     }
 
     /// The nearest products by cosine (or BM25) and by random walk, nearest first; `names` breaks ties.

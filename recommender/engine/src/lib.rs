@@ -49,6 +49,7 @@
 
 mod answer;
 mod assemble;
+mod auto;
 mod blend;
 mod bulk;
 mod config;

@@ -6,7 +6,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    answer,
+    answer, auto,
     config::Algorithm,
     event::{EventKind, Interaction},
     query::Query,
@@ -19,10 +19,6 @@ const SAMPLED: u64 = 128;
 const AT: usize = 10;
 /// A prediction counts half after this many more.
 const HALF_LIFE: f64 = 2_000.0;
-/// Predictions before a choice is made.
-const ENOUGH: f64 = 100.0;
-/// A challenger must be better by this factor, or the choice would flutter.
-const MARGIN: f64 = 1.05;
 
 const CONTENDERS: [Algorithm; 7] = [
     Algorithm::Hybrid,
@@ -56,10 +52,10 @@ pub(crate) struct Prequential {
 /// What is known of one algorithm's predictions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Tally {
-    algorithm: Algorithm,
-    hits: f64,
-    trials: f64,
-    predictions: u64,
+    pub algorithm: Algorithm,
+    pub hits: f64,
+    pub trials: f64,
+    pub predictions: u64,
 }
 
 impl Prequential {
@@ -74,16 +70,7 @@ impl Prequential {
     /// Predicts an event that is about to be learned, if it is one of the sample and says something: a
     /// product that is new to a customer with a history.
     pub fn predict(&mut self, shared: &Shared, event: &Interaction<'_>, configured: Algorithm) {
-        let sampled = self
-            .hasher
-            .hash_one((event.customer, event.product, event.time_ms))
-            .is_multiple_of(SAMPLED);
-        if !sampled
-            || matches!(
-                event.kind,
-                EventKind::Return | EventKind::Email | EventKind::Other
-            )
-        {
+        if !self.samples(event) {
             return;
         }
         let Some(product) = shared.product_id(event.product) else {
@@ -115,9 +102,24 @@ impl Prequential {
             if answer.algorithm == algorithm {
                 let hit = answer.items.iter().any(|item| &*item.product == event.product);
                 self.count(algorithm, hit);
+            } else {
+                // Nor does it count that it once was good.
+                self.tallies.retain(|tally| tally.algorithm != algorithm);
             }
         }
         self.show(shared);
+    }
+
+    /// Whether an event is one of the sample.
+    pub fn samples(&self, event: &Interaction<'_>) -> bool {
+        let hash = self
+            .hasher
+            .hash_one((event.customer, event.product, event.time_ms));
+        let says_nothing = matches!(
+            event.kind,
+            EventKind::Return | EventKind::Email | EventKind::Other
+        );
+        hash.is_multiple_of(SAMPLED) && !says_nothing
     }
 
     fn count(&mut self, algorithm: Algorithm, hit: bool) {
@@ -149,20 +151,9 @@ impl Prequential {
             predictions: tally.predictions,
         });
         shared.hit_rates.store(Arc::new(shown.collect()));
-        let tried = || self.tallies.iter().filter(|tally| tally.trials >= ENOUGH);
-        let chosen = Algorithm::ALL[usize::from(shared.auto.load(Relaxed))];
-        let current = tried().find(|tally| tally.algorithm == chosen).map_or(0.0, rate);
-        // Of equals the first, which the order of contenders prefers.
-        let best = tried().fold(None::<&Tally>, |best, tally| match best {
-            Some(best) if rate(best) >= rate(tally) => Some(best),
-            _ => Some(tally),
-        });
-        if let Some(best) = best
-            && rate(best) > current * MARGIN
-            && let Some(index) = Algorithm::ALL
-                .iter()
-                .position(|algorithm| *algorithm == best.algorithm)
-        {
+        let current = Algorithm::ALL[usize::from(shared.auto.load(Relaxed))];
+        let chosen = auto::choose(current, &self.tallies);
+        if let Some(index) = Algorithm::ALL.iter().position(|algorithm| *algorithm == chosen) {
             shared.auto.store(index as u8, Relaxed);
         }
     }

@@ -93,7 +93,7 @@ impl Writer {
         self.shared.counters.pairs.store(self.counts.pairs, Relaxed);
     }
 
-    fn refresh(&mut self, product: u32) {
+    pub(crate) fn refresh(&mut self, product: u32) {
         let (near, walks) = self.counts.nearest(product, self.config.neighbors, &self.names);
         let slot = self.shared.product(product);
         slot.neighbors.store((!near.is_empty()).then(|| Arc::new(near)));

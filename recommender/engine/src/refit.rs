@@ -7,6 +7,7 @@ use crate::{
     config::Tuning,
     popularity::{Buckets, bucket},
     shared::CustomerSlot,
+    similarity::{Bm25, Similarity},
     writer::Writer,
 };
 
@@ -14,6 +15,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Neighborhood {
     pub neighbors: usize,
+    pub similarity: Similarity,
+    pub bm25: Bm25,
     pub shrinkage: f32,
     pub walk_alpha: f32,
     pub walk_beta: f32,
@@ -34,6 +37,8 @@ impl Writer {
     /// Makes all neighbour lists anew from the same counts.
     pub(crate) fn set_neighborhood(&mut self, to: Neighborhood, now_ms: i64) {
         self.config.neighbors = to.neighbors;
+        self.counts.counting.similarity = to.similarity;
+        self.counts.counting.bm25 = to.bm25;
         self.counts.counting.shrinkage = f64::from(to.shrinkage);
         self.counts.counting.alpha = f64::from(to.walk_alpha);
         self.counts.counting.beta = f64::from(to.walk_beta);

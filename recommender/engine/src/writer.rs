@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::{
     blend::Blend,
-    config::{ConfigError, EngineConfig, Tuning},
+    config::{Algorithm, ConfigError, EngineConfig, Tuning},
     counts::{Counting, Counts, Ordered},
     event::{Applied, EventKind, Interaction, ProductMeta},
     fitted::Fitted,
@@ -153,6 +153,9 @@ impl Writer {
             Ok(weighted) => weighted,
             Err(refusal) => return refusal,
         };
+        if self.config.tuning.algorithm == Algorithm::Auto && self.prequential.samples(event) {
+            self.freshen(event.customer);
+        }
         self.prequential
             .predict(&self.shared, event, self.config.tuning.algorithm);
         let slot = self.customer(event.customer, weighted.time_ms);

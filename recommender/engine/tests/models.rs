@@ -545,6 +545,43 @@ fn auto_measures_the_models_on_the_events_that_it_learns() {
 }
 
 #[test]
+fn auto_chooses_the_same_whenever_readers_were_shown_what_was_learned() {
+    let run = |batch: i64, rows: usize| {
+        let tuning = Tuning {
+            algorithm: Algorithm::Auto,
+            ..Tuning::default()
+        };
+        let (mut writer, reader) = engine(EngineConfig {
+            tuning,
+            ..EngineConfig::default()
+        })
+        .expect("the tuning is valid");
+        let mut chosen = Vec::new();
+        for n in 0..8_000i64 {
+            let customer = format!("c{}", n * 7_919 % 900);
+            // Thirty tastes of twenty products each, a customer's taste one after the other.
+            let product = format!("p{}", (n * 7_919 % 900 % 30) * 20 + (n * 31 + n / 900 * 3) % 20);
+            view(&mut writer, &customer, &product, NOW - 8_000_000 + n * 1_000);
+            if n % batch == 0 {
+                writer.publish(NOW + n, rows);
+            }
+            if n % 1_000 == 999 {
+                let query = Query {
+                    customer: Some("c7"),
+                    now_ms: NOW,
+                    ..Query::default()
+                };
+                chosen.push(reader.recommend(&query).algorithm);
+            }
+        }
+        (chosen, reader.hit_rates())
+    };
+    let (often, seldom) = (run(1, 10_000), run(700, 3));
+    assert!(often.1.iter().any(|rate| rate.predictions > 20), "{:?}", often.1);
+    assert_eq!(often, seldom);
+}
+
+#[test]
 fn readers_answer_while_the_writer_learns_erases_and_swaps() {
     let (mut writer, reader) = plain();
     let done = AtomicBool::new(false);

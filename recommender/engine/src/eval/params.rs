@@ -232,6 +232,8 @@ impl Params {
     pub(super) fn neighborhood(&self) -> Neighborhood {
         Neighborhood {
             neighbors: self.neighbors,
+            similarity: self.similarity,
+            bm25: self.bm25,
             shrinkage: self.shrinkage,
             walk_alpha: self.walk_alpha,
             walk_beta: self.walk_beta,

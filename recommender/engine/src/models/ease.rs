@@ -3,6 +3,7 @@
 
 use faer::{Mat, Side, linalg::solvers::DenseSolveCore};
 
+use super::ease_sparse;
 use crate::matrix::{Sparse, keep_strongest};
 
 /// Hyper-parameters of [`fit`].
@@ -13,8 +14,11 @@ pub struct EaseParams {
     pub regularization: f32,
     /// Weights kept per product.
     pub keep: usize,
-    /// Refuse catalogues with more products: memory is 12 bytes times the square of their number.
+    /// The closed form is for catalogues of up to this many products: memory is 12 bytes times the square of their
+    /// number.
     pub max_products: usize,
+    /// In larger catalogues each product is explained by this many others, the nearest; 0 refuses them.
+    pub neighborhood: usize,
 }
 
 impl Default for EaseParams {
@@ -23,6 +27,7 @@ impl Default for EaseParams {
             regularization: 200.0,
             keep: 100,
             max_products: 20_000,
+            neighborhood: 200,
         }
     }
 }
@@ -32,7 +37,8 @@ impl Default for EaseParams {
 pub enum EaseError {
     /// Too many products for a closed form.
     #[error(
-        "{products} products are more than the {limit} that Ease is computed for; use ItemKnn or Rp3Beta"
+        "{products} products are more than the {limit} that Ease is computed for in closed form; allow a neighbourhood, or \
+         use ItemKnn or Rp3Beta"
     )]
     TooLarge {
         /// Products that occur in the interactions.
@@ -48,6 +54,10 @@ pub enum EaseError {
 /// Weights from each product of a history (row) to candidates (column), the strongest of each row kept.
 pub fn fit(interactions: &Sparse, params: &EaseParams) -> Result<Sparse, EaseError> {
     let products = interactions.width();
+    if products > params.max_products && params.neighborhood > 0 {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        return Ok(ease_sparse::fit(interactions, params, threads));
+    }
     if products > params.max_products {
         return Err(EaseError::TooLarge {
             products,
@@ -117,6 +127,7 @@ mod tests {
     fn a_catalogue_too_large_is_refused_with_a_reason() {
         let params = EaseParams {
             max_products: 1,
+            neighborhood: 0,
             ..EaseParams::default()
         };
         assert_eq!(

@@ -3,6 +3,7 @@
 pub mod als;
 pub(crate) mod content;
 pub mod ease;
+mod ease_sparse;
 pub(crate) mod embedding;
 mod fitted;
 mod item_knn;
