@@ -25,7 +25,7 @@ fn search(
             },
         };
         let start = Params::for_dataset(data);
-        let tuned = tune(data, algorithms, &start, search).unwrap();
+        let tuned = tune(data, algorithms, &start, search).expect("every model fits this data");
         assert!((trials as usize) < limit_trials * 2 + 80, "{trials}");
         tuned.into_iter().map(|tuned| tuned.params).collect()
     }
