@@ -42,6 +42,13 @@ impl Default for Blend {
 }
 
 impl Blend {
+    /// Whether weights and trend are finite and not negative, and some member has a say.
+    pub fn is_sound(&self) -> bool {
+        let weights = self.weights();
+        let sound = |value: f32| value.is_finite() && value >= 0.0;
+        weights.into_iter().chain([self.trend]).all(sound) && weights.iter().any(|weight| *weight > 0.0)
+    }
+
     /// Weights by position in [`Found::scores`].
     pub(crate) fn weights(&self) -> [f32; MEMBERS] {
         [

@@ -6,6 +6,7 @@ use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    blend::Blend,
     config::Algorithm,
     matrix::Sparse,
     models::{
@@ -42,6 +43,7 @@ pub struct Artifact {
 enum FittedModel {
     Ease(Sparse),
     ImplicitAls(Als),
+    Weights(Blend),
 }
 
 /// Why bytes are not an artefact.
@@ -94,9 +96,20 @@ impl Artifact {
         }
     }
 
-    /// The algorithm that it is a model of.
+    /// Weights of the blend, such as [`crate::eval::fit_blend_weights`] finds.
+    pub fn blend_weights(blend: Blend, version: &str, now_ms: i64) -> Artifact {
+        Artifact {
+            version: version.into(),
+            trained_ms: now_ms,
+            products: Vec::new(),
+            model: FittedModel::Weights(blend),
+        }
+    }
+
+    /// The algorithm that it is a model of; of weights that is `Hybrid`.
     pub fn algorithm(&self) -> Algorithm {
         match self.model {
+            FittedModel::Weights(_) => Algorithm::Hybrid,
             FittedModel::Ease(_) => Algorithm::Ease,
             FittedModel::ImplicitAls(_) => Algorithm::ImplicitAls,
         }
@@ -131,6 +144,7 @@ impl Artifact {
         let fits = match &artifact.model {
             FittedModel::Ease(weights) => weights.is_consistent() && weights.rows() == products,
             FittedModel::ImplicitAls(als) => als.is_consistent() && als.products() == products,
+            FittedModel::Weights(blend) => blend.is_sound(),
         };
         if fits {
             Ok(artifact)
@@ -152,6 +166,8 @@ fn checksum(bytes: &[u8]) -> u64 {
 pub(crate) struct Fitted {
     pub ease: Option<Arc<EaseLists>>,
     pub als: Option<Arc<LiveAls>>,
+    /// Weights of the blend in place of the configured ones, with their version.
+    pub weights: Option<Arc<(String, Blend)>>,
 }
 
 /// Lists by live product id; products that came later have none.
@@ -200,6 +216,7 @@ impl Writer {
                 Fitted {
                     ease: Some(Arc::new(ease)),
                     als: current.als.clone(),
+                    weights: current.weights.clone(),
                 }
             }
             FittedModel::ImplicitAls(model) => {
@@ -221,8 +238,14 @@ impl Writer {
                 Fitted {
                     ease: current.ease.clone(),
                     als: Some(Arc::new(als)),
+                    weights: current.weights.clone(),
                 }
             }
+            FittedModel::Weights(blend) => Fitted {
+                ease: current.ease.clone(),
+                als: current.als.clone(),
+                weights: Some(Arc::new((artifact.version.clone(), blend.clone()))),
+            },
         };
         self.shared.fitted.store(Arc::new(fitted));
     }
@@ -233,8 +256,10 @@ impl Writer {
         let mut fitted = Fitted {
             ease: current.ease.clone(),
             als: current.als.clone(),
+            weights: current.weights.clone(),
         };
         match algorithm {
+            Algorithm::Hybrid => fitted.weights = None,
             Algorithm::Ease => fitted.ease = None,
             Algorithm::ImplicitAls => fitted.als = None,
             _ => return,
@@ -306,6 +331,8 @@ impl Reader {
         let onnx = onnx
             .as_ref()
             .map(|live| (Algorithm::Onnx, live.artifact.version().to_owned()));
-        ease.into_iter().chain(als).chain(onnx).collect()
+        let weights = fitted.weights.as_ref();
+        let weights = weights.map(|weights| (Algorithm::Hybrid, weights.0.clone()));
+        ease.into_iter().chain(als).chain(weights).chain(onnx).collect()
     }
 }

@@ -26,6 +26,8 @@ pub(crate) fn rank(
     let mut pool = Pool::default();
     let mut list = Vec::new();
     let fitted = question.fitted;
+    // Weights fitted to this shop's own customers take the place of the configured ones.
+    let blend = fitted.weights.as_ref().map_or(blend, |weights| &weights.1);
     for (member, (algorithm, has_a_say)) in [
         (Algorithm::Rp3Beta, true),
         (Algorithm::ItemKnn, true),

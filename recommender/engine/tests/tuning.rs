@@ -1,10 +1,10 @@
-//! The search for hyper-parameters.
+//! The search for hyper-parameters, weights from a log, and replays.
 
 use std::time::Duration;
 
 use recommender_engine::{
-    Algorithm,
-    eval::{Params, Search, Task, Trained, tune},
+    Algorithm, Artifact, EngineConfig, EventKind, Interaction, Query, engine,
+    eval::{LogEvent, Params, Replay, Search, Task, Trained, fit_blend_weights, replay, tune},
 };
 
 fn search(
@@ -105,4 +105,91 @@ fn a_model_changed_step_by_step_is_the_one_made_at_once() {
     }
     let made = Trained::new(&data, Algorithm::Hybrid, &params, 1).unwrap();
     assert_eq!(changed.metrics(5, |_| {}), made.metrics(5, |_| {}));
+}
+
+/// A shop whose customers turn from one half of the catalogue to the other halfway through.
+fn turning_log() -> Vec<LogEvent> {
+    let mut log = Vec::new();
+    for step in 0..4_000i64 {
+        let half = if step < 2_000 { 0 } else { 30 };
+        let customer = step * 7 % 400;
+        let (taste, any) = (customer % 3, (step * 2_654_435_761 >> 7) % 10);
+        log.push(LogEvent {
+            customer: format!("c{customer}").into(),
+            product: format!("p{}", half + taste * 10 + any).into(),
+            kind: EventKind::Purchase,
+            time_ms: 1_300_000_000_000 + step * 3_600_000,
+        });
+    }
+    log
+}
+
+#[test]
+fn a_model_that_goes_on_learning_follows_a_change_and_a_frozen_one_does_not() {
+    let log = turning_log();
+    let params = Params::default();
+    let learning = Replay {
+        algorithms: &[Algorithm::Rp3Beta, Algorithm::Popularity],
+        params: &params,
+        k: 10,
+        predictions: 2_000,
+        points: 4,
+        from_ms: i64::MIN,
+        freeze_ms: i64::MAX,
+        refit_ms: i64::MAX,
+        threads: 1,
+    };
+    let live = replay(&log, &learning, |_| {}).expect("parameters are in range");
+    let frozen = Replay {
+        freeze_ms: log[1_900].time_ms,
+        ..learning
+    };
+    let frozen = replay(&log, &frozen, |_| {}).expect("parameters are in range");
+    let last =
+        |series: &[recommender_engine::eval::Series]| series[0].points.last().map(|point| point.hit_rate);
+    assert!(live[0].total.predictions > 20, "{live:?}");
+    assert!(last(&live) > last(&frozen), "{live:?} {frozen:?}");
+    assert!(
+        live.iter()
+            .all(|series| series.total.mrr <= series.total.hit_rate && series.coverage <= 1.0)
+    );
+}
+
+#[test]
+fn weights_fitted_to_a_log_are_an_artefact_that_answers_until_it_is_taken_out() {
+    let (mut writer, reader) = engine(EngineConfig::default()).expect("defaults are in range");
+    let log = turning_log();
+    let now_ms = log.last().map_or(0, |event| event.time_ms);
+    let events = log
+        .iter()
+        .map(|event| Interaction::new(&event.customer, &event.product, event.kind, event.time_ms));
+    writer.bulk(events, now_ms);
+    let fitted = |seconds| {
+        let (limit, clock) = (Duration::from_secs(seconds), || Duration::ZERO);
+        fit_blend_weights(&reader, &EngineConfig::default(), 1, limit, &clock, "w1").expect("in range")
+    };
+    let artifact = fitted(60).expect("enough to learn from");
+    let read = Artifact::from_bytes(&artifact.to_bytes().expect("serializable")).expect("whole");
+    assert_eq!((read.algorithm(), &read), (Algorithm::Hybrid, &artifact));
+    writer.install(&read);
+    assert_eq!(reader.fitted(), [(Algorithm::Hybrid, "w1".to_owned())]);
+    let query = Query {
+        customer: Some("c1"),
+        now_ms,
+        ..Query::default()
+    };
+    assert!(!reader.recommend(&query).items.is_empty());
+    writer.uninstall(Algorithm::Hybrid);
+    assert!(reader.fitted().is_empty());
+    let (_, empty) = engine(EngineConfig::default()).expect("defaults are in range");
+    let limit = Duration::from_secs(60);
+    let nothing = fit_blend_weights(
+        &empty,
+        &EngineConfig::default(),
+        1,
+        limit,
+        &|| Duration::ZERO,
+        "w",
+    );
+    assert_eq!(nothing.expect("in range"), None);
 }

@@ -1,9 +1,12 @@
 //! `recommender evaluate`.
 
+mod load;
+mod plots;
+mod prequential;
 mod report;
+mod search;
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,10 +15,9 @@ use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use recommender_engine::Algorithm;
-use recommender_engine::eval::{self, Dataset, Metrics, Params, Search, Step, Trained};
+use recommender_engine::eval::{Dataset, Metrics, Params, Trained};
 use serde::Serialize;
 
-use super::feed::{bar, open};
 use super::{Output, print};
 
 /// What `--model all` means, cheapest first.
@@ -46,6 +48,7 @@ enum Format {
     Examples:\n  \
     recommender evaluate --format events --train events.jsonl.gz --split-at 2011-11-10T00:00:00Z --model all\n  \
     recommender evaluate --format interactions --train train.txt --test test.txt --model Rp3Beta --param walkBeta=0.3\n  \
+    recommender evaluate --format events --train events.jsonl.gz --prequential --model all --report report.html\n  \
     recommender evaluate --format sessions --train train.txt --test test.txt --model SessionKnn --tune --output json"
 )]
 pub(super) struct Args {
@@ -76,6 +79,15 @@ pub(super) struct Args {
     /// How long the search may take, for all models together
     #[arg(long, default_value = "8m", value_parser = humantime::parse_duration, value_name = "TIME")]
     tune_budget: Duration,
+    /// Replay the events instead: each is predicted before it is learned (--split-at says from when on)
+    #[arg(long)]
+    prequential: bool,
+    /// With --prequential: learn nothing from this instant on, to see what a model left alone loses
+    #[arg(long, value_name = "TIME")]
+    freeze_at: Option<jiff::Timestamp>,
+    /// With --prequential: about how many events are predicted
+    #[arg(long, default_value_t = 10_000)]
+    predictions: usize,
     /// Print each trial of the search
     #[arg(long)]
     trials: bool,
@@ -105,14 +117,12 @@ struct Result {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let models = models(&args.model)?;
-    let data = load(args)?;
-    let mut start = Params::for_dataset(&data);
-    for param in &args.params {
-        let (key, value) = param
-            .split_once('=')
-            .with_context(|| format!("--param {param}: expected key=value"))?;
-        start.set(key.trim(), value.trim())?;
+    if args.prequential {
+        return prequential::run(args, &models);
     }
+    let data = load::load(args)?;
+    let mut start = Params::for_dataset(&data);
+    set(&mut start, &args.params)?;
     if args.output == Output::Text {
         eprintln!(
             "{} customers or sessions, {} products, {} questions",
@@ -122,7 +132,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         );
     }
     let tuned = if args.tune {
-        search(args, &data, &models, &start)?
+        search::search(args, &data, &models, &start)?
     } else {
         let untuned = |algorithm: &Algorithm| (*algorithm, start.clone());
         models.iter().map(untuned).collect()
@@ -145,10 +155,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         print(format!("{}\n", table(&results)).as_bytes())?;
     }
     if let Some(path) = &args.report {
-        std::fs::write(path, report::html(&results, args.k))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let over_time = if args.format == Format::Events {
+            let log = load::log(args)?;
+            prequential::replayed(args, &log, &models, &start)?
+        } else {
+            Vec::new()
+        };
+        report::write(path, &report::html(&results, &over_time, args.k))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sets what `--param` names.
+fn set(params: &mut Params, given: &[String]) -> anyhow::Result<()> {
+    for param in given {
+        let (key, value) = param
+            .split_once('=')
+            .with_context(|| format!("--param {param}: expected key=value"))?;
+        params.set(key.trim(), value.trim())?;
+    }
+    Ok(())
 }
 
 fn models(names: &str) -> anyhow::Result<Vec<Algorithm>> {
@@ -163,89 +189,6 @@ fn models(names: &str) -> anyhow::Result<Vec<Algorithm>> {
             _ => bail!("--model {name}: choose all or some of {}, Content", known()),
         })
         .collect()
-}
-
-fn read(path: &Path) -> anyhow::Result<String> {
-    let progress = bar(path);
-    progress.set_message(format!("reading {}", path.display()));
-    let mut text = String::new();
-    open(path, &progress)?
-        .read_to_string(&mut text)
-        .with_context(|| format!("{} is not UTF-8 text", path.display()))?;
-    progress.finish_and_clear();
-    Ok(text)
-}
-
-fn load(args: &Args) -> anyhow::Result<Dataset> {
-    let mut train = read(&args.train)?;
-    let test = args.test.as_deref().map(read).transpose()?;
-    let data = match (args.format, test) {
-        (Format::Events, test) => {
-            let split_ms = match (&test, args.split_at) {
-                (_, Some(at)) => at.as_millisecond(),
-                (Some(test), None) => eval::oldest_event(test)?,
-                (None, None) => bail!("events need --split-at or --test"),
-            };
-            if let Some(test) = test {
-                train.push('\n');
-                train.push_str(&test);
-            }
-            eval::parse_events(&train, split_ms)?
-        }
-        (_, None) => bail!("this format needs --test"),
-        (Format::Interactions, Some(test)) => eval::parse_interactions(&train, &test)?,
-        (Format::Sessions, Some(test)) => eval::parse_sessions(&train, &test)?,
-    };
-    Ok(data)
-}
-
-/// Hyper-parameters for each model, from the training data alone.
-fn search(
-    args: &Args,
-    data: &Dataset,
-    models: &[Algorithm],
-    start: &Params,
-) -> anyhow::Result<Vec<(Algorithm, Params)>> {
-    let started = Instant::now();
-    let progress = ProgressBar::new(args.tune_budget.as_millis() as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {elapsed} of {prefix}  {msg}") {
-        progress.set_style(style);
-    }
-    progress.set_prefix(humantime::format_duration(args.tune_budget).to_string());
-    progress.enable_steady_tick(Duration::from_millis(500));
-    let tuned = eval::tune(
-        data,
-        models,
-        start,
-        Search {
-            k: args.k,
-            threads: args.threads,
-            budget: args.tune_budget,
-            elapsed: &|| started.elapsed(),
-            progress: &mut |step: &Step<'_>| {
-                progress.set_position(started.elapsed().as_millis() as u64);
-                let (name, trial) = (step.algorithm.name(), step.trial);
-                let (score, best) = (step.score, step.best);
-                progress.set_message(format!("{name} {trial}: {score:.4}, best {best:.4}"));
-                if args.trials {
-                    progress.suspend(|| {
-                        eprintln!(
-                            "{:7.1} s  {name} {trial}: {score:.4}",
-                            started.elapsed().as_secs_f64()
-                        )
-                    });
-                }
-            },
-        },
-    )?;
-    progress.finish_and_clear();
-    if args.output == Output::Text {
-        eprintln!("searched for {:.0} s", started.elapsed().as_secs_f64());
-    }
-    Ok(tuned
-        .into_iter()
-        .map(|tuned| (tuned.algorithm, tuned.params))
-        .collect())
 }
 
 fn evaluate(

@@ -7,11 +7,13 @@ mod likeness;
 mod metrics;
 mod params;
 mod parse;
+mod replay;
 mod run;
 mod space;
 mod split;
 mod tape;
 mod tune;
+mod weights;
 
 pub use crate::models::{als::AlsParams, ease::EaseParams};
 pub use data::{Dataset, Pair, Task, Touch};
@@ -21,5 +23,7 @@ pub use params::{ParamError, Params};
 pub use parse::{
     DataError, LogEvent, oldest_event, parse_events, parse_interactions, parse_log, parse_sessions,
 };
+pub use replay::{Point, Replay, Series, replay};
 pub use run::{EvalError, Trained};
 pub use tune::{Search, Step, Tuned, tune};
+pub use weights::fit_blend_weights;

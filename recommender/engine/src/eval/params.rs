@@ -135,26 +135,59 @@ impl Params {
                     ..params.blend
                 };
             }
-            (Task::Customers(_), true) => {
-                params.pair_history = 50;
-                params.history_length = 100;
-                params.repeats = Repeats::Binary;
-                params.ease.keep = 200;
-                params.als = AlsParams {
-                    factors: 64,
-                    unobserved: 0.03,
-                    ..params.als
-                };
-                params.blend = Blend {
-                    walk: 0.0,
-                    session: 0.0,
-                    content: 0.0,
-                    trend: 0.4,
-                    ..params.blend
-                };
-            }
+            (Task::Customers(_), true) => params = Params::for_events(),
         }
         params
+    }
+
+    /// Sensible values for a shop's log: most recent products, what is bought at all rather than how often,
+    /// and what is trending.
+    pub fn for_events() -> Params {
+        let params = Params::default();
+        Params {
+            pair_history: 50,
+            history_length: 100,
+            repeats: Repeats::Binary,
+            ease: EaseParams {
+                keep: 200,
+                ..params.ease
+            },
+            als: AlsParams {
+                factors: 64,
+                unobserved: 0.1,
+                ..params.als
+            },
+            blend: Blend {
+                walk: 0.0,
+                session: 0.0,
+                content: 0.0,
+                trend: 0.3,
+                ..params.blend
+            },
+            ..params
+        }
+    }
+
+    /// Those of a running engine.
+    pub fn of_engine(config: &EngineConfig) -> Params {
+        let days = |ms: i64| ms as f64 / DAY_MS;
+        Params {
+            neighbors: config.neighbors,
+            damping: config.damping,
+            repeats: config.repeats,
+            shrinkage: config.shrinkage,
+            walk_alpha: config.walk_alpha,
+            walk_beta: config.walk_beta,
+            history_length: config.tuning.history_length,
+            pair_history: config.limits.pair_history,
+            answer_budget: config.answer_budget,
+            half_life_days: days(config.half_life_ms),
+            trend_half_life_days: days(config.trend_half_life_ms),
+            weights: config.tuning.event_weights.clone(),
+            session: config.session.clone(),
+            blend: config.blend.clone(),
+            ..Params::default()
+        }
     }
 
     /// Sets one by name. Numbers, `true` and `false` are read as such, anything else as a name.
@@ -208,7 +241,7 @@ impl Params {
                 learn_history: 100_000,
                 pair_history: if pairs { self.pair_history } else { 2 },
                 row_capacity: ROW.max(self.neighbors),
-                max_sessions: usize::MAX,
+                max_sessions: 10_000_000,
                 postings: self.session.postings,
                 dedup_ids: 0,
                 ..Limits::default()

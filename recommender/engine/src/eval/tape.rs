@@ -162,9 +162,10 @@ fn weight<'b>(blend: &'b mut Blend, name: &str) -> Option<&'b mut f32> {
 /// Weights to a sum of one: only their proportions matter. What counts next to nothing is not worth the
 /// time that it takes.
 fn finish(mut blend: Blend, score: impl Fn(&Blend) -> f64) -> (Blend, f64) {
-    let content = blend.content;
-    let sum: f32 = blend.weights().iter().sum::<f32>() - content;
+    // Content is not fitted (most logs have no catalogue), but keeps its proportion.
+    let sum: f32 = blend.weights().iter().sum::<f32>() - blend.content;
     if sum > 0.0 {
+        blend.content /= sum;
         for name in &NAMES[..5] {
             if let Some(weight) = weight(&mut blend, name) {
                 *weight = if *weight < 0.02 * sum { 0.0 } else { *weight / sum };

@@ -24,6 +24,8 @@ const ROUNDS: usize = 3;
 const FIRST: usize = 4;
 /// Factors and passes of iALS while its other parameters are searched: their order is that of the full size.
 const SMALL_ALS: (usize, usize) = (64, 6);
+/// Questions without which weights stay as they are.
+const ENOUGH: usize = 50;
 
 /// How a search is run.
 pub struct Search<'a> {
@@ -134,6 +136,55 @@ pub fn tune(
             .position(|algorithm| *algorithm == tuned.algorithm)
     });
     Ok(found)
+}
+
+/// Only the weights of the blend, of members as they are configured; `None` if the data is too small.
+pub(super) fn weights_only(
+    data: &Dataset,
+    params: &Params,
+    search: Search<'_>,
+) -> Result<Option<Tuned>, EvalError> {
+    let sets = data.validations();
+    let questions: usize = sets.iter().map(|set| set.task.len()).sum();
+    if questions < ENOUGH {
+        return Ok(None);
+    }
+    let until = search.budget;
+    let mut run = Run {
+        data,
+        folds: Vec::new(),
+        search,
+        until,
+        found: Vec::new(),
+    };
+    for set in &sets {
+        let learned = Trained::new(set, Algorithm::Rp3Beta, params, run.search.threads)?;
+        run.folds.push(learned);
+    }
+    let mut params = params.clone();
+    let everyone = everyone(data);
+    let fitted = run.fits_in(&[Algorithm::Ease, Algorithm::ImplicitAls], &params)?;
+    let score = run.weights(&mut params, &everyone, &fitted, true)?;
+    Ok(Some(Tuned {
+        algorithm: Algorithm::Hybrid,
+        params,
+        score: Some(score),
+    }))
+}
+
+/// A blend in which every member has a say that may have one on this kind of data.
+fn everyone(data: &Dataset) -> Blend {
+    let parts = members(data);
+    let with = |algorithm| f32::from(u8::from(parts.contains(&algorithm)));
+    Blend {
+        walk: with(Algorithm::Rp3Beta),
+        knn: 1.0,
+        session: with(Algorithm::SessionKnn),
+        ease: with(Algorithm::Ease),
+        als: with(Algorithm::ImplicitAls),
+        content: 0.0,
+        trend: 0.0,
+    }
 }
 
 struct Run<'a, 's> {
@@ -291,17 +342,7 @@ impl<'a> Run<'a, '_> {
     fn blend(&mut self, start: &Params) -> Result<Option<(Params, f64)>, EvalError> {
         let mut best = self.assembled(start);
         let parts = members(self.data);
-        let with = |algorithm| f32::from(u8::from(parts.contains(&algorithm)));
-        // Every member that may have a say is heard, whatever its weight is now.
-        let everyone = Blend {
-            walk: with(Algorithm::Rp3Beta),
-            knn: 1.0,
-            session: with(Algorithm::SessionKnn),
-            ease: with(Algorithm::Ease),
-            als: with(Algorithm::ImplicitAls),
-            content: 0.0,
-            trend: 0.0,
-        };
+        let everyone = everyone(self.data);
         let fitted: Vec<Algorithm> = parts
             .iter()
             .copied()
@@ -344,6 +385,21 @@ impl<'a> Run<'a, '_> {
             top = self.weights(&mut best, &everyone, &fitted, timed)?;
         }
         Ok(Some((best, top)))
+    }
+
+    /// Those of the fitted models that can be fitted to this data.
+    fn fits_in(&mut self, algorithms: &[Algorithm], params: &Params) -> Result<Vec<Algorithm>, EvalError> {
+        let mut fit = Vec::new();
+        for &algorithm in algorithms {
+            match self.folds[0].change(params, &[algorithm]) {
+                Err(EvalError::Ease(_)) => {}
+                changed => {
+                    changed?;
+                    fit.push(algorithm);
+                }
+            }
+        }
+        Ok(fit)
     }
 
     fn tapes(&mut self, heard: &Params, fitted: &[Algorithm]) -> Result<Vec<Tape<'a>>, EvalError> {

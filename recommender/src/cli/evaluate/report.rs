@@ -1,119 +1,173 @@
 //! The report of an evaluation: one HTML page without scripts, its plots drawn as SVG.
 
 use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use recommender_engine::eval::Series;
 
 use super::Result;
+use super::plots::{Named, Scale, bars, chart, escaped};
 
-const WIDTH: f64 = 640.0;
-const ROW: f64 = 22.0;
-const PLOT: f64 = 360.0;
-const COLORS: [&str; 8] = [
-    "#3366cc", "#dc3912", "#ff9900", "#109618", "#990099", "#0099c6", "#dd4477", "#66aa00",
-];
+const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+    <meta name=\"viewport\" content=\"width=device-width\"><title>Evaluation of recommendation models</title>\
+    <style>body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2733}\
+    h1{font-size:1.6rem}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
+    td,th{padding:.3rem .7rem;text-align:right;border-bottom:1px solid #dfe4ea}\
+    td:first-child,th:first-child{text-align:left}td.best{font-weight:700}\
+    figure{margin:1.6rem 0}figcaption{font-weight:600;margin-bottom:.4rem}svg{max-width:100%;height:auto}\
+    svg text{font:12px system-ui,sans-serif}svg .axis{fill:#5c677d}svg .grid{stroke:#dfe4ea}\
+    pre{white-space:pre-wrap;font-size:12px;background:#f5f7f9;padding:.6rem}</style>\
+    <h1>Evaluation of recommendation models</h1>";
 
-/// The whole page.
-pub(super) fn html(results: &[Result], k: usize) -> String {
-    let mut page = String::from(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Evaluation</title>\
-        <style>body{font:14px sans-serif;max-width:70em;margin:2em auto}td,th{padding:.2em .6em;text-align:right}\
-        td:first-child,th:first-child{text-align:left}svg{display:block;margin:1em 0}</style><h1>Evaluation</h1>",
-    );
-    let _ = write!(
-        page,
-        "<table><tr><th>model<th>recall@{k}<th>ndcg@{k}<th>hit rate@{k}<th>mrr@{k}<th>coverage<th>novelty<th>diversity<th>gini<th>train s</tr>"
-    );
-    for result in results {
-        let m = &result.metrics;
+/// Writes the page.
+pub(super) fn write(path: &Path, page: &str) -> anyhow::Result<()> {
+    std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The whole page: results on a split, and hit rates over time, where there are any.
+pub(super) fn html(results: &[Result], over_time: &[Series], k: usize) -> String {
+    let mut page = String::from(HEAD);
+    if let Some(first) = results.first() {
         let _ = write!(
             page,
-            "<tr><td>{}<td>{:.4}<td>{:.4}<td>{:.4}<td>{:.4}<td>{:.3}<td>{:.2}<td>{:.3}<td>{:.3}<td>{:.1}</tr>",
-            result.model,
-            m.recall,
-            m.ndcg,
-            m.hit_rate,
-            m.mrr,
-            m.coverage,
-            m.novelty,
-            m.diversity,
-            m.gini,
-            result.train_seconds
+            "<p>{} questions, {k} products an answer. The best of each column stands out.</p>",
+            first.metrics.users
+        );
+        table(&mut page, results, k);
+        let values = |value: fn(&Result) -> f64| -> Vec<(&str, f64)> {
+            results
+                .iter()
+                .map(|result| (result.model, value(result)))
+                .collect()
+        };
+        bars(
+            &mut page,
+            &format!("Recall@{k} by model"),
+            &values(|result| result.metrics.recall),
+        );
+        bars(
+            &mut page,
+            &format!("NDCG@{k} by model"),
+            &values(|result| result.metrics.ndcg),
+        );
+        let dots: Vec<Named<'_>> = results
+            .iter()
+            .map(|result| Named {
+                name: result.model,
+                points: vec![(result.metrics.coverage, result.metrics.recall)],
+            })
+            .collect();
+        chart(
+            &mut page,
+            "Recall against coverage: up finds more, right shows more of the catalogue",
+            &Scale {
+                name: "coverage of the catalogue",
+                write: &|value| format!("{:.0} %", value * 100.0),
+            },
+            &Scale {
+                name: "recall",
+                write: &|value| format!("{value:.3}"),
+            },
+            &dots,
         );
     }
-    page.push_str("</table>");
-    bars(&mut page, "Recall by model", results, |result| {
-        result.metrics.recall
-    });
-    bars(&mut page, "NDCG by model", results, |result| result.metrics.ndcg);
-    scatter(&mut page, results);
+    if !over_time.is_empty() {
+        let lines: Vec<Named<'_>> = over_time.iter().map(line).collect();
+        chart(
+            &mut page,
+            &format!("Hit rate over time: each event predicted before it is learned, {k} products an answer"),
+            &Scale {
+                name: "time",
+                write: &day,
+            },
+            &Scale {
+                name: "hit rate",
+                write: &|value| format!("{value:.3}"),
+            },
+            &lines,
+        );
+        let totals: Vec<(&str, f64)> = over_time
+            .iter()
+            .map(|series| (series.algorithm.name(), series.total.hit_rate))
+            .collect();
+        bars(&mut page, "Hit rate over the whole time", &totals);
+    }
+    for result in results {
+        let parameters = serde_json::to_string_pretty(&result.parameters).unwrap_or_default();
+        let _ = write!(
+            page,
+            "<details><summary>Parameters of {}</summary><pre>{}</pre></details>",
+            result.model,
+            escaped(&parameters)
+        );
+    }
     page.push_str("</html>\n");
     page
 }
 
-fn bars(page: &mut String, title: &str, results: &[Result], value: impl Fn(&Result) -> f64) {
-    let top = results.iter().map(&value).fold(f64::MIN_POSITIVE, f64::max);
-    let _ = write!(
-        page,
-        "<h2>{title}</h2><svg width=\"{WIDTH}\" height=\"{}\">",
-        ROW * results.len() as f64
-    );
-    for (at, result) in results.iter().enumerate() {
-        let (y, length) = (at as f64 * ROW, value(result) / top * (WIDTH - 220.0));
-        let color = COLORS[at % COLORS.len()];
-        let _ = write!(
-            page,
-            "<text x=\"0\" y=\"{}\">{}</text><rect x=\"110\" y=\"{}\" width=\"{length:.1}\" height=\"16\" \
-            fill=\"{color}\"/><text x=\"{:.1}\" y=\"{}\">{:.4}</text>",
-            y + 15.0,
-            result.model,
-            y + 3.0,
-            116.0 + length,
-            y + 15.0,
-            value(result)
-        );
+fn line(series: &Series) -> Named<'_> {
+    let points = series.points.iter();
+    Named {
+        name: series.algorithm.name(),
+        points: points
+            .map(|point| (point.from_ms as f64, point.hit_rate))
+            .collect(),
     }
-    page.push_str("</svg>");
 }
 
-fn scatter(page: &mut String, results: &[Result]) {
-    let top = |value: fn(&Result) -> f64| results.iter().map(value).fold(f64::MIN_POSITIVE, f64::max) * 1.1;
-    let (right, up) = (
-        top(|result| result.metrics.coverage),
-        top(|result| result.metrics.recall),
-    );
-    let _ = write!(
-        page,
-        "<h2>Recall against coverage</h2><svg width=\"{WIDTH}\" height=\"{}\">\
-        <line x1=\"50\" y1=\"0\" x2=\"50\" y2=\"{PLOT}\" stroke=\"#888\"/>\
-        <line x1=\"50\" y1=\"{PLOT}\" x2=\"{WIDTH}\" y2=\"{PLOT}\" stroke=\"#888\"/>\
-        <text x=\"0\" y=\"14\">{up:.3}</text><text x=\"{}\" y=\"{}\">coverage {right:.2}</text>",
-        PLOT + 30.0,
-        WIDTH - 110.0,
-        PLOT + 18.0
-    );
-    for (at, result) in results.iter().enumerate() {
-        let x = 50.0 + result.metrics.coverage / right * (WIDTH - 170.0);
-        let y = PLOT - result.metrics.recall / up * PLOT;
-        let color = COLORS[at % COLORS.len()];
-        let _ = write!(
-            page,
-            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\" fill=\"{color}\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            x + 8.0,
-            y + 5.0,
-            result.model
-        );
+fn day(milliseconds: f64) -> String {
+    jiff::Timestamp::from_millisecond(milliseconds as i64)
+        .map(|time| time.strftime("%Y-%m-%d").to_string())
+        .unwrap_or_default()
+}
+
+/// A column of the table: its name, its value, how many decimals, and whether more is better.
+type Column = (&'static str, fn(&Result) -> f64, usize, bool);
+
+fn table(page: &mut String, results: &[Result], k: usize) {
+    let columns: [Column; 10] = [
+        ("recall", |result| result.metrics.recall, 4, true),
+        ("NDCG", |result| result.metrics.ndcg, 4, true),
+        ("hit rate", |result| result.metrics.hit_rate, 4, true),
+        ("MRR", |result| result.metrics.mrr, 4, true),
+        ("coverage", |result| result.metrics.coverage, 3, true),
+        ("novelty", |result| result.metrics.novelty, 2, true),
+        ("diversity", |result| result.metrics.diversity, 3, true),
+        ("Gini", |result| result.metrics.gini, 3, false),
+        ("training, s", |result| result.train_seconds, 1, false),
+        ("answers, s", |result| result.predict_seconds, 1, false),
+    ];
+    let _ = write!(page, "<table><tr><th>model, @{k}");
+    for (name, ..) in &columns {
+        let _ = write!(page, "<th>{name}");
     }
-    page.push_str("</svg>");
+    page.push_str("</tr>");
+    for result in results {
+        let _ = write!(page, "<tr><td>{}", result.model);
+        for (_, value, decimals, more) in &columns {
+            let mine = value(result);
+            let beaten = results
+                .iter()
+                .map(value)
+                .any(|other| if *more { other > mine } else { other < mine });
+            let class = if beaten { "" } else { " class=\"best\"" };
+            let _ = write!(page, "<td{class}>{mine:.decimals$}");
+        }
+        page.push_str("</tr>");
+    }
+    page.push_str("</table>");
 }
 
 #[cfg(test)]
 mod tests {
-    use recommender_engine::eval::{Metrics, Params};
+    use recommender_engine::Algorithm;
+    use recommender_engine::eval::{Metrics, Params, Point};
 
     use super::*;
 
-    #[test]
-    fn every_model_stands_in_the_table_and_in_each_plot() {
-        let result = |model, recall| Result {
+    fn result(model: &'static str, recall: f64) -> Result {
+        Result {
             model,
             parameters: Params::default(),
             metrics: Metrics {
@@ -124,10 +178,36 @@ mod tests {
             train_seconds: 1.0,
             predict_seconds: 1.0,
             peak_memory_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn every_model_stands_in_the_table_and_in_each_plot() {
+        let point = |from_ms, hit_rate| Point {
+            from_ms,
+            hit_rate,
+            ..Point::default()
         };
-        let page = html(&[result("Ease", 0.1), result("Hybrid", 0.2)], 20);
-        assert_eq!(page.matches("Ease").count(), 4);
+        let series = Series {
+            algorithm: Algorithm::Hybrid,
+            total: point(0, 0.1),
+            coverage: 0.5,
+            points: vec![point(0, 0.05), point(86_400_000, 0.15)],
+        };
+        let page = html(&[result("Ease", 0.1), result("Hybrid", 0.2)], &[series], 20);
+        // Table, two kinds of bars, dots and parameters.
+        assert_eq!(page.matches("Ease").count(), 5);
         assert_eq!(page.matches("<circle").count(), 2);
-        assert!(!page.contains("NaN"));
+        assert_eq!(page.matches("<polyline").count(), 1);
+        assert!(page.contains("1970-01-02") && !page.contains("NaN"));
+        for elsewhere in ["http", "<script", "@import", "url("] {
+            assert!(!page.contains(elsewhere), "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn a_report_of_nothing_found_is_still_a_page() {
+        let page = html(&[result("Ease", 0.0)], &[], 20);
+        assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
     }
 }

@@ -1,0 +1,240 @@
+//! Prequential evaluation: a log is replayed, and events are predicted before they are learned. Unlike one
+//! split it shows how a model does from its first day on, and what becomes of it when the shop changes.
+
+use std::sync::Arc;
+
+use ahash::AHashSet;
+use serde::Serialize;
+
+use super::{data::is_target, params::Params, parse::LogEvent, run::EvalError};
+use crate::{
+    config::Algorithm,
+    event::{EventKind, Interaction},
+    fitted::Artifact,
+    query::Query,
+    reader::Reader,
+    writer::{Writer, engine},
+};
+
+/// Neighbour lists refreshed before a prediction, as a service does between batches.
+const ROWS: usize = 256;
+/// Events after which lists are refreshed where nothing is predicted.
+const QUIET: usize = 512;
+
+/// How a log is replayed.
+#[derive(Clone, Debug)]
+pub struct Replay<'a> {
+    /// The models that predict, all from one engine.
+    pub algorithms: &'a [Algorithm],
+    /// Their parameters.
+    pub params: &'a Params,
+    /// Length of the answers.
+    pub k: usize,
+    /// About how many events are predicted, spread over the log.
+    pub predictions: usize,
+    /// Over how many stretches of equal time hit rates are told.
+    pub points: usize,
+    /// Nothing is predicted before this time.
+    pub from_ms: i64,
+    /// Nothing is learned from this time on: a model that was trained once and left alone.
+    pub freeze_ms: i64,
+    /// Time after which fitted models are fitted anew.
+    pub refit_ms: i64,
+    /// Threads for fitting.
+    pub threads: usize,
+}
+
+/// How well a model predicted in a stretch of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Point {
+    /// When the stretch begins, milliseconds since 1970.
+    pub from_ms: i64,
+    /// Events predicted.
+    pub predictions: u64,
+    /// Share of them whose product was among those recommended just before.
+    pub hit_rate: f64,
+    /// Mean reciprocal rank of the product.
+    pub mrr: f64,
+}
+
+/// How well a model predicted.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Series {
+    /// The model.
+    pub algorithm: Algorithm,
+    /// Over the whole time.
+    pub total: Point,
+    /// Share of the products known in the end that were recommended at any time.
+    pub coverage: f64,
+    /// Over time, oldest first; stretches without predictions are left out.
+    pub points: Vec<Point>,
+}
+
+struct Tally {
+    algorithm: Algorithm,
+    /// Predictions, hits and reciprocal ranks of each stretch.
+    stretches: Vec<(u64, u64, f64)>,
+    shown: AHashSet<Arc<str>>,
+}
+
+/// Replays a log, oldest event first. Predicted are purchases (in a log without any, whatever is no return)
+/// of products that are known but new to a customer who is known. `progress` hears how many events are done.
+pub fn replay(
+    log: &[LogEvent],
+    replay: &Replay<'_>,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<Series>, EvalError> {
+    let (mut writer, reader) = engine(replay.params.config(Algorithm::Hybrid))?;
+    let purchases_only = log.iter().any(|event| event.kind == EventKind::Purchase);
+    let asked = |event: &LogEvent| is_target(event.kind, purchases_only) && event.time_ms >= replay.from_ms;
+    let targets = log.iter().filter(|event| asked(event)).count();
+    let one_in = (targets / replay.predictions.max(1)).max(1) as u64;
+    let hasher = ahash::RandomState::with_seeds(21, 22, 23, 24);
+    let begin_ms = log.first().map_or(0, |event| event.time_ms).max(replay.from_ms);
+    let end_ms = log.last().map_or(0, |event| event.time_ms);
+    let points = replay.points.max(1);
+    let stretch_ms = ((end_ms - begin_ms) / points as i64 + 1).max(1);
+    let fresh = |algorithm: &Algorithm| Tally {
+        algorithm: *algorithm,
+        stretches: vec![(0, 0, 0.0); points],
+        shown: AHashSet::new(),
+    };
+    let mut tallies: Vec<Tally> = replay.algorithms.iter().map(fresh).collect();
+    let mut fitted_ms = log.first().map_or(0, |event| event.time_ms);
+    let mut seen = Seen::default();
+    for (at, event) in log.iter().enumerate() {
+        let now_ms = event.time_ms;
+        let frozen = now_ms >= replay.freeze_ms;
+        if !frozen && now_ms - fitted_ms >= replay.refit_ms {
+            fitted_ms = now_ms;
+            fit(&mut writer, &reader, replay, now_ms)?;
+        }
+        if asked(event) && hasher.hash_one(at).is_multiple_of(one_in) && seen.is_news(event) {
+            if !frozen {
+                writer.publish(now_ms, ROWS);
+            }
+            let stretch = ((now_ms - begin_ms) / stretch_ms) as usize;
+            for tally in &mut tallies {
+                predict(
+                    &reader,
+                    event,
+                    replay.k,
+                    &mut tally.stretches[stretch.min(points - 1)],
+                    tally.algorithm,
+                    &mut tally.shown,
+                );
+            }
+        }
+        if !frozen {
+            let one = Interaction::new(&event.customer, &event.product, event.kind, now_ms);
+            writer.apply(&one, now_ms);
+            if at % QUIET == 0 {
+                writer.publish(now_ms, ROWS);
+            }
+        }
+        seen.add(event);
+        progress(at + 1);
+    }
+    let products = reader.stats().products.max(1) as f64;
+    let series = tallies.into_iter().map(|tally| {
+        let point = |(at, &(predictions, hits, ranks)): (usize, &(u64, u64, f64))| Point {
+            from_ms: begin_ms + at as i64 * stretch_ms,
+            predictions,
+            hit_rate: hits as f64 / predictions.max(1) as f64,
+            mrr: ranks / predictions.max(1) as f64,
+        };
+        let sum = tally.stretches.iter().fold((0, 0, 0.0), |sum, one| {
+            (sum.0 + one.0, sum.1 + one.1, sum.2 + one.2)
+        });
+        Series {
+            algorithm: tally.algorithm,
+            total: point((0, &sum)),
+            coverage: tally.shown.len() as f64 / products,
+            points: tally
+                .stretches
+                .iter()
+                .enumerate()
+                .map(point)
+                .filter(|point| point.predictions > 0)
+                .collect(),
+        }
+    });
+    Ok(series.collect())
+}
+
+/// Who and what the log has shown so far, whether or not the model was allowed to learn it.
+#[derive(Default)]
+struct Seen<'a> {
+    customers: AHashSet<&'a str>,
+    products: AHashSet<&'a str>,
+    pairs: AHashSet<(&'a str, &'a str)>,
+}
+
+impl<'a> Seen<'a> {
+    /// Whether a prediction says something: the customer and the product are known, but not to each other.
+    fn is_news(&self, event: &LogEvent) -> bool {
+        let (customer, product) = (&*event.customer, &*event.product);
+        self.customers.contains(customer)
+            && self.products.contains(product)
+            && !self.pairs.contains(&(customer, product))
+    }
+
+    fn add(&mut self, event: &'a LogEvent) {
+        self.customers.insert(&event.customer);
+        self.products.insert(&event.product);
+        self.pairs.insert((&event.customer, &event.product));
+    }
+}
+
+fn predict(
+    reader: &Reader,
+    event: &LogEvent,
+    k: usize,
+    stretch: &mut (u64, u64, f64),
+    algorithm: Algorithm,
+    shown: &mut AHashSet<Arc<str>>,
+) {
+    let answer = reader.recommend(&Query {
+        customer: Some(&event.customer),
+        algorithm: Some(algorithm),
+        limit: k,
+        now_ms: event.time_ms,
+        ..Query::default()
+    });
+    stretch.0 += 1;
+    if let Some(rank) = answer.items.iter().position(|item| item.product == event.product) {
+        stretch.1 += 1;
+        stretch.2 += 1.0 / (rank + 1) as f64;
+    }
+    for item in answer.items {
+        if !shown.contains(&item.product) {
+            shown.insert(item.product);
+        }
+    }
+}
+
+/// Fits what the models in question need.
+fn fit(writer: &mut Writer, reader: &Reader, replay: &Replay<'_>, now_ms: i64) -> Result<(), EvalError> {
+    let Params { blend, ease, als, .. } = replay.params;
+    let asked = |algorithm| replay.algorithms.contains(&algorithm);
+    let hybrid = asked(Algorithm::Hybrid);
+    let training = || reader.training_data(now_ms, replay.params.training_half_life_ms());
+    if asked(Algorithm::Ease) || hybrid && blend.ease > 0.0 {
+        match Artifact::ease(&training(), ease, "replay", now_ms) {
+            Ok(artifact) => writer.install(&artifact),
+            // Asked for by name, the blend answers in its place, as it does in service.
+            Err(crate::models::ease::EaseError::TooLarge { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if asked(Algorithm::ImplicitAls) || hybrid && blend.als > 0.0 {
+        writer.install(&Artifact::implicit_als(
+            &training(),
+            als,
+            replay.threads,
+            "replay",
+            now_ms,
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Replaying a log: each event is predicted before it is learned.
+
+use std::process::ExitCode;
+
+use comfy_table::{Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use recommender_engine::Algorithm;
+use recommender_engine::eval::{LogEvent, Params, Point, Replay, Series, replay};
+use serde::Serialize;
+
+use super::super::{Output, print};
+use super::{Args, load, report, set};
+
+/// Stretches of time that hit rates are told for.
+const POINTS: usize = 24;
+/// Fitted models are fitted anew after this time, as a trainer would.
+const REFIT_MS: i64 = 14 * 24 * 3_600_000;
+
+/// What is printed of one model.
+#[derive(Serialize)]
+struct Result<'a> {
+    model: &'static str,
+    parameters: &'a Params,
+    predictions: u64,
+    hit_rate: f64,
+    mrr: f64,
+    coverage: f64,
+    over_time: &'a [Point],
+}
+
+/// `recommender evaluate --prequential`.
+pub(super) fn run(args: &Args, models: &[Algorithm]) -> anyhow::Result<ExitCode> {
+    let log = load::log(args)?;
+    let mut params = Params::for_events();
+    set(&mut params, &args.params)?;
+    let series = replayed(args, &log, models, &params)?;
+    match args.output {
+        Output::Json => {
+            for one in &series {
+                let result = Result {
+                    model: one.algorithm.name(),
+                    parameters: &params,
+                    predictions: one.total.predictions,
+                    hit_rate: one.total.hit_rate,
+                    mrr: one.total.mrr,
+                    coverage: one.coverage,
+                    over_time: &one.points,
+                };
+                print(format!("{}\n", serde_json::to_string(&result)?).as_bytes())?;
+            }
+        }
+        Output::Text => {
+            print(format!("{}\n", table(&series)).as_bytes())?;
+        }
+    }
+    if let Some(path) = &args.report {
+        report::write(path, &report::html(&[], &series, args.k))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How well each model predicts over time.
+pub(super) fn replayed(
+    args: &Args,
+    log: &[LogEvent],
+    models: &[Algorithm],
+    params: &Params,
+) -> anyhow::Result<Vec<Series>> {
+    let progress = ProgressBar::new(log.len() as u64).with_message("replaying");
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} %  {msg} {per_sec}, {eta} left") {
+        progress.set_style(style);
+    }
+    let from = |at: Option<jiff::Timestamp>, otherwise| at.map_or(otherwise, jiff::Timestamp::as_millisecond);
+    let how = Replay {
+        algorithms: models,
+        params,
+        k: args.k,
+        predictions: args.predictions,
+        points: POINTS,
+        from_ms: if args.prequential {
+            from(args.split_at, i64::MIN)
+        } else {
+            i64::MIN
+        },
+        freeze_ms: from(args.freeze_at, i64::MAX),
+        refit_ms: REFIT_MS,
+        threads: args.threads,
+    };
+    let series = replay(log, &how, |done| {
+        if done % 1_000 == 0 {
+            progress.set_position(done as u64);
+        }
+    })?;
+    progress.finish_and_clear();
+    Ok(series)
+}
+
+fn table(series: &[Series]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+        "model",
+        "predictions",
+        "hit rate",
+        "mrr",
+        "coverage",
+    ]);
+    for one in series {
+        table.add_row([
+            one.algorithm.name().to_owned(),
+            one.total.predictions.to_string(),
+            format!("{:.4}", one.total.hit_rate),
+            format!("{:.4}", one.total.mrr),
+            format!("{:.3}", one.coverage),
+        ]);
+    }
+    table
+}
