@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use xtask::bench::{self, BenchOptions};
 use xtask::check::{self, TestOptions};
+use xtask::compare::{self, CompareOptions};
 use xtask::conformance::{self, ConformanceOptions};
 use xtask::demo::{self, DemoOptions};
 use xtask::dev::{self, DevOptions};
@@ -56,6 +57,8 @@ enum Task {
     Bench(BenchOptions),
     /// Keep a demo under a steady stream of clicks and look for what grows or is written.
     Soak(SoakOptions),
+    /// The recommender's models beside the same methods of numpy, scipy and `implicit`.
+    Compare(CompareOptions),
     /// Checks by other projects' tools that are too slow for every `test`.
     Conformance(ConformanceOptions),
     /// The local stack: real Kubernetes, Kafka and Redis on this machine.
@@ -181,6 +184,7 @@ pub fn main() -> ExitCode {
         Task::Dev(options) => dev::run(&options),
         Task::Bench(options) => bench::run(&options, &mut steps),
         Task::Soak(options) => soak::run(&options, &mut steps),
+        Task::Compare(options) => compare::run(&options, &mut steps),
         Task::Conformance(options) => conformance::run(&options, &mut steps),
         Task::Stack(StackTask::Up(args)) => up(&args, &mut steps),
         Task::Stack(StackTask::Down { run, wipe }) => down(&run, wipe, &mut steps),

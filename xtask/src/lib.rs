@@ -7,6 +7,7 @@ pub mod build;
 pub mod check;
 pub mod clicks;
 pub mod command;
+pub mod compare;
 pub mod conformance;
 pub mod demo;
 pub mod dev;
