@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use recommendation_api::RecommenderConfig;
 use recommendation_api::config::RateLimitsConfig;
+use recommendation_api::model::Algorithm;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::auth::Auth;
@@ -78,6 +79,22 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<RecommenderConfig, ConfigError> {
 pub fn check(config: &RecommenderConfig) -> Result<(), ConfigError> {
     model::engine_config(config)?;
     let invalid = |field, problem: String| Err(ConfigError::Invalid { field, problem });
+    crate::trainer::schedule::parse(&config.model.retrain.schedule)
+        .map(drop)
+        .or_else(|e| invalid("model.retrain.schedule", e.to_string()))?;
+    let algorithm = config.model.algorithm;
+    if matches!(algorithm, Algorithm::Ease | Algorithm::ImplicitAls)
+        && config.kafka.is_some()
+        && config.snapshots.is_none()
+    {
+        let name = algorithm.name();
+        return invalid(
+            "model.algorithm",
+            format!(
+                "{name} is fitted by the trainer, which needs a place for it: set snapshots, or use Hybrid"
+            ),
+        );
+    }
     for origin in &config.http.cors_origins {
         if origin != "*" && http::HeaderValue::from_str(origin).is_err() {
             return invalid("http.corsOrigins", format!("{origin:?} is not an origin"));
@@ -104,6 +121,17 @@ pub struct Live {
     pub algorithm: String,
     /// Version id, in every answer.
     pub version: String,
+    /// The fitted models that answer.
+    pub fitted: Option<FittedVersion>,
+}
+
+/// A version of the fitted models.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FittedVersion {
+    /// Its name.
+    pub version: String,
+    /// When it was fitted, milliseconds since 1970.
+    pub trained_ms: i64,
 }
 
 impl Live {
@@ -115,7 +143,22 @@ impl Live {
             excluded: config.rules.exclude_products.iter().cloned().collect(),
             algorithm: config.model.algorithm.name().to_owned(),
             version: model::version(&engine),
+            fitted: None,
         })
+    }
+
+    /// The same with these fitted models, whose version is part of the whole's: `0.1.0-1a2b3c4d+20260131T030000Z`.
+    #[must_use]
+    pub fn with_fitted(&self, fitted: Option<FittedVersion>) -> Self {
+        let counted = self.version.split('+').next().unwrap_or_default();
+        Self {
+            version: match &fitted {
+                Some(fitted) => format!("{counted}+{}", fitted.version),
+                None => counted.to_owned(),
+            },
+            fitted,
+            ..self.clone()
+        }
     }
 }
 
@@ -194,7 +237,7 @@ impl Watch {
         if self.commands.send(Command::Tune(tuning)).is_err() {
             return; // the ingest thread has ended, and with it the service
         }
-        self.live.store(Arc::new(live));
+        self.live.rcu(|old| live.with_fitted(old.fitted.clone()));
         if old.telemetry != new.telemetry
             && let Err(e) = self.log_filter.set(&new.telemetry.log_filter)
         {
@@ -219,6 +262,11 @@ mod tests {
             (r#"{"model":{"neighbors":"five"}}"#, "model.neighbors"),
             (r#"{"model":{"algorithm":"Onnx"}}"#, "Onnx"),
             (r#"{"model":{"diversity":2}}"#, "diversity"),
+            (
+                r#"{"model":{"retrain":{"schedule":"at night"}}}"#,
+                "model.retrain.schedule",
+            ),
+            (r#"{"kafka":{},"model":{"algorithm":"Ease"}}"#, "snapshots"),
             (r#"{"http":{"trustedProxies":["10.0.0.0/64"]}}"#, "trustedProxies"),
             (r#"{"telemetry":{"logFilter":"a=b=c"}}"#, "logFilter"),
             ("[", "config.json"),

@@ -40,6 +40,9 @@ use crate::source::kafka::{KafkaSource, events_topic};
 use crate::source::{Source, SourceError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::LogFilter;
+use crate::trainer::follow::Follow;
+use crate::trainer::schedule;
+use crate::trainer::shelf::Shelf;
 
 /// Where events come from and go to.
 #[derive(Clone, Debug)]
@@ -109,6 +112,9 @@ pub enum StartError {
     /// The embedded log cannot be opened.
     #[error("embedded log: {0}")]
     Embedded(#[from] OpenError),
+    /// The training schedule is refused.
+    #[error("configuration: {0}")]
+    Schedule(#[from] schedule::ScheduleError),
     /// The snapshot store cannot be used.
     #[error("configuration: {0}")]
     Store(#[from] StoreError),
@@ -205,9 +211,13 @@ pub fn embedded_key_file(database: &std::path::Path) -> PathBuf {
 }
 
 /// Where snapshots are kept: in the configured store, or in embedded mode in a folder beside the database.
-fn snapshots(options: &Options) -> Result<Option<Snapshots>, StoreError> {
-    let store = match (&options.config.snapshots, &options.mode) {
-        (Some(config), _) => Store::open(config, &options.secrets_dir)?,
+pub(crate) fn snapshots(
+    config: &RecommenderConfig,
+    secrets_dir: &std::path::Path,
+    mode: &Mode,
+) -> Result<Option<Snapshots>, StoreError> {
+    let store = match (&config.snapshots, mode) {
+        (Some(config), _) => Store::open(config, secrets_dir)?,
         (None, Mode::Embedded(path)) => Store::folder(&embedded_state_dir(path))?,
         (None, Mode::Kafka) => return Ok(None),
     };
@@ -291,7 +301,7 @@ impl Service {
         let (internal_listener, internal) = listen(options.internal_listen).await?;
 
         let (writer, _) = recommender_engine::engine(engine_config.clone())?;
-        let snapshots = snapshots(&options)?;
+        let snapshots = snapshots(config, &options.secrets_dir, &options.mode)?;
         let (log, source) = open(&options, &metrics)?;
         let (command, commands) = mpsc::channel();
         let default_type = events_topic(config).1;
@@ -398,6 +408,28 @@ impl Service {
             ("lookups", Ok(()))
         });
         if let Some(snapshots) = snapshots {
+            let shelf = Shelf {
+                store: snapshots.store.clone(),
+            };
+            let follow = Follow {
+                shelf: shelf.clone(),
+                commands: command.clone(),
+                live: Arc::clone(&live),
+            };
+            let follow_stop = stop.clone();
+            parts.spawn(async move {
+                follow.run(follow_stop).await;
+                ("fitted models", Ok(()))
+            });
+            if let Mode::Embedded(_) = &options.mode {
+                let cron = schedule::parse(&config.model.retrain.schedule)?;
+                let (reader, engine) = (app.reader.clone(), model::engine_config(config)?);
+                let trainer_stop = stop.clone();
+                parts.spawn(async move {
+                    schedule::run(cron, reader, engine, shelf, trainer_stop).await;
+                    ("trainer", Ok(()))
+                });
+            }
             let covered = match &options.mode {
                 Mode::Embedded(path) => {
                     Some(trim_covered(path.clone(), config.privacy.retention.as_millis()))

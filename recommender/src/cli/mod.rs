@@ -1,10 +1,12 @@
 //! The command line. Each command is one file; its help ends with an example that works as it stands.
 
+mod dead_letters;
 mod evaluate;
 mod feed;
 mod import;
 mod replay;
 mod serve;
+mod state;
 mod target;
 mod token;
 
@@ -41,6 +43,12 @@ enum Command {
     Import(import::Args),
     /// Compare models on data of yours: trains on one part, asks about the other
     Evaluate(Box<evaluate::Args>),
+    /// Records that could not be understood: list them, and send them again
+    DeadLetters(Box<dead_letters::Args>),
+    /// Snapshots of the model: list, verify, create, prune
+    Snapshot(state::SnapshotArgs),
+    /// Fitted models: list, train, rollback
+    Model(state::ModelArgs),
     /// Print a token that signs a customer or a program in
     Token(token::Args),
     /// Print the hash of a password, for a user's file (the password is read from standard input)
@@ -72,6 +80,9 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => runtime().and_then(|rt| rt.block_on(replay::run(args))),
         Command::Import(args) => runtime().and_then(|rt| rt.block_on(import::run(args))),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::DeadLetters(args) => runtime().and_then(|rt| rt.block_on(dead_letters::run(*args))),
+        Command::Snapshot(args) => runtime().and_then(|rt| rt.block_on(state::snapshot(args))),
+        Command::Model(args) => runtime().and_then(|rt| rt.block_on(state::model(args))),
         Command::Token(args) => token::run(args),
         Command::HashPassword(args) => token::hash(args),
         Command::Completions { shell } => {

@@ -94,7 +94,10 @@ fn report(app: &App) -> StatusReport {
             version: live.version.clone(),
             products: stats.products,
             customers: stats.customers,
-            trained_at: None,
+            trained_at: live
+                .fitted
+                .as_ref()
+                .map(|fitted| recommendation_api::event::rfc3339(fitted.trained_ms)),
             hit_rate_at_10: None,
         },
         log: progress.log,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use recommendation_api::EventType;
 use recommendation_api::report::{DependencyState, Phase};
-use recommender_engine::{Tuning, Writer};
+use recommender_engine::{Algorithm, Tuning, Writer};
 use tokio_util::sync::CancellationToken;
 
 pub use self::late::LateReader;
@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::retry::Backoff;
 use crate::snapshot::Frozen;
 use crate::source::{Lag, Source, SourceError};
+use crate::trainer::fit::Bundle;
 use tokio::sync::oneshot;
 
 /// Longest wait for the next record; bounds how late a command, a catalogue record or the end is noticed.
@@ -90,6 +91,8 @@ pub enum Command {
     Tune(Tuning),
     /// Hand over the state as it is now, for a snapshot. Not answered before the log was caught up with.
     Freeze(oneshot::Sender<Frozen>),
+    /// Answer with these fitted models from now on.
+    Install(Box<Bundle>),
 }
 
 /// The thread's work.
@@ -214,6 +217,23 @@ impl Ingest {
                 if let Err(e) = self.learner.writer.tune(tuning) {
                     tracing::error!(error = %e, "the engine refuses the new configuration");
                 }
+            }
+            Command::Install(bundle) => {
+                let writer = &mut self.learner.writer;
+                for artifact in &bundle.artifacts {
+                    writer.install(artifact);
+                }
+                // A version may lack a model that the one before had.
+                for algorithm in [Algorithm::Ease, Algorithm::ImplicitAls] {
+                    if bundle
+                        .artifacts
+                        .iter()
+                        .all(|artifact| artifact.algorithm() != algorithm)
+                    {
+                        writer.uninstall(algorithm);
+                    }
+                }
+                writer.set_blend(bundle.blend);
             }
             Command::Freeze(answer) => {
                 let started = Instant::now();

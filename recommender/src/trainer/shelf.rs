@@ -1,0 +1,252 @@
+//! Fitted versions in the store: `models/<version>.json` tells of one, `models/<version>-<algorithm>` are its
+//! models, and `models/current` names the one that answers.
+
+use recommender_engine::{Artifact, ArtifactError, Blend};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::fit::Bundle;
+use crate::store::{Store, StoreError};
+
+const FOLDER: &str = "models";
+const CURRENT: &str = "models/current";
+/// Versions that are kept.
+const KEPT: usize = 5;
+
+/// Why the shelf cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ShelfError {
+    /// The store does not do its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A version or a part of one is missing.
+    #[error("there is no {0}")]
+    Missing(String),
+    /// What tells of a version cannot be understood.
+    #[error("{name} is damaged: {problem}")]
+    Damaged {
+        /// Which object.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A model cannot be read or written.
+    #[error("model of version {version}: {source}")]
+    Model {
+        /// Which version.
+        version: String,
+        /// Why.
+        source: ArtifactError,
+    },
+    /// There is nothing to go back to.
+    #[error("there is no version before {0}")]
+    NoneBefore(String),
+}
+
+/// What is told of a version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Entry {
+    /// Its name.
+    pub version: String,
+    /// When it was fitted, milliseconds since 1970.
+    pub trained_ms: i64,
+    /// The program that fitted it.
+    pub program: String,
+    /// Names of its models' objects.
+    pub models: Vec<String>,
+    /// What each member of `Hybrid` counts.
+    pub blend: Blend,
+    /// Share of held-out questions that it answered.
+    pub hit_rate_at_10: f64,
+    /// XXH3 of everything above, in hexadecimal, as written.
+    pub checksum: String,
+}
+
+impl Entry {
+    fn sum(&self) -> String {
+        let told = Self {
+            checksum: String::new(),
+            ..self.clone()
+        };
+        // Numbers and texts always serialise.
+        format!("{:016x}", xxh3_64(&serde_json::to_vec(&told).unwrap_or_default()))
+    }
+}
+
+/// The fitted versions of one pipeline.
+#[derive(Clone)]
+pub struct Shelf {
+    /// Where they lie.
+    pub store: Store,
+}
+
+impl Shelf {
+    /// The version that answers; `None` if none was ever fitted.
+    pub async fn current(&self) -> Result<Option<String>, ShelfError> {
+        let named = self.store.get(CURRENT).await?;
+        Ok(named.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
+    }
+
+    /// All versions, newest first.
+    pub async fn list(&self) -> Result<Vec<Entry>, ShelfError> {
+        let mut entries = Vec::new();
+        for (name, _) in self.store.list(FOLDER).await?.into_iter().rev() {
+            if let Some(version) = name.strip_suffix(".json") {
+                match self.entry(version).await {
+                    Ok(entry) => entries.push(entry),
+                    Err(e) => tracing::warn!(version, error = %e, "version left out"),
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    async fn entry(&self, version: &str) -> Result<Entry, ShelfError> {
+        let name = format!("{FOLDER}/{version}.json");
+        let bytes = self
+            .store
+            .get(&name)
+            .await?
+            .ok_or_else(|| ShelfError::Missing(name.clone()))?;
+        let damaged = |problem: String| ShelfError::Damaged {
+            name: name.clone(),
+            problem,
+        };
+        let entry: Entry = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        if entry.sum() != entry.checksum {
+            return Err(damaged("its checksum differs".into()));
+        }
+        Ok(entry)
+    }
+
+    /// Reads a version.
+    pub async fn load(&self, version: &str) -> Result<Bundle, ShelfError> {
+        let entry = self.entry(version).await?;
+        let mut artifacts = Vec::new();
+        for name in &entry.models {
+            let path = format!("{FOLDER}/{name}");
+            let bytes = self.store.get(&path).await?.ok_or(ShelfError::Missing(path))?;
+            let artifact = Artifact::from_bytes(&bytes).map_err(|source| ShelfError::Model {
+                version: version.to_owned(),
+                source,
+            })?;
+            artifacts.push(artifact);
+        }
+        Ok(Bundle {
+            version: entry.version,
+            trained_ms: entry.trained_ms,
+            artifacts,
+            blend: entry.blend,
+        })
+    }
+
+    /// Writes a version and puts it in front: the models first, then what tells of them, then its name. Whoever
+    /// looks meanwhile sees the version before.
+    pub async fn publish(&self, bundle: &Bundle, hit_rate_at_10: f64) -> Result<(), ShelfError> {
+        let version = &bundle.version;
+        let mut entry = Entry {
+            version: version.clone(),
+            trained_ms: bundle.trained_ms,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            blend: bundle.blend.clone(),
+            hit_rate_at_10,
+            ..Entry::default()
+        };
+        for artifact in &bundle.artifacts {
+            let name = format!("{version}-{}", artifact.algorithm().name());
+            let bytes = artifact.to_bytes().map_err(|source| ShelfError::Model {
+                version: version.clone(),
+                source,
+            })?;
+            self.store.put(&format!("{FOLDER}/{name}"), bytes).await?;
+            entry.models.push(name);
+        }
+        entry.checksum = entry.sum();
+        let told = serde_json::to_vec_pretty(&entry).unwrap_or_default();
+        self.store.put(&format!("{FOLDER}/{version}.json"), told).await?;
+        self.store.put(CURRENT, version.clone()).await?;
+        for old in self.list().await?.into_iter().skip(KEPT) {
+            self.store
+                .remove(&format!("{FOLDER}/{}.json", old.version))
+                .await?;
+            for name in &old.models {
+                self.store.remove(&format!("{FOLDER}/{name}")).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the version before the current one in front again; returns both, the old one first.
+    pub async fn roll_back(&self) -> Result<(String, String), ShelfError> {
+        let current = self
+            .current()
+            .await?
+            .ok_or_else(|| ShelfError::Missing(CURRENT.into()))?;
+        let before = self
+            .list()
+            .await?
+            .into_iter()
+            .find(|entry| entry.version < current);
+        let before = before
+            .ok_or_else(|| ShelfError::NoneBefore(current.clone()))?
+            .version;
+        // Only what can be read is put in front.
+        self.load(&before).await?;
+        self.store.put(CURRENT, before.clone()).await?;
+        Ok((current, before))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use recommender_engine::EngineConfig;
+
+    use super::*;
+    use crate::trainer::fit;
+
+    #[tokio::test]
+    async fn versions_are_published_listed_rolled_back_and_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf {
+            store: Store::folder(dir.path()).unwrap(),
+        };
+        assert!(shelf.current().await.unwrap().is_none());
+        assert!(shelf.roll_back().await.is_err());
+        let (_writer, reader, now) = fit::tests::shop();
+        let fitted = fit::fit(&reader, &EngineConfig::default(), None, now).unwrap();
+        let mut bundle = fitted.bundle;
+        for n in 1..=7 {
+            bundle.version = format!("2026010{n}T000000Z");
+            shelf.publish(&bundle, 0.5).await.unwrap();
+        }
+        let listed: Vec<String> = shelf
+            .list()
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.version)
+            .collect();
+        assert_eq!(listed.len(), KEPT);
+        assert_eq!(
+            (&*listed[0], &*listed[4]),
+            ("20260107T000000Z", "20260103T000000Z")
+        );
+        let back = shelf.load("20260107T000000Z").await.unwrap();
+        assert_eq!((back.artifacts.len(), &back.blend), (2, &bundle.blend));
+        let (from, to) = shelf.roll_back().await.unwrap();
+        assert_eq!((&*from, &*to), ("20260107T000000Z", "20260106T000000Z"));
+        assert_eq!(
+            shelf.current().await.unwrap().as_deref(),
+            Some("20260106T000000Z")
+        );
+        // What is damaged is never put in front.
+        let path = dir.path().join("models/20260105T000000Z-Ease");
+        std::fs::write(path, "nothing").unwrap();
+        assert!(shelf.roll_back().await.is_err());
+        assert_eq!(
+            shelf.current().await.unwrap().as_deref(),
+            Some("20260106T000000Z")
+        );
+    }
+}
