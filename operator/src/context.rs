@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use kube::Client;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::reflector::Store;
-use recommendation_api::pipeline::RecommendationPipeline;
 use recommendation_api::pipeline::status::ModelStatus;
 use tokio::sync::Semaphore;
 
@@ -16,6 +15,7 @@ use crate::apply::refused::{Refused, RefusedTopics};
 use crate::apply::uncached::Checked;
 use crate::backoff::Backoff;
 use crate::caches::{Caches, References};
+use crate::claims::Claims;
 use crate::cleanup::Keyring;
 use crate::controller::Guarded;
 use crate::deadline;
@@ -47,6 +47,8 @@ pub struct Context {
     pub caches: Caches,
     /// Which pipelines name which Secret or ConfigMap.
     pub references: Arc<References>,
+    /// Topics that older pipelines own.
+    pub claims: Arc<Claims>,
     /// Pipelines, by watched namespace.
     pub stores: Vec<Store<Guarded>>,
     /// Events.
@@ -94,17 +96,6 @@ impl std::fmt::Debug for Context {
         f.debug_struct("Context")
             .field("settings", &self.settings)
             .finish_non_exhaustive()
-    }
-}
-
-impl Context {
-    /// Every pipeline that can be read.
-    pub fn pipelines(&self) -> Vec<RecommendationPipeline> {
-        self.stores
-            .iter()
-            .flat_map(Store::state)
-            .filter_map(|guarded| guarded.0.as_ref().ok().cloned())
-            .collect()
     }
 }
 

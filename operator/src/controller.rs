@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::predicates::{annotations, generation, labels};
@@ -19,6 +19,7 @@ use crate::apply::refused::{Refused, RefusedTopics};
 use crate::apply::uncached::Checked;
 use crate::backoff::Backoff;
 use crate::caches::{Caches, PAGE, References, Scope, Touched, scoped};
+use crate::claims::Claims;
 use crate::cleanup::Keyring;
 use crate::context::{Context, Discovered, Figures, Records};
 use crate::dereference::KafkaTopics;
@@ -164,6 +165,7 @@ pub fn prepare(client: Client, options: Options) -> Result<Prepared, PrepareErro
         ksqldb: Servers::default(),
         caches,
         references,
+        claims: Arc::new(Claims::default()),
         stores: parts.iter().map(|part| part.store.clone()).collect(),
         metrics: options.metrics,
         backoff: Backoff::default(),
@@ -207,10 +209,12 @@ impl Part {
     async fn run(self, context: Arc<Context>, stop: CancellationToken) {
         let pipelines: kube::Api<Guarded> = scoped(&context.client, &self.scope);
         let (queue, health) = (Arc::clone(&context.queue), Arc::clone(&context.health));
+        let (claims, scope) = (Arc::clone(&context.claims), self.scope);
         // The operator's own status writes change neither of the three, so they do not wake it.
         let stream = watcher(pipelines, watcher::Config::default().page_size(PAGE))
             .default_backoff()
             .modify(|pipeline| pipeline.managed_fields_mut().clear())
+            .inspect_ok(move |event| claims.follow(&scope, event))
             .reflect(self.writer)
             .applied_objects()
             .predicate_filter(

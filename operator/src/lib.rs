@@ -9,6 +9,7 @@ pub mod apply;
 pub mod backoff;
 pub mod build;
 pub mod caches;
+pub mod claims;
 pub mod cleanup;
 pub mod cli;
 pub mod client;

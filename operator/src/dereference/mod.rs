@@ -143,7 +143,11 @@ pub async fn dereference(
         timed(ctx, "recommender", replicas::ask(ctx, &namespace, &name)),
         ctx.kafka_topics.of(&ctx.client, &namespace, ctx.resync),
     );
-    let claims = claims(ctx, pipeline, kafka.as_ref().ok().map(|(_, view)| view.as_ref()));
+    let cluster = kafka
+        .as_ref()
+        .ok()
+        .and_then(|(_, view)| view.cluster_id.as_deref());
+    let claims = ctx.claims.against(pipeline, cluster);
     Ok(Found {
         references,
         record,
@@ -374,41 +378,4 @@ pub async fn ksqldb_client(
         credentials = Some(found);
     }
     Ok(KsqlClient::new(http, &server.endpoint, credentials))
-}
-
-/// Two pipelines, one topic: the older owns it.
-fn claims(
-    ctx: &Context,
-    pipeline: &RecommendationPipeline,
-    view: Option<&ClusterView>,
-) -> BTreeMap<String, String> {
-    let age = |p: &RecommendationPipeline| (p.metadata.creation_timestamp.as_ref().map(|t| t.0), p.uid());
-    let servers = |p: &RecommendationPipeline| {
-        p.spec
-            .kafka
-            .bootstrap_servers
-            .iter()
-            .cloned()
-            .collect::<BTreeSet<_>>()
-    };
-    let cluster = view.and_then(|v| v.cluster_id.clone());
-    let same_cluster = |other: &RecommendationPipeline| {
-        let theirs = other.status.as_ref().and_then(|s| s.kafka_cluster_id.clone());
-        (theirs.is_some() && theirs == cluster) || servers(other) == servers(pipeline)
-    };
-    let mut claims = BTreeMap::new();
-    for other in ctx.pipelines() {
-        let older = other.uid() != pipeline.uid() && age(&other) < age(pipeline);
-        if older && other.metadata.deletion_timestamp.is_none() && same_cluster(&other) {
-            let owner = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
-            let topics = validate::topics::desired(&other.spec).unwrap_or_default();
-            claims.extend(
-                topics
-                    .into_iter()
-                    .filter(|t| !t.observe)
-                    .map(|t| (t.name, owner.clone())),
-            );
-        }
-    }
-    claims
 }
