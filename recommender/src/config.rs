@@ -249,6 +249,8 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parse_text(text: &str) -> Result<RecommenderConfig, ConfigError> {
@@ -275,5 +277,20 @@ mod tests {
             assert!(error.contains(name), "{text}: {error}");
         }
         assert!(parse_text("{}").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_configuration_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), part in "[a-zA-Z]{1,12}", field in "[a-zA-Z]{1,20}", number in any::<f64>(), text in "\\PC{0,40}") {
+            let _ = parse(Path::new("config.json"), &bytes);
+            for value in [serde_json::json!(number), serde_json::json!(text), serde_json::json!([text])] {
+                for part in [part.as_str(), "model", "http", "auth", "kafka", "rules", "telemetry"] {
+                    let _ = parse_text(&serde_json::json!({part: {field.as_str(): value}}).to_string());
+                }
+                for (part, field) in [("http", "trustedProxies"), ("telemetry", "logFilter"), ("model", "halfLife"), ("model", "eventWeights")] {
+                    let _ = parse_text(&serde_json::json!({part: {field: value}}).to_string());
+                }
+            }
+        }
     }
 }

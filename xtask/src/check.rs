@@ -11,7 +11,7 @@ use crate::progress::{Steps, seconds};
 use crate::release;
 use crate::stack::run::Ports;
 use crate::stack::{NodeMode, Stack, StackOptions, kafka_security};
-use crate::{e2e, machine};
+use crate::{conformance, e2e, machine};
 
 /// Limit of a run that had to build the servers or the programs, and of one that had not.
 const BUDGET_COLD: Duration = Duration::from_secs(75 * 60);
@@ -189,6 +189,14 @@ fn tiers_in_order(
         });
         steps.run("the end-to-end stack stopped", |_| Stack::down(e2e::RUN, true))?;
         result?;
+        // Every request of the collection, against the program that was just built.
+        let collection = conformance::postman::run(steps);
+        if collection.is_ok() {
+            count.passed += 1;
+        } else {
+            count.failed += 1;
+        }
+        collection?;
     }
     Ok(())
 }

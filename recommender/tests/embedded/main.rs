@@ -7,8 +7,12 @@ mod support;
 mod admin;
 mod catalog;
 mod events;
+mod keys;
 mod limits;
+mod mail;
+mod routes;
 mod state;
+mod tls;
 
 use std::path::Path;
 

@@ -1,11 +1,15 @@
 //! `cargo xtask conformance`: checks by the ecosystem's own tools that are too slow, or need too much, for every run of
 //! `cargo xtask test`. One suite, one file.
 
+mod api;
 mod charts;
+mod fuzz;
 mod health;
 mod helm;
 mod manifests;
+pub(crate) mod postman;
 pub(crate) mod rules;
+mod service;
 mod supply_chain;
 
 use anyhow::Result;
@@ -26,6 +30,20 @@ pub struct ConformanceOptions {
 /// What there is to check.
 #[derive(Debug, Subcommand)]
 pub enum Suite {
+    /// The HTTP API against its OpenAPI document, by Schemathesis.
+    Api {
+        /// Requests made up per route and phase, at most
+        #[arg(long, default_value_t = 100)]
+        examples: u32,
+    },
+    /// Every parser of outside bytes with very many inputs.
+    Fuzz {
+        /// Inputs per parser
+        #[arg(long, default_value_t = 100_000)]
+        cases: u64,
+    },
+    /// The Postman collection, by newman.
+    Postman,
     /// The charts: lint, unit tests, READMEs, and schemas of a running API server.
     Charts,
     /// Argo CD's health script, by the Lua that Argo CD runs it with.
@@ -50,6 +68,9 @@ pub enum Suite {
 /// When a check fails, or a tool for it cannot be had.
 pub fn run(options: &ConformanceOptions, steps: &mut Steps) -> Result<()> {
     match options.suite {
+        Suite::Api { examples } => api::run(examples, steps),
+        Suite::Fuzz { cases } => fuzz::run(cases, steps),
+        Suite::Postman => postman::run(steps),
         Suite::Charts => charts::run(steps),
         Suite::Health => health::run(steps),
         Suite::Helm { yes } => helm::run(yes, steps),

@@ -168,3 +168,31 @@ fn parse(caller: &Caller, item: Value) -> Result<Event, Problem> {
         _ => Err(Problem::bad_request("an event must be a JSON object")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_an_event_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Event::parse(&bytes, None);
+        }
+
+        #[test]
+        fn no_event_panics_and_what_is_accepted_is_read_back_the_same(
+            texts in prop::collection::vec("\\PC{0,30}", 4), number in any::<f64>(), time in any::<i64>(), at in "[0-9TZ:+-]{0,30}",
+        ) {
+            for timestamp in [json!(time), json!(number), json!(at)] {
+                let body = json!({"customer_id": texts[0], "product_id": texts[1], "event_type": texts[2],
+                    "session_id": texts[3], "quantity": number, "price": at, "timestamp": timestamp});
+                if let Ok(event) = Event::parse(body.to_string().as_bytes(), None) {
+                    prop_assert_eq!(Event::parse(&event.to_json(), None), Ok(event));
+                }
+            }
+        }
+    }
+}
