@@ -1,22 +1,20 @@
 //! From a question to an answer: basis, scores, rules, reasons.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
-
-use ahash::AHashSet;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::{
     assemble::{Reasons, assemble, fill_up},
     blend::Pool,
     config::{Algorithm, PurchasedPolicy},
-    history::{Entry, INTEREST_STEPS},
+    history::{Entry, History, INTEREST_STEPS},
     hybrid::{self, by_name},
     knowledge::{self, Attributes},
-    models::{Basis, Question, model, onnx},
+    models::{Basis, Question, model, onnx, popularity::popular},
     query::{Fallback, Query, Recommendations},
     rerank::{self, Explored},
-    scratch::{Candidate, NO_SOURCE, Scratch},
+    scratch::{Candidate, Marks, NO_SOURCE, Scratch},
     sessions::GAP_MS,
-    shared::{Compiled, CustomerSlot, NONE, Shared},
+    shared::{Compiled, NONE, Shared},
     similar::is_new,
 };
 
@@ -50,7 +48,7 @@ fn is_product(shared: &Shared, rules: &Compiled, id: u32) -> bool {
 pub(crate) struct Filter<'a> {
     pub shared: &'a Shared,
     pub rules: &'a Compiled,
-    excluded: AHashSet<u32>,
+    excluded: Marks,
     category: Option<u32>,
     profile: Option<&'a Attributes>,
 }
@@ -68,7 +66,7 @@ impl Filter<'_> {
             }
             _ => true,
         };
-        in_category && suits() && !self.excluded.contains(&id) && showable(self.shared, self.rules, id)
+        in_category && !self.excluded.contains(id) && suits() && showable(self.shared, self.rules, id)
     }
 }
 
@@ -94,6 +92,9 @@ pub(crate) fn recommend_observed(
         .filter_map(|name| shared.product_id(name))
         .collect();
     let customer = query.customer.and_then(|name| shared.customer(name));
+    // One history for the whole answer, whatever is learned meanwhile.
+    let history = customer.as_ref().map(|slot| slot.history.load());
+    let history: Option<&History> = history.as_ref().map(|history| &***history);
     let category = query
         .category
         .map(|name| shared.category_id(name).unwrap_or(NONE - 1));
@@ -102,13 +103,13 @@ pub(crate) fn recommend_observed(
         profile: profile.as_deref(),
         shared,
         rules: &rules,
-        excluded: excluded(shared, query, &rules, &recent, &customer),
+        excluded: excluded(shared, query, &rules, &recent, history),
         category,
     };
-    let mut basis = basis(shared, &rules, &recent, customer.as_deref());
+    let mut basis = basis(shared, &rules, &recent, history);
     basis.retain(|known| is_product(shared, &rules, known.product));
     let mut visit = if recent.is_empty() {
-        current_visit(customer.as_deref())
+        current_visit(history)
     } else {
         recent.clone()
     };
@@ -143,9 +144,10 @@ pub(crate) fn recommend_observed(
 
     let tie = |a: u32, b: u32| by_name(shared, a, b);
     let keep = |id: u32| filter.keeps(id);
-    Scratch::with(shared.products.count(), |scratch| {
+    let answer = Scratch::with(shared.products.count(), |scratch| {
         let mut ranked: Vec<Candidate> = Vec::new();
         match model(algorithm) {
+            Some(_) if algorithm == Algorithm::Popularity => ranked = popular(&question, wanted, keep),
             Some(model) => {
                 model.score(&question, scratch);
                 scratch.best(wanted, keep, tie, &mut ranked);
@@ -172,12 +174,7 @@ pub(crate) fn recommend_observed(
             explored = rerank::explore(&mut ranked, query.limit, exploration, seed(query), is_new);
         }
         if ranked.len() < query.limit && algorithm != Algorithm::Popularity {
-            let mut popular = Vec::new();
-            scratch.clear();
-            if let Some(model) = model(Algorithm::Popularity) {
-                model.score(&question, scratch);
-            }
-            scratch.best(query.limit + ranked.len(), keep, tie, &mut popular);
+            let popular = popular(&question, query.limit + ranked.len(), keep);
             fill_up(&mut ranked, &popular);
         }
         let fallback = match (personal, recent.is_empty()) {
@@ -188,7 +185,7 @@ pub(crate) fn recommend_observed(
         scratch.mark(basis.iter().map(|from| from.product));
         let reasons = Reasons {
             shared,
-            customer: customer.as_deref(),
+            history,
             category: query.category,
             rules: &rules.knowledge,
             profile: profile.as_deref(),
@@ -202,7 +199,9 @@ pub(crate) fn recommend_observed(
             fallback,
             algorithm,
         }
-    })
+    });
+    filter.excluded.put_back();
+    answer
 }
 
 /// Exploration draws anew every hour for every customer, and the same on every replica.
@@ -212,9 +211,8 @@ fn seed(query: &Query<'_>) -> u64 {
 }
 
 /// What the customer touched since the last long pause, oldest first.
-fn current_visit(customer: Option<&CustomerSlot>) -> Vec<u32> {
-    let Some(slot) = customer else { return Vec::new() };
-    let history = slot.history.load();
+fn current_visit(history: Option<&History>) -> Vec<u32> {
+    let Some(history) = history else { return Vec::new() };
     let mut visit: Vec<u32> = Vec::new();
     let mut newer_ms = history.entries.first().map_or(0, |entry| entry.last_ms);
     for entry in history
@@ -238,34 +236,27 @@ fn excluded(
     query: &Query<'_>,
     rules: &Compiled,
     recent: &[u32],
-    customer: &Option<Arc<CustomerSlot>>,
-) -> AHashSet<u32> {
-    let mut excluded: AHashSet<u32> = query
-        .exclude
-        .iter()
-        .filter_map(|name| shared.product_id(name))
-        .collect();
+    history: Option<&History>,
+) -> Marks {
+    let mut excluded = Marks::take();
+    for product in query.exclude.iter().filter_map(|name| shared.product_id(name)) {
+        excluded.insert(product);
+    }
     if query.exclude_recent {
-        excluded.extend(recent);
+        recent.iter().for_each(|product| excluded.insert(*product));
     }
     let policy = rules.tuning.rules.purchased == PurchasedPolicy::Exclude;
     if query.exclude_purchased.unwrap_or(policy)
-        && let Some(slot) = customer
+        && let Some(history) = history
     {
-        let history = slot.history.load();
-        excluded.extend(
-            history
-                .entries
-                .iter()
-                .filter(|entry| entry.purchases > 0)
-                .map(|entry| entry.product),
-        );
+        let purchased = history.entries.iter().filter(|entry| entry.purchases > 0);
+        purchased.for_each(|entry| excluded.insert(entry.product));
     }
     excluded
 }
 
 /// What the models start from: the visit first, then the customer's history, weakened by age.
-fn basis(shared: &Shared, rules: &Compiled, recent: &[u32], customer: Option<&CustomerSlot>) -> Vec<Basis> {
+fn basis(shared: &Shared, rules: &Compiled, recent: &[u32], history: Option<&History>) -> Vec<Basis> {
     let length = rules.tuning.history_length;
     let mut basis: Vec<Basis> = Vec::new();
     let mut weight = RECENT_WEIGHT;
@@ -275,8 +266,7 @@ fn basis(shared: &Shared, rules: &Compiled, recent: &[u32], customer: Option<&Cu
             weight *= RECENT_DECAY;
         }
     }
-    if let Some(slot) = customer {
-        let history = slot.history.load();
+    if let Some(history) = history {
         let entries = newest(shared, &history.entries, length);
         // Age counts from the newest event: a customer who comes back after a year is not forgotten.
         let newest_ms = entries.first().map_or(0, |entry| entry.last_ms);

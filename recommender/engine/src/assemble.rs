@@ -7,13 +7,13 @@ use ahash::{AHashMap, AHashSet};
 use crate::{
     answer::{Filter, showable},
     event::EventKind,
-    history::Entry,
+    history::{Entry, History},
     knowledge::{self, Attributes, KnowledgeRule},
     models::Basis,
     query::{Reason, Scored},
     rerank::Explored,
     scratch::{Candidate, NO_SOURCE, PROFILE, Scratch},
-    shared::{CustomerSlot, NONE, Shared},
+    shared::{NONE, Shared},
 };
 
 /// Appends popular products, scored below everything that is there.
@@ -107,7 +107,7 @@ const NAMED: usize = 3;
 /// Knows how to say why.
 pub(crate) struct Reasons<'a> {
     pub shared: &'a Shared,
-    pub customer: Option<&'a CustomerSlot>,
+    pub history: Option<&'a History>,
     pub category: Option<&'a str>,
     pub rules: &'a [KnowledgeRule],
     pub profile: Option<&'a Attributes>,
@@ -178,8 +178,7 @@ impl Reasons<'_> {
 
     /// A product of the visit that is not in the history was at least looked at.
     fn done_with(&self, product: u32) -> EventKind {
-        let done = self.customer.and_then(|slot| {
-            let history = slot.history.load();
+        let done = self.history.and_then(|history| {
             let entry = history.entries.iter().find(|entry| entry.product == product);
             entry.map(Entry::strongest)
         });

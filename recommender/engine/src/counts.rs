@@ -6,6 +6,7 @@ use crate::{
     history::{Change, Entry, History, INTEREST_STEPS},
     popularity::{Buckets, bucket},
     rows::Row,
+    scratch::{descending, smallest},
     shared::Neighbor,
     similarity::{Bm25, Lengths, Similarity},
 };
@@ -70,6 +71,9 @@ pub(crate) struct Counts {
     dirty: Vec<bool>,
     queue: std::collections::VecDeque<u32>,
     pub popularity_changed: bool,
+    /// Buffers: the other products of a history, and candidates for neighbour lists.
+    others: Vec<(u32, u16)>,
+    ranks: (Vec<u64>, Vec<u64>),
 }
 
 impl Counts {
@@ -96,9 +100,17 @@ impl Counts {
         let new_share = share(history.degree, self.counting.damping);
         let product = change.after.product;
         let counted = history.counted(self.counting.window);
-        let others = || counted.iter().filter(move |entry| entry.product != product);
+        let mut others = std::mem::take(&mut self.others);
+        others.clear();
+        let interesting = |entry: &&Entry| entry.product != product && entry.interest > 0;
+        others.extend(
+            counted
+                .iter()
+                .filter(interesting)
+                .map(|entry| (entry.product, entry.interest)),
+        );
         if let Some(left) = &change.left {
-            self.shift_pairs(left.product, -i64::from(left.interest) * old_share, others());
+            self.shift_pairs(left.product, -i64::from(left.interest) * old_share, &others);
             self.norms[left.product as usize] -= square(left.interest) * old_share;
             self.degrees[left.product as usize] -= i64::from(left.interest);
             self.rescale(left.product);
@@ -114,20 +126,19 @@ impl Counts {
             .map_or(0, |entry| entry.interest);
         let after = if is_counted { change.after.interest } else { 0 };
         let delta = i64::from(after) * new_share - i64::from(before) * old_share;
-        self.shift_pairs(product, delta, others());
+        self.shift_pairs(product, delta, &others);
         self.norms[product as usize] += square(after) * new_share - square(before) * old_share;
         self.degrees[product as usize] += i64::from(after) - i64::from(before);
         self.rescale(product);
         let shift = new_share - old_share;
         if shift != 0 {
-            let others: Vec<&Entry> = others().collect();
-            for (at, entry) in others.iter().enumerate() {
-                let rest = others[at + 1..].iter().copied();
-                self.shift_pairs(entry.product, i64::from(entry.interest) * shift, rest);
-                self.norms[entry.product as usize] += square(entry.interest) * shift;
-                self.rescale(entry.product);
+            for (at, &(other, interest)) in others.iter().enumerate() {
+                self.shift_pairs(other, i64::from(interest) * shift, &others[at + 1..]);
+                self.norms[other as usize] += square(interest) * shift;
+                self.rescale(other);
             }
         }
+        self.others = others;
     }
 
     /// To be called whenever the norm or degree of a product has changed.
@@ -145,31 +156,42 @@ impl Counts {
             self.shift_popularity(Some(entry), None);
         }
         let counted = history.counted(self.counting.window);
+        let others: Vec<(u32, u16)> = counted
+            .iter()
+            .map(|entry| (entry.product, entry.interest))
+            .collect();
         for (at, entry) in counted.iter().enumerate() {
             let interest = -i64::from(entry.interest);
-            self.shift_pairs(entry.product, interest * share, counted[at + 1..].iter());
+            self.shift_pairs(entry.product, interest * share, &others[at + 1..]);
             self.norms[entry.product as usize] -= square(entry.interest) * share;
             self.degrees[entry.product as usize] += interest;
             self.rescale(entry.product);
         }
     }
 
-    fn shift_pairs<'a>(&mut self, product: u32, delta: i64, others: impl Iterator<Item = &'a Entry>) {
+    /// Adds `delta` times the interest in each other product to the counts of the pair, both ways.
+    fn shift_pairs(&mut self, product: u32, delta: i64, others: &[(u32, u16)]) {
         if delta == 0 {
             return;
         }
+        // The rows of the others lie all over memory. Asking for all of them before the first is needed lets
+        // the processor fetch them side by side: without this an event waits for each in turn.
+        let peeks = others
+            .iter()
+            .map(|(other, _)| self.rows[*other as usize].peek(product));
+        std::hint::black_box(peeks.fold(0, |all, key| all ^ key));
         let capacity = self.counting.row_capacity;
         let mut row = std::mem::take(&mut self.rows[product as usize]);
-        for other in others.filter(|other| other.interest > 0) {
-            let amount = delta * i64::from(other.interest);
-            self.pairs += row.add(other.product, amount);
-            let mirror = &mut self.rows[other.product as usize];
+        for &(other, interest) in others.iter().filter(|(_, interest)| *interest > 0) {
+            let amount = delta * i64::from(interest);
+            self.pairs += row.add(other, amount);
+            let mirror = &mut self.rows[other as usize];
             self.pairs += mirror.add(product, amount);
             if mirror.len() > capacity {
                 self.pairs -= mirror.prune(capacity / 2) as i64;
                 self.cut = true;
             }
-            self.mark(other.product);
+            self.mark(other);
         }
         if row.len() > capacity {
             self.pairs -= row.prune(capacity / 2) as i64;
@@ -221,7 +243,7 @@ impl Counts {
     }
 
     /// The nearest products by cosine (or BM25) and by random walk, nearest first; `names` breaks ties.
-    pub fn nearest(&self, product: u32, keep: usize, names: &Ordered) -> (Vec<Neighbor>, Vec<Neighbor>) {
+    pub fn nearest(&mut self, product: u32, keep: usize, names: &Ordered) -> (Vec<Neighbor>, Vec<Neighbor>) {
         let full = (1u32 << FULL) as f32;
         let shrinkage = self.counting.shrinkage as f32 * (INTEREST_STEPS * INTEREST_STEPS) as f32 * full;
         let own = self.scales[product as usize].root;
@@ -230,9 +252,10 @@ impl Counts {
         let unit = (INTEREST_STEPS * INTEREST_STEPS) as f32 * full;
         let weight = |of: u32| lengths.map_or(0.0, |lengths| lengths.weight(self.degrees[of as usize]));
         let own_weight = weight(product) / unit;
-        let row = &self.rows[product as usize];
-        let (mut near, mut walks) = (Vec::with_capacity(row.len()), Vec::with_capacity(row.len()));
-        for (other, dot) in row.iter() {
+        let (near, walks) = &mut self.ranks;
+        near.clear();
+        walks.clear();
+        for (other, dot) in self.rows[product as usize].iter() {
             // A pruned row may be owed more than it holds: such a pair says nothing any more.
             if dot > 0 {
                 let (dot, scale) = (dot as f32, self.scales[other as usize]);
@@ -240,33 +263,35 @@ impl Counts {
                     None => dot / (own * scale.root + shrinkage),
                     Some(_) => dot * own_weight * weight(other) * (dot / (dot + shrinkage)),
                 };
-                push_finite(&mut near, other, likeness);
-                push_finite(&mut walks, other, dot * walk * scale.penalty);
+                push_finite(near, other, likeness);
+                push_finite(walks, other, dot * walk * scale.penalty);
             }
         }
         (strongest(near, keep, names), strongest(walks, keep, names))
     }
 }
 
-fn push_finite(list: &mut Vec<Neighbor>, product: u32, similarity: f32) {
+/// A neighbour as a whole number that is the smaller the more alike it is.
+fn push_finite(list: &mut Vec<u64>, product: u32, similarity: f32) {
     if similarity.is_finite() && similarity > 0.0 {
-        list.push(Neighbor { product, similarity });
+        list.push(u64::from(descending(similarity)) << 32 | u64::from(product));
     }
 }
 
-fn strongest(mut list: Vec<Neighbor>, keep: usize, names: &Ordered) -> Vec<Neighbor> {
-    let order = |a: &Neighbor, b: &Neighbor| {
-        b.similarity
-            .total_cmp(&a.similarity)
-            .then_with(|| names.compare(a.product, b.product))
+fn strongest(list: &mut [u64], keep: usize, names: &Ordered) -> Vec<Neighbor> {
+    let end = smallest(list, keep);
+    let best = &mut list[..end];
+    let order = |a: &u64, b: &u64| {
+        (a >> 32)
+            .cmp(&(b >> 32))
+            .then_with(|| names.compare(*a as u32, *b as u32))
     };
-    if list.len() > keep {
-        list.select_nth_unstable_by(keep, order);
-        list.truncate(keep);
-    }
-    list.sort_unstable_by(order);
-    list.shrink_to_fit();
-    list
+    best.sort_unstable_by(order);
+    let neighbor = |key: &u64| Neighbor {
+        product: *key as u32,
+        similarity: f32::from_bits(!((key >> 32) as u32) & !(1 << 31)),
+    };
+    best.iter().take(keep).map(neighbor).collect()
 }
 
 /// Names of products, quick to compare: rare products tie by the thousand.

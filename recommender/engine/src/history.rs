@@ -167,6 +167,13 @@ impl History {
         }
     }
 
+    /// A copy with room for one more entry and not for twice as many.
+    pub fn with_room(&self) -> History {
+        let mut entries = Vec::with_capacity(self.entries.len() + 1);
+        entries.extend_from_slice(&self.entries);
+        History { entries, ..*self }
+    }
+
     /// Folds one event in. While `capacity` and `max_per_minute` do not bind, the entries are the same
     /// whatever the order of the events.
     pub fn record(&mut self, event: &Weighted, rules: &HistoryRules, names: &Ordered) -> Recorded {

@@ -29,35 +29,41 @@ pub(crate) fn diversify(
     let top = ranked[0].score.max(f32::MIN_POSITIVE);
     let mut pool = ranked;
     let rest = pool.split_off(pool.len().min(self::pool(limit)));
-    let mut likeness = vec![0f32; pool.len()];
     scratch.mark(pool.iter().map(|candidate| candidate.product));
-    let mut taken = vec![false; pool.len()];
+    // What a candidate is worth: its score, less its likeness to what is shown. Taken ones are worth nothing.
+    let worth = |candidate: &Candidate| (1.0 - diversity) * candidate.score / top;
+    let scores: Vec<f32> = pool.iter().map(worth).collect();
+    let mut worth = scores.clone();
     let mut shown = Vec::with_capacity(pool.len() + rest.len());
     for _ in 0..limit.min(pool.len()) {
-        let value = |at: usize| (1.0 - diversity) * pool[at].score / top - diversity * likeness[at];
-        let best = (0..pool.len()).filter(|at| !taken[*at]);
-        // Of equal values the better ranked.
-        let best = best.max_by(|a, b| value(*a).total_cmp(&value(*b)).then(b.cmp(a)));
-        let Some(best) = best else { break };
-        taken[best] = true;
+        let mut best = 0;
+        for at in 1..worth.len() {
+            // Of equal values the better ranked.
+            if worth[at] > worth[best] {
+                best = at;
+            }
+        }
+        worth[best] = f32::NEG_INFINITY;
         shown.push(pool[best]);
         let neighbors = shared.product(pool[best].product).neighbors.load();
         // Cosines are below 1; other measures are not, and count by the nearest.
         let nearest = neighbors.as_ref().and_then(|list| list.first());
         let scale = nearest.map_or(1.0, |nearest| nearest.similarity.max(1.0));
         for neighbor in neighbors.iter().flat_map(|list| list.iter()) {
-            if let Some(other) = scratch.marked(neighbor.product) {
-                likeness[other] = likeness[other].max(neighbor.similarity / scale);
+            if let Some(other) = scratch.marked(neighbor.product)
+                && worth[other] > f32::NEG_INFINITY
+            {
+                let likeness = neighbor.similarity / scale;
+                worth[other] = worth[other].min(scores[other] - diversity * likeness);
             }
         }
     }
     scratch.unmark(pool.iter().map(|candidate| candidate.product));
-    shown.extend(
-        pool.iter()
-            .zip(&taken)
-            .filter(|(_, taken)| !**taken)
-            .map(|(candidate, _)| *candidate),
-    );
+    let left = pool
+        .iter()
+        .zip(&worth)
+        .filter(|(_, worth)| **worth > f32::NEG_INFINITY);
+    shown.extend(left.map(|(candidate, _)| *candidate));
     shown.extend(rest);
     shown
 }

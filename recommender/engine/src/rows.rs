@@ -67,6 +67,12 @@ impl Row {
         self.iter().find(|(k, _)| *k == key).map_or(0, |(_, value)| value)
     }
 
+    /// Looks where a count would be, for no other reason than to have it fetched.
+    pub fn peek(&self, key: u32) -> u32 {
+        let at = home(key, self.slots.len().wrapping_sub(1));
+        self.slots.get(at).map_or(0, |slot| slot.key)
+    }
+
     /// Adds to a count; answers the change in the number of counts: 1, 0 or -1.
     pub fn add(&mut self, key: u32, delta: i64) -> i64 {
         if delta == 0 {

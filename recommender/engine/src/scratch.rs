@@ -36,6 +36,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Scratch {
     cells: Vec<Cell>,
     touched: Vec<u32>,
+    /// Buffer of [`Scratch::best`].
+    keys: RefCell<Vec<u64>>,
     /// Position plus one of marked products.
     marks: Vec<u32>,
     /// Buffers of the session model.
@@ -126,7 +128,7 @@ impl Scratch {
         }
     }
 
-    /// Appends the best `limit` candidates for which `keep` holds, best first, ties by `tie`.
+    /// Finds the best `limit` candidates for which `keep` holds, best first, ties by `tie`.
     pub fn best(
         &self,
         limit: usize,
@@ -135,46 +137,108 @@ impl Scratch {
         out: &mut Vec<Candidate>,
     ) {
         out.clear();
-        let candidate = |&product: &u32| {
-            let cell = self.cells[product as usize];
-            Candidate {
-                product,
-                score: cell.score,
-                source: cell.source,
-            }
-        };
-        out.extend(
-            self.touched
-                .iter()
-                .map(candidate)
-                .filter(|candidate| candidate.score.is_finite()),
-        );
-        let order = |a: &Candidate, b: &Candidate| {
-            b.score
-                .total_cmp(&a.score)
-                .then_with(|| tie(a.product, b.product))
-        };
+        // Whole numbers that sort like scores, best first, are several times quicker to select among.
+        let mut keys = self.keys.take();
+        keys.clear();
+        let finite = self.touched.iter().filter_map(|&product| {
+            let score = self.cells[product as usize].score;
+            score
+                .is_finite()
+                .then(|| u64::from(descending(score)) << 32 | u64::from(product))
+        });
+        keys.extend(finite);
         // Whether a candidate may be shown costs more than comparing scores, so only the best are asked,
         // and the rest in turn if too few of them may.
-        let mut kept = 0;
-        let mut from = 0;
+        let mut rest = &mut keys[..];
         let mut step = limit.saturating_add(limit / 2 + 16);
-        while kept < limit && from < out.len() {
-            let end = from.saturating_add(step).min(out.len());
-            if end < out.len() {
-                out[from..].select_nth_unstable_by(end - from, order);
-            }
-            out[from..end].sort_unstable_by(order);
-            for at in from..end {
-                if kept < limit && keep(out[at].product) {
-                    out[kept] = out[at];
-                    kept += 1;
+        while out.len() < limit && !rest.is_empty() {
+            let end = smallest(rest, step);
+            let (best, later) = rest.split_at_mut(end);
+            best.sort_unstable_by(|a, b| (a >> 32).cmp(&(b >> 32)).then_with(|| tie(*a as u32, *b as u32)));
+            let kept = best
+                .iter()
+                .map(|key| *key as u32)
+                .filter(|product| keep(*product));
+            out.extend(kept.take(limit - out.len()).map(|product| {
+                let cell = self.cells[product as usize];
+                Candidate {
+                    product,
+                    score: cell.score,
+                    source: cell.source,
                 }
-            }
-            from = end;
+            }));
+            rest = later;
             step = step.saturating_mul(4);
         }
-        out.truncate(kept);
+        self.keys.replace(keys);
+    }
+}
+
+/// Moves the `keep` smallest keys to the front, with all that equal the last of them in their upper half;
+/// answers how many that are.
+pub(crate) fn smallest(keys: &mut [u64], keep: usize) -> usize {
+    let mut end = keep.min(keys.len());
+    if (1..keys.len()).contains(&end) {
+        let last = *keys.select_nth_unstable(end - 1).1 >> 32;
+        let mut at = end;
+        while at < keys.len() {
+            if keys[at] >> 32 == last {
+                keys.swap(at, end);
+                end += 1;
+            }
+            at += 1;
+        }
+    }
+    end
+}
+
+/// A number that is the smaller the higher the score.
+pub(crate) fn descending(score: f32) -> u32 {
+    let bits = score.to_bits();
+    // As in `f32::total_cmp`, turned round.
+    if bits >> 31 == 0 { !(bits | 1 << 31) } else { bits }
+}
+
+/// A set of products that is emptied at once and allocates only while it grows.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    stamps: Vec<u32>,
+    now: u32,
+    used: bool,
+}
+
+thread_local! {
+    static MARKS: RefCell<Marks> = RefCell::default();
+}
+
+impl Marks {
+    /// This thread's set, empty. Give it back with [`Marks::put_back`].
+    pub fn take() -> Marks {
+        let mut marks = MARKS.take();
+        marks.now = marks.now.wrapping_add(1);
+        if marks.now == 0 {
+            marks.stamps.fill(0);
+            marks.now = 1;
+        }
+        marks.used = false;
+        marks
+    }
+
+    pub fn put_back(self) {
+        MARKS.set(self);
+    }
+
+    pub fn insert(&mut self, product: u32) {
+        let at = product as usize;
+        if at >= self.stamps.len() {
+            self.stamps.resize((at + 1).next_power_of_two(), 0);
+        }
+        self.stamps[at] = self.now;
+        self.used = true;
+    }
+
+    pub fn contains(&self, product: u32) -> bool {
+        self.used && self.stamps.get(product as usize) == Some(&self.now)
     }
 }
 

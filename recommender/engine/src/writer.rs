@@ -159,7 +159,7 @@ impl Writer {
         self.prequential
             .predict(&self.shared, event, self.config.tuning.algorithm);
         let slot = self.customer(event.customer, weighted.time_ms);
-        let mut history = History::clone(&slot.history.load());
+        let mut history = slot.history.load().with_room();
         let change = match history.record(&weighted, &self.history_rules(), &self.names) {
             Recorded::Changed(change) => change,
             Recorded::Damped => {

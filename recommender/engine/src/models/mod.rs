@@ -9,7 +9,7 @@ mod fitted;
 mod item_knn;
 mod knowledge;
 pub mod onnx;
-mod popularity;
+pub(crate) mod popularity;
 mod session;
 pub mod session_knn;
 

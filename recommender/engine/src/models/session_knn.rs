@@ -4,7 +4,11 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::{scratch::Scratch, shared::Shared, visits::Posting};
+use crate::{
+    scratch::{Scratch, descending},
+    shared::Shared,
+    visits::Posting,
+};
 
 /// Hyper-parameters of answering from finished sessions.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -71,6 +75,7 @@ pub(crate) struct SessionScratch {
     near: Vec<Near>,
     /// Open addressing: position plus one in `near`, by place.
     found: Vec<u32>,
+    keys: Vec<u64>,
     products: Vec<u32>,
     tables: Tables,
 }
@@ -206,12 +211,7 @@ impl SessionScratch {
                 look_up(&tables.length, near.posting.length.into()) * look_up(&tables.age, age as usize);
         }
         if near.len() > params.neighbors {
-            let order = |a: &Near, b: &Near| {
-                let newer = || b.posting.order().cmp(&a.posting.order());
-                b.similarity.total_cmp(&a.similarity).then_with(newer)
-            };
-            near.select_nth_unstable_by(params.neighbors, order);
-            near.truncate(params.neighbors);
+            strongest(near, &mut self.keys, params.neighbors);
         }
         for near in near.iter() {
             self.products.clear();
@@ -241,4 +241,26 @@ impl SessionScratch {
             }
         }
     }
+}
+
+/// Keeps the `keep` most similar (of equals the newer), in the order in which they were found.
+fn strongest(near: &mut Vec<Near>, keys: &mut Vec<u64>, keep: usize) {
+    keys.clear();
+    let key = |near: &Near| u64::from(descending(near.similarity)) << 32 | u64::from(!near.posting.seconds);
+    keys.extend(near.iter().map(key));
+    let last = *keys.select_nth_unstable(keep).1;
+    let better = near.iter().filter(|near| key(near) < last).count();
+    // Of those that are as good as the last, and of one second, the order of lists decides.
+    let mut equals: Vec<u32> = near
+        .iter()
+        .filter(|near| key(near) == last)
+        .map(|near| near.posting.stamp)
+        .collect();
+    equals.sort_unstable_by(|a, b| b.cmp(a));
+    equals.truncate(keep - better);
+    let lowest = equals.last().copied();
+    near.retain(|near| {
+        key(near) < last || key(near) == last && lowest.is_some_and(|lowest| near.posting.stamp >= lowest)
+    });
+    near.truncate(keep);
 }
