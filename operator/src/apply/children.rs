@@ -75,6 +75,8 @@ impl Applier<'_> {
             .await?;
         self.optional(&self.caches.ingresses, wanted.ingress.as_ref())
             .await?;
+        self.optional(&self.caches.cron_jobs, wanted.trainer.as_ref())
+            .await?;
         if wanted.service_account.is_none() {
             self.unwanted::<ServiceAccount>(
                 &self.caches.service_accounts,

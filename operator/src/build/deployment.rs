@@ -48,7 +48,7 @@ pub(super) fn build(pipeline: &ValidatedPipeline) -> Deployment {
     }
 }
 
-fn template(pipeline: &ValidatedPipeline) -> PodTemplateSpec {
+pub(super) fn template(pipeline: &ValidatedPipeline) -> PodTemplateSpec {
     let id = &pipeline.id;
     let user = &pipeline.workload.template;
     let metadata = user.metadata.clone().unwrap_or_default();

@@ -16,11 +16,13 @@ pub mod service_monitor;
 mod serviceaccount;
 pub mod statement_plan;
 pub mod topic_plan;
+mod trainer;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -54,6 +56,8 @@ pub struct ChildObjects {
     pub deployment: Deployment,
     /// Absent without `autoscaling`.
     pub autoscaler: Option<HorizontalPodAutoscaler>,
+    /// Absent where no model is fitted.
+    pub trainer: Option<CronJob>,
     /// Absent when disabled.
     pub network_policy: Option<NetworkPolicy>,
     /// Absent without `ingress`.
@@ -79,6 +83,7 @@ pub fn children(pipeline: &ValidatedPipeline) -> ChildObjects {
         pdb: stamped(pdb::build(pipeline)),
         deployment: stamped(deployment::build(pipeline)),
         autoscaler: autoscaler::build(pipeline).map(stamped),
+        trainer: trainer::build(pipeline).map(stamped),
         network_policy: network_policy::build(pipeline).map(stamped),
         ingress: ingress::build(pipeline).map(stamped),
         http_route: http_route::build(pipeline).map(stamped),

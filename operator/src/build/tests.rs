@@ -238,3 +238,26 @@ fn rules_and_dashboard_name_metrics_that_exist() {
         assert!(source.contains(&format!("{bare}\"")), "there is no metric {name}");
     }
 }
+
+#[test]
+fn a_fitted_model_has_a_trainer_whose_pods_nobody_takes_for_replicas() {
+    let with = |model: &str| {
+        let spec = format!(
+            "{{kafka: {{bootstrapServers: ['k:1']}}, recommender: {{snapshots: {{url: 's3://m'}}, model: {model}}}}}"
+        );
+        children(&validated(&spec)).trainer
+    };
+    let trainer = with("{algorithm: Ease, retrain: {schedule: '5 4 * * *'}}")
+        .unwrap()
+        .spec
+        .unwrap();
+    assert_eq!(trainer.schedule, "5 4 * * *");
+    let template = trainer.job_template.spec.unwrap().template;
+    let labels = template.metadata.unwrap().labels.unwrap();
+    let selected = selector_labels("shop");
+    assert!(!selected.iter().all(|(key, value)| labels.get(key) == Some(value)));
+    let container = &template.spec.unwrap().containers[0];
+    assert_eq!(container.args.as_ref().unwrap()[..2], ["model", "train"]);
+    assert!(container.readiness_probe.is_none());
+    assert!(with("{retrain: {}}").is_some() && with("{}").is_none());
+}

@@ -11,6 +11,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -56,6 +57,8 @@ pub struct Caches {
     pub ingresses: Cache<Ingress>,
     /// Network policies.
     pub network_policies: Cache<NetworkPolicy>,
+    /// Trainers.
+    pub cron_jobs: Cache<CronJob>,
     /// Pods: where they are and whether they are ready.
     pub pods: Cache<Pod>,
 }
@@ -77,6 +80,7 @@ impl Caches {
             autoscalers: Cache::default(),
             ingresses: Cache::default(),
             network_policies: Cache::default(),
+            cron_jobs: Cache::default(),
             pods: Cache::default(),
         };
         let mut touched = Vec::new();
@@ -96,6 +100,7 @@ impl Caches {
                 watches.fill(&mut caches.autoscalers, keep),
                 watches.fill(&mut caches.ingresses, keep),
                 watches.fill(&mut caches.network_policies, keep),
+                watches.fill(&mut caches.cron_jobs, keep),
                 watches.fill(&mut caches.pods, whereabouts),
             ];
             touched.push(futures::stream::select_all(streams).boxed());
@@ -117,6 +122,7 @@ impl Caches {
         self.autoscalers.ready().await?;
         self.ingresses.ready().await?;
         self.network_policies.ready().await?;
+        self.cron_jobs.ready().await?;
         self.pods.ready().await
     }
 }

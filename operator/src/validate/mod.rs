@@ -103,6 +103,8 @@ pub struct ValidatedPipeline {
     pub restart_secrets: BTreeMap<String, String>,
     /// The operator makes Secret `<name>-jwt`.
     pub make_jwt_secret: bool,
+    /// A job fits models on schedule.
+    pub trains: bool,
     /// The pods.
     pub workload: Workload,
     /// The public Service.
@@ -181,6 +183,7 @@ pub fn validate(
         restart_secrets: mounts::restart(&mounts, found),
         mounts,
         make_jwt_secret,
+        trains: model::trains(&recommender),
         workload,
         service: exposure::service(&recommender),
         ingress: recommender.ingress.clone(),

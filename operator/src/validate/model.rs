@@ -15,14 +15,21 @@ pub(super) fn is_served(algorithm: Algorithm) -> bool {
         | Algorithm::Rp3Beta
         | Algorithm::SessionKnn
         | Algorithm::Popularity
-        | Algorithm::Content => true,
-        // Fitted ones need a trainer and a store for what it makes.
-        Algorithm::Auto
+        | Algorithm::Content
         | Algorithm::Ease
-        | Algorithm::ImplicitAls
-        | Algorithm::Knowledge
-        | Algorithm::Onnx => false,
+        | Algorithm::ImplicitAls => true,
+        Algorithm::Auto | Algorithm::Knowledge | Algorithm::Onnx => false,
     }
+}
+
+/// Whether a job fits models: something is fitted, or a schedule is named, and there is a place for the result.
+pub(super) fn trains(recommender: &RecommenderSpec) -> bool {
+    let model = recommender.model.as_ref();
+    let chosen = model.and_then(|m| m.algorithm);
+    let arms = recommender.experiments.iter().flatten().flat_map(|e| &e.arms);
+    let mut answering = chosen.into_iter().chain(arms.map(|arm| arm.algorithm));
+    let fitted = answering.any(|a| matches!(a, Algorithm::Ease | Algorithm::ImplicitAls));
+    recommender.snapshots.is_some() && (fitted || model.is_some_and(|m| m.retrain.is_some()))
 }
 
 /// Whether the rest of the spec has what an algorithm lives on.

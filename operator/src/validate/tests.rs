@@ -197,10 +197,10 @@ kafka:
 ksqldb: {endpoint: 'https://q:1', tls: {}, upgradePolicy: Recreate}
 recommender:
   model:
-    algorithm: Ease
+    algorithm: Auto
     diversity: 0.1
     exploration: 0.1
-    retrain: {}
+    retrain: {onDrift: Enabled}
     onnx: {url: 's3://a'}
     knowledge: {rules: []}
   experiments: [{name: e, arms: [{algorithm: Hybrid, percent: 100}]}]

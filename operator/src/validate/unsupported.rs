@@ -1,7 +1,7 @@
 //! Fields that this version does not act on. Each is reported by its path, never silently ignored; a field that
 //! says what happens anyway is fine. A line goes when its field is acted on.
 
-use recommendation_api::pipeline::recommender::Histories;
+use recommendation_api::pipeline::recommender::{Histories, Switch};
 use recommendation_api::pipeline::serving::{Consent, Pseudonymization};
 use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec};
 
@@ -33,7 +33,17 @@ fn recommender(spec: &RecommenderSpec, found: &mut Found) {
             model.algorithm.is_some_and(|a| !is_served(a)),
             "spec.recommender.model.algorithm",
         );
-        found.when(model.retrain.is_some(), "spec.recommender.model.retrain");
+        // Without a store there is no place for what a job would fit.
+        let nowhere = spec.snapshots.is_none();
+        found.when(
+            nowhere && model.retrain.is_some(),
+            "spec.recommender.model.retrain",
+        );
+        let on_drift = model.retrain.as_ref().and_then(|r| r.on_drift);
+        found.when(
+            on_drift == Some(Switch::Enabled),
+            "spec.recommender.model.retrain.onDrift",
+        );
         found.when(model.onnx.is_some(), "spec.recommender.model.onnx");
         found.when(model.knowledge.is_some(), "spec.recommender.model.knowledge");
     }

@@ -97,6 +97,8 @@ async fn every_right_of_the_shipped_role_is_used_in_the_life_of_a_pipeline() {
         "deletionPolicy": "Delete",
         "topics": [{"name": "customer_behavior", "partitions": 1}, {"name": "recommendation_impressions", "partitions": 1}],
         "recommender": {
+            "snapshots": {"url": "s3://models"},
+            "model": {"retrain": {"schedule": "0 3 * * *"}},
             "autoscaling": {"maxReplicas": 3},
             "auth": {"usersSecretRef": {"name": "users"}},
             "ingress": {"host": "shop.example.org"},
