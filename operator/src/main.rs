@@ -5,7 +5,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<std::process::ExitCode> {
     // Before any client: kube and reqwest both bring rustls, which refuses to choose a provider by itself.
     rustls::crypto::ring::default_provider()
         .install_default()

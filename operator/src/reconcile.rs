@@ -177,6 +177,9 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
         .map(|s| s.conditions.clone())
         .unwrap_or_default();
     if pipeline.spec.suspend == Some(true) {
+        // What would be deleted with it is decided by the spec, acted on or not.
+        let settled = cleanup::settle(&ctx.client, pipeline).await?;
+        let pipeline = settled.as_ref().unwrap_or(pipeline);
         let status = with_conditions(pipeline, &conditions::suspended(&before));
         finish(ctx, pipeline, status, std::iter::empty()).await?;
         return Ok(Verdict::In(ctx.resync));

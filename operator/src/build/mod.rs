@@ -72,6 +72,26 @@ pub struct ChildObjects {
     pub dashboard: Option<ConfigMap>,
 }
 
+impl ChildObjects {
+    /// All of them as they are written, for those who only show them.
+    pub fn objects(&self) -> Vec<serde_json::Value> {
+        fn value(object: &impl Serialize) -> Option<serde_json::Value> {
+            serde_json::to_value(object).ok()
+        }
+        let mut all = vec![value(&self.config), value(&self.pdb), value(&self.deployment)];
+        all.extend(self.services.iter().map(value));
+        all.push(self.service_account.as_ref().and_then(value));
+        all.push(self.autoscaler.as_ref().and_then(value));
+        all.push(self.network_policy.as_ref().and_then(value));
+        all.push(self.ingress.as_ref().and_then(value));
+        all.push(self.dashboard.as_ref().and_then(value));
+        for object in [&self.http_route, &self.service_monitor, &self.rules] {
+            all.push(object.as_ref().and_then(value));
+        }
+        all.into_iter().flatten().collect()
+    }
+}
+
 /// Renders every child object.
 pub fn children(pipeline: &ValidatedPipeline) -> ChildObjects {
     let monitored = pipeline.service_monitor.policy != InstallPolicy::Disabled;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod changes;
 mod check;
 mod plan;
 mod run;
@@ -7,6 +8,7 @@ mod validate;
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use kube::CustomResourceExt as _;
@@ -37,21 +39,16 @@ enum Command {
     Run(Box<RunArgs>),
     /// Print the CustomResourceDefinition as YAML.
     Crd,
-    /// Check a manifest without a cluster: what is invalid, what this version does not act on.
+    /// Check manifests without a cluster, as the controller does: ends with 0 if they are valid, 1 if one cannot be
+    /// read, 2 if one contradicts itself, 3 if one sets a field that this version does not act on. The rules of the
+    /// CRD itself are the API server's: `kubectl apply --dry-run=server`.
     Validate {
-        /// The manifest; `-` reads standard input.
+        /// The manifests (other kinds in the file are passed over); `-` reads standard input.
         #[arg(short, long, default_value = "-")]
         file: PathBuf,
     },
-    /// Show what would be done to topics and statements, without touching anything.
-    Plan {
-        /// The manifest; `-` reads standard input.
-        #[arg(short, long, default_value = "-")]
-        file: PathBuf,
-        /// Namespace whose record of earlier applies counts [default: the manifest's, then the context's].
-        #[arg(short, long)]
-        namespace: Option<String>,
-    },
+    /// Show what would change in Kafka, in ksqlDB and in Kubernetes, without touching anything.
+    Plan(Box<plan::PlanArgs>),
     /// Ask an address until it answers with success (for `helm test`).
     Check(check::CheckArgs),
     /// Print a completion script for a shell.
@@ -65,7 +62,7 @@ enum Command {
 ///
 /// # Errors
 /// What the command could not do, for people.
-pub async fn main() -> anyhow::Result<()> {
+pub async fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     match cli.command {
         None => run::run(cli.run).await,
@@ -75,8 +72,8 @@ pub async fn main() -> anyhow::Result<()> {
             std::io::stdout().write_all(yaml.as_bytes())?;
             Ok(())
         }
-        Some(Command::Validate { file }) => validate::run(&file),
-        Some(Command::Plan { file, namespace }) => plan::run(&file, namespace.as_deref()).await,
+        Some(Command::Validate { file }) => return validate::run(&file),
+        Some(Command::Plan(args)) => return plan::run(*args).await,
         Some(Command::Check(args)) => check::run(&args).await,
         Some(Command::Completions { shell }) => {
             clap_complete::generate(
@@ -87,7 +84,8 @@ pub async fn main() -> anyhow::Result<()> {
             );
             Ok(())
         }
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -148,6 +148,21 @@ impl Harness {
 
     /// An operator of these namespaces with the rights of `user`.
     pub async fn operator_as(&self, user: &str, namespaces: Vec<String>) -> Operator {
+        self.start(user, namespaces, |_| {}).await
+    }
+
+    /// An operator of this namespace, started with other options.
+    pub async fn operator_with(&self, change: impl FnOnce(&mut Options)) -> Operator {
+        self.start(OPERATOR_USER, vec![self.namespace.clone()], change)
+            .await
+    }
+
+    async fn start(
+        &self,
+        user: &str,
+        namespaces: Vec<String>,
+        change: impl FnOnce(&mut Options),
+    ) -> Operator {
         let mut config = config().await;
         config.auth_info.impersonate = Some(user.to_owned());
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -157,12 +172,13 @@ impl Harness {
             log.lock().unwrap().push(line);
             request
         });
-        let options = Options {
+        let mut options = Options {
             namespaces,
             resync: Duration::from_secs(1),
             instance: Some("test".to_owned()),
             ..Options::new().unwrap()
         };
+        change(&mut options);
         let fenced = Fenced {
             fence: options.fence.clone(),
             metrics: Arc::clone(&options.metrics),

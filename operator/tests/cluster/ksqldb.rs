@@ -1,6 +1,8 @@
 //! `spec.ksqldb` end to end, with a double that replays a real server's answers.
 
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
+use kube::api::{Patch, PatchParams};
 use recommendation_api::pipeline::RecommendationPipeline;
 use serde_json::json;
 
@@ -106,5 +108,117 @@ async fn a_statement_that_is_refused_is_told_and_neither_sent_nor_written_about_
         .filter(|statement| statement.starts_with("CREATE"))
         .count();
     assert_eq!(sent, 1);
+    harness.end(operator).await;
+}
+
+/// What an operator recorded before: a table of the recorded server is this pipeline's.
+async fn adopted(harness: &Harness, double: &Double, spec: serde_json::Value) {
+    let mut suspended = spec.clone();
+    suspended["suspend"] = true.into();
+    let pipeline = harness.apply("shop", suspended).await.unwrap();
+    let statement = json!({"statement": "hopping", "hash": "before", "applied": true, "position": 0});
+    let record = json!({"topics": {}, "statements": {"PURCHASES_HOPPING": statement},
+        "server": {"endpoint": double.address()}});
+    let applied = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {
+            "name": "shop-applied",
+            "labels": {"app.kubernetes.io/managed-by": "recommendation-operator"},
+            "ownerReferences": [{
+                "apiVersion": "recommendation.dev/v1alpha1", "kind": "RecommendationPipeline", "name": "shop",
+                "uid": pipeline.metadata.uid, "controller": true, "blockOwnerDeletion": true,
+            }],
+        },
+        "data": {"applied.json": record.to_string()},
+    });
+    harness
+        .api::<ConfigMap>()
+        .patch(
+            "shop-applied",
+            &PatchParams::apply("tests"),
+            &Patch::Apply(&applied),
+        )
+        .await
+        .unwrap();
+    harness.apply("shop", spec).await.unwrap();
+}
+
+#[tokio::test]
+async fn when_the_whole_part_is_removed_what_this_pipeline_made_is_dropped_from_the_recorded_server() {
+    let harness = Harness::new().await;
+    let operator = harness.operator().await;
+    let double = Double::replay(&[
+        "120-show-streams",
+        "122-list-tables",
+        "125-list-queries",
+        "416-drop-with-own-query",
+    ])
+    .await;
+    adopted(&harness, &double, json!({"suspend": false})).await;
+    harness
+        .condition("shop", "StatementsReady", "True", "NotConfigured")
+        .await;
+    harness
+        .until("the record to be emptied", || async {
+            let record: ConfigMap = harness.get("shop-applied").await;
+            !record.data.unwrap()["applied.json"].contains("PURCHASES_HOPPING")
+        })
+        .await;
+    operator.settled().await;
+    let dropped = double
+        .asked()
+        .into_iter()
+        .filter(|asked| asked.starts_with("DROP"));
+    assert_eq!(dropped.collect::<Vec<_>>(), ["DROP TABLE purchases_hopping;"]);
+    harness.end(operator).await;
+}
+
+#[tokio::test]
+async fn deletion_with_delete_drops_what_this_pipeline_made_and_waits_for_a_server_that_is_away() {
+    let harness = Harness::new().await;
+    let operator = harness.operator().await;
+    let double = Double::replay(&[
+        "120-show-streams",
+        "122-list-tables",
+        "125-list-queries",
+        "416-drop-with-own-query",
+    ])
+    .await;
+    let spec = |endpoint: &str| {
+        json!({"deletionPolicy": "Delete", "suspend": false,
+            "ksqldb": {"endpoint": endpoint, "statements": []}})
+    };
+    // A suspended pipeline gets its finalizer before anything is recorded.
+    adopted(&harness, &double, {
+        let mut spec = spec("http://127.0.0.1:1");
+        spec["suspend"] = true.into();
+        spec
+    })
+    .await;
+    let api = harness.api::<RecommendationPipeline>();
+    harness
+        .until("the finalizer of a suspended pipeline", || async {
+            !api.get("shop").await.unwrap().finalizers().is_empty()
+        })
+        .await;
+    api.delete("shop", &Default::default()).await.unwrap();
+    let message = harness
+        .condition("shop", "CleanupBlocked", "True", "KsqldbUnreachable")
+        .await;
+    assert!(message.contains("PURCHASES_HOPPING"), "{message}");
+    let found = json!({"spec": {"ksqldb": {"endpoint": double.address()}}});
+    api.patch("shop", &PatchParams::default(), &Patch::Merge(&found))
+        .await
+        .unwrap();
+    harness
+        .until("the pipeline to go", || async {
+            api.get_opt("shop").await.unwrap().is_none()
+        })
+        .await;
+    let dropped = double
+        .asked()
+        .into_iter()
+        .filter(|asked| asked.starts_with("DROP"));
+    assert_eq!(dropped.collect::<Vec<_>>(), ["DROP TABLE purchases_hopping;"]);
     harness.end(operator).await;
 }

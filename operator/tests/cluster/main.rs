@@ -16,6 +16,7 @@ mod lifecycle;
 mod monitoring;
 mod namespaces;
 mod outage;
+mod plan;
 mod rights;
 mod soak;
 mod topics;

@@ -1,5 +1,7 @@
 //! Kafka that is not there, and then is.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -53,5 +55,70 @@ async fn kafka_that_is_not_reachable_is_unknown_hides_nothing_and_heals_by_itsel
         .condition("shop", "TopicsReady", "True", "AsDeclared")
         .await;
     kafka.abort();
+    harness.end(operator).await;
+}
+
+/// Its own topics, on this Kafka.
+fn on(harness: &Harness, name: &str, kafka: &str) -> serde_json::Value {
+    json!({
+        "namePrefix": format!("{}{name}-", harness.prefix),
+        "kafka": {"bootstrapServers": [kafka]},
+        "topics": [{"name": "customer_behavior", "partitions": 1}, {"name": "recommendation_impressions", "partitions": 1}],
+    })
+}
+
+#[tokio::test]
+async fn pipelines_on_a_dead_kafka_do_not_slow_those_on_another() {
+    let harness = Harness::new().await;
+    let operator = harness.operator().await;
+    let dead = format!("127.0.0.1:{}", free_port().await);
+    // Twice as many as are looked at at the same time.
+    for i in 0..16 {
+        let name = format!("dead-{i}");
+        harness.apply(&name, on(&harness, &name, &dead)).await.unwrap();
+    }
+    harness
+        .condition("dead-15", "TopicsReady", "Unknown", "KafkaUnreachable")
+        .await;
+    let begun = Instant::now();
+    harness
+        .apply("alive", on(&harness, "alive", &harness.kafka))
+        .await
+        .unwrap();
+    harness
+        .condition("alive", "TopicsReady", "True", "AsDeclared")
+        .await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "topics took {:?} beside a dead Kafka",
+        begun.elapsed()
+    );
+    harness.end(operator).await;
+}
+
+#[tokio::test]
+async fn a_cluster_is_asked_at_most_twice_an_interval_however_many_pipelines_are_on_it() {
+    let harness = Harness::new().await;
+    let operator = harness.operator().await;
+    for name in ["a", "b", "c", "d", "e"] {
+        harness
+            .apply(name, on(&harness, name, &harness.kafka))
+            .await
+            .unwrap();
+    }
+    for name in ["a", "b", "c", "d", "e"] {
+        harness.condition(name, "TopicsReady", "True", "AsDeclared").await;
+    }
+    operator.settled().await;
+    let (before, begun) = (operator.context.kafka.requests(), Instant::now());
+    operator.reconciles(30).await;
+    let asked = operator.context.kafka.requests() - before;
+    // The interval of these operators is a second; the one that had begun counts too.
+    let intervals = begun.elapsed().as_secs() + 2;
+    assert!(asked >= 2, "drift would not be seen");
+    assert!(
+        asked <= 2 * intervals,
+        "{asked} requests in {intervals} intervals"
+    );
     harness.end(operator).await;
 }

@@ -81,16 +81,20 @@ async fn granted(harness: &Harness) -> BTreeSet<Right> {
     rights
 }
 
+/// Strimzi's description of a topic.
+pub fn kafka_topic() -> GroupVersionKind {
+    GroupVersionKind::gvk("kafka.strimzi.io", "v1beta2", "KafkaTopic")
+}
+
 #[tokio::test]
 async fn every_right_of_the_shipped_role_is_used_in_the_life_of_a_pipeline() {
     let harness = Harness::alone().await;
     let operator = harness.operator().await;
-    let kafka_topics = GroupVersionKind::gvk("kafka.strimzi.io", "v1beta2", "KafkaTopic");
     let installed = [
         install(&harness.client, &service_monitor::gvk(), "servicemonitors").await,
         install(&harness.client, &rules::gvk(), "prometheusrules").await,
         install(&harness.client, &http_route::gvk(), "httproutes").await,
-        install(&harness.client, &kafka_topics, "kafkatopics").await,
+        install(&harness.client, &kafka_topic(), "kafkatopics").await,
     ];
     // Everything, with something outside to delete at the end and a Secret that is missing.
     let full = json!({

@@ -2,12 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use recommendation_api::pipeline::RecommendationPipeline;
 use recommendation_api::pipeline::status::TopicOrigin;
 use recommendation_operator::kafka::{Admin, Connection, LiveTopic, TopicSpec};
 use serde_json::{Value, json};
 
 use crate::harness::Harness;
+use crate::monitoring::{install, uninstall};
+use crate::rights::kafka_topic;
 
 fn admin(harness: &Harness) -> Admin {
     Admin::new(&Connection::plain(std::slice::from_ref(&harness.kafka))).unwrap()
@@ -121,6 +127,17 @@ async fn a_topic_that_exists_is_adopted_and_grown_but_never_made_smaller_or_reas
     assert_eq!(origins["products"], TopicOrigin::Adopted);
     assert_eq!(origins["customer_salts"], TopicOrigin::Created);
 
+    let api = harness.api::<Event>();
+    harness
+        .until("the warning that keys move", || async {
+            let events = api.list(&Default::default()).await.unwrap().items;
+            events.iter().any(|event| {
+                event.reason.as_deref() == Some("PartitionsAdded")
+                    && event.type_.as_deref() == Some("Warning")
+            })
+        })
+        .await;
+
     let smaller =
         json!([{"name": "customer_behavior", "partitions": 3}, {"name": "products", "partitions": 2}]);
     harness.apply("shop", topics(smaller)).await.unwrap();
@@ -174,5 +191,81 @@ async fn the_older_of_two_pipelines_owns_a_topic_and_another_cluster_is_not_touc
     harness
         .condition("third", "TopicsReady", "False", "ClusterIdMismatch")
         .await;
+    harness.end(operator).await;
+}
+
+#[tokio::test]
+async fn a_role_a_topic_that_is_only_observed_and_a_policy_of_its_own_take_effect() {
+    let harness = Harness::new().await;
+    let operator = harness.operator().await;
+    let declared = json!([
+        {"name": "clicks", "role": "Events", "partitions": 2},
+        {"name": "products", "managementPolicy": "Observe"},
+        {"name": "customer_salts", "deletionPolicy": "Delete"},
+        {"name": "extra", "replicationFactor": 1},
+    ]);
+    harness.apply("shop", topics(declared)).await.unwrap();
+    let message = harness
+        .condition("shop", "TopicsReady", "False", "TopicRejected")
+        .await;
+    assert!(message.contains("products does not exist"), "{message}");
+    create(&harness, "products", 1, &[]).await;
+    harness
+        .condition("shop", "TopicsReady", "True", "AsDeclared")
+        .await;
+    let config: ConfigMap = harness.get("shop-config").await;
+    let config: Value = serde_json::from_str(&config.data.unwrap()["config.json"]).unwrap();
+    assert_eq!(config["topics"]["events"], format!("{}clicks", harness.prefix));
+    assert_eq!(live(&harness, "clicks").await.partitions, 2);
+    assert_eq!(live(&harness, "extra").await.replication_factor, 1);
+
+    let api = harness.api::<RecommendationPipeline>();
+    api.delete("shop", &Default::default()).await.unwrap();
+    harness
+        .until("the pipeline to go", || async {
+            api.get_opt("shop").await.unwrap().is_none()
+        })
+        .await;
+    let view = admin(&harness).observe(&BTreeSet::new()).await.unwrap();
+    let left = |name: &str| view.topics.contains_key(&format!("{}{name}", harness.prefix));
+    assert!(left("products") && left("clicks") && left("extra"));
+    assert!(!left("customer_salts"), "its own entry says Delete");
+    harness.end(operator).await;
+}
+
+#[tokio::test]
+async fn a_topic_that_strimzi_manages_is_waited_for_and_never_changed() {
+    let harness = Harness::alone().await;
+    let crd = install(&harness.client, &kafka_topic(), "kafkatopics").await;
+    let kind = ApiResource::from_gvk(&kafka_topic());
+    let api: Api<DynamicObject> = Api::namespaced_with(harness.client.clone(), &harness.namespace, &kind);
+    let object = json!({
+        "apiVersion": "kafka.strimzi.io/v1beta2", "kind": "KafkaTopic", "metadata": {"name": "products"},
+        "spec": {"topicName": format!("{}products", harness.prefix), "partitions": 5},
+    });
+    let params = PatchParams::apply("tests");
+    harness
+        .until("the CRD to be served", || async {
+            api.patch("products", &params, &Patch::Apply(&object))
+                .await
+                .is_ok()
+        })
+        .await;
+    let operator = harness.operator().await;
+    let declared = json!([{"name": "products", "partitions": 9, "config": {"retention.ms": "1000"}}]);
+    harness.apply("shop", topics(declared)).await.unwrap();
+    let message = harness
+        .condition("shop", "TopicsReady", "False", "TopicRejected")
+        .await;
+    assert!(message.contains("KafkaTopic"), "{message}");
+    create(&harness, "products", 5, &[]).await;
+    harness
+        .condition("shop", "TopicsReady", "True", "AsDeclared")
+        .await;
+    operator.settled().await;
+    let products = live(&harness, "products").await;
+    assert_eq!(products.partitions, 5);
+    assert!(products.overridden.is_empty());
+    uninstall(&harness.client, &[crd]).await;
     harness.end(operator).await;
 }
