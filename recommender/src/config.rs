@@ -123,6 +123,8 @@ pub struct Live {
     pub version: String,
     /// The fitted models that answer.
     pub fitted: Option<FittedVersion>,
+    /// Whether there is a place for fitted models.
+    pub trainable: bool,
 }
 
 /// A version of the fitted models.
@@ -144,6 +146,7 @@ impl Live {
             algorithm: config.model.algorithm.name().to_owned(),
             version: model::version(&engine),
             fitted: None,
+            trainable: config.kafka.is_none() || config.snapshots.is_some(),
         })
     }
 

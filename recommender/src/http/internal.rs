@@ -82,6 +82,12 @@ fn report(app: &App) -> StatusReport {
     if stats.refused_products > 0 {
         notes.push("limits.maxProducts is reached; further products are not learned".to_owned());
     }
+    if !live.trainable && ["Hybrid", "Auto"].contains(&live.algorithm.as_str()) {
+        notes.push(
+            "no snapshot store is configured: fitted models are left out, and the blend has its default weights"
+                .to_owned(),
+        );
+    }
     StatusReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         phase: progress.phase,
