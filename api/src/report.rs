@@ -44,8 +44,26 @@ pub struct StatusReport {
     pub log: DependencyState,
     /// Redis.
     pub redis: DependencyState,
+    /// Whether customers behave as they did when the model was made; absent while too few events say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftReport>,
     /// What is missing or degraded, for people; empty when all is well.
     pub notes: Vec<String>,
+}
+
+/// Drift of the last day against the week before it, as population stability indices (0 = none; over 0.2 is a
+/// shift).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftReport {
+    /// Of the mix of products.
+    pub products: f64,
+    /// Of the mix of event types.
+    pub event_types: f64,
+    /// `quality.driftThreshold`.
+    pub threshold: f64,
+    /// Whether either index is over the threshold.
+    pub drifted: bool,
 }
 
 /// What a replica's model knows.

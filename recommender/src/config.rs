@@ -121,6 +121,8 @@ pub struct Live {
     pub algorithm: String,
     /// Version id, in every answer.
     pub version: String,
+    /// Population stability index over which the model counts as drifted.
+    pub drift_threshold: f64,
     /// The fitted models that answer.
     pub fitted: Option<FittedVersion>,
     /// Whether there is a place for fitted models.
@@ -147,6 +149,7 @@ impl Live {
             version: model::version(&engine),
             fitted: None,
             trainable: config.kafka.is_none() || config.snapshots.is_some(),
+            drift_threshold: config.quality.drift_threshold,
         })
     }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod baskets;
+pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -19,7 +20,9 @@ pub mod metrics;
 pub mod model;
 pub mod product;
 pub mod profile;
+pub mod quality;
 pub mod ratelimit;
+pub mod resilience;
 pub mod retry;
 pub mod secrets;
 pub mod service;
@@ -27,4 +30,5 @@ pub mod snapshot;
 pub mod source;
 pub mod store;
 pub mod telemetry;
+pub mod traces;
 pub mod trainer;

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::{AnswerCache, SharedAnswers};
 use crate::config::{ConfigError, Live, Watch};
 use crate::directory::Directory;
 use crate::http::auth::Auth;
@@ -31,7 +32,11 @@ use crate::log::embedded::{EmbeddedLog, OpenError, trim_covered};
 use crate::log::kafka::KafkaLog;
 use crate::metrics::Metrics;
 use crate::model::{self, ModelError};
+use crate::quality::Scrape;
 use crate::ratelimit::{RedisError, RedisWindows};
+use crate::resilience::breaker::{Breaker, Settings};
+use crate::resilience::guarded_log::GuardedLog;
+use crate::resilience::load::{Load, MAX_IN_FLIGHT};
 use crate::secrets::{self, SecretError};
 use crate::snapshot::keeper::Keeper;
 use crate::snapshot::load::Snapshots;
@@ -40,6 +45,7 @@ use crate::source::kafka::{KafkaSource, events_topic};
 use crate::source::{Source, SourceError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::LogFilter;
+use crate::traces::{TraceError, Traces};
 use crate::trainer::follow::Follow;
 use crate::trainer::schedule;
 use crate::trainer::shelf::Shelf;
@@ -129,6 +135,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// Traces cannot be sent.
+    #[error("configuration: {0}")]
+    Traces(#[from] TraceError),
     /// Metrics contradict each other.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -170,7 +179,7 @@ pub struct Service {
 type Ends = (Arc<dyn Log>, Box<dyn Source>);
 
 /// The log and the source of a mode.
-fn open(options: &Options, metrics: &Arc<Metrics>) -> Result<Ends, StartError> {
+fn open(options: &Options, metrics: &Arc<Metrics>, traces: &Traces) -> Result<Ends, StartError> {
     let config = &options.config;
     match &options.mode {
         Mode::Embedded(path) => {
@@ -181,11 +190,51 @@ fn open(options: &Options, metrics: &Arc<Metrics>) -> Result<Ends, StartError> {
         Mode::Kafka => {
             let kafka = config.kafka.as_ref().ok_or(StartError::NoKafka)?;
             let client = crate::kafka::client(kafka, &options.secrets_dir, "recommender")?;
-            let log = KafkaLog::new(&client, &config.topics)?;
-            let source = KafkaSource::start(&client, config, &log, metrics)?;
+            let log = KafkaLog::new(&client, &config.topics)?.traced(traces.clone());
+            let source = KafkaSource::start(&client, config, &log, metrics, traces.is_on())?;
+            let log = GuardedLog::new(log, breaker("kafka", KAFKA, metrics));
             Ok((Arc::new(log), Box::new(source)))
         }
     }
+}
+
+/// Three deliveries in a row that were not acknowledged within their seconds.
+const KAFKA: Settings = Settings {
+    failures: 3,
+    pause: Duration::from_secs(1),
+};
+/// A request waits milliseconds for Redis: single late answers are no outage.
+const REDIS: Settings = Settings {
+    failures: 5,
+    pause: Duration::from_secs(1),
+};
+
+fn breaker(name: &'static str, settings: Settings, metrics: &Metrics) -> Breaker {
+    let open = metrics.resilience.breaker_open.with_label_values(&[name]);
+    open.set(0);
+    Breaker::new(name, settings, open)
+}
+
+/// Caches answers if Redis is configured: in this process, and beyond it while Redis is there.
+fn cache(
+    config: &RecommenderConfig,
+    redis: Option<&RedisWindows>,
+    metrics: &Metrics,
+) -> Option<Arc<AnswerCache>> {
+    let (settings, redis) = (config.redis.as_ref()?, redis?);
+    let figures = &metrics.resilience;
+    let shared = SharedAnswers::new(
+        redis.connection(),
+        &config.pipeline,
+        breaker("redis", REDIS, metrics),
+        figures.cache_errors.clone(),
+    );
+    let ttl = Duration::from_millis(u64::try_from(settings.ttl.as_millis()).unwrap_or_default());
+    Some(Arc::new(AnswerCache::new(
+        ttl,
+        Some(shared),
+        figures.cache_requests.clone(),
+    )))
 }
 
 /// The key that signs tokens: the configured one, or in embedded mode one made beside the database.
@@ -302,7 +351,8 @@ impl Service {
 
         let (writer, _) = recommender_engine::engine(engine_config.clone())?;
         let snapshots = snapshots(config, &options.secrets_dir, &options.mode)?;
-        let (log, source) = open(&options, &metrics)?;
+        let traces = Traces::new(&config.telemetry.otlp_endpoint, &config.pipeline)?;
+        let (log, source) = open(&options, &metrics, &traces)?;
         let (command, commands) = mpsc::channel();
         let default_type = events_topic(config).1;
         let max_lag = config.quality.max_lag_seconds;
@@ -325,9 +375,21 @@ impl Service {
                 engine: engine_config,
                 runtime: tokio::runtime::Handle::current(),
             }),
-        );
+        )
+        .traced(traces.clone());
         let (stop_serving, stop) = (CancellationToken::new(), CancellationToken::new());
+        let cache = cache(config, redis.as_ref(), &metrics);
+        let figures = &metrics.resilience;
+        let load = Arc::new(Load::new(
+            MAX_IN_FLIGHT,
+            figures.in_flight.clone(),
+            figures.task_delay.clone(),
+        ));
         let app = Arc::new(App {
+            scrape: Scrape::default(),
+            cache: cache.clone(),
+            load: Arc::clone(&load),
+            traces,
             reader: ingest.reader(),
             directory: lookups.directory,
             baskets: lookups.baskets,
@@ -450,6 +512,18 @@ impl Service {
                 ("snapshots", Ok(()))
             });
         }
+        let load_stop = stop.clone();
+        parts.spawn(async move {
+            load.watch(load_stop).await;
+            ("load watch", Ok(()))
+        });
+        if let Some(cache) = cache {
+            let cache_stop = stop.clone();
+            parts.spawn(async move {
+                cache.run(cache_stop).await;
+                ("cache writer", Ok(()))
+            });
+        }
         let watch = Watch {
             path: options.config_file.clone(),
             started_with: config.clone(),
@@ -520,6 +594,9 @@ impl Service {
             result = result.and(outcome(part));
         }
         self.app.log.close().await;
+        let traces = self.app.traces.clone();
+        // It blocks for some seconds where the collector is away.
+        let _ = tokio::task::spawn_blocking(move || traces.close()).await;
         tracing::info!("ended");
         result
     }

@@ -142,7 +142,7 @@ impl Default for PrivacyConfig {
 pub struct TelemetryConfig {
     /// A `tracing` filter: `info`, `info,recommender::http=debug`.
     pub log_filter: String,
-    /// OTLP collector that traces go to (`http://collector:4317`); empty: none.
+    /// OTLP collector that traces go to, by HTTP (`http://collector:4318`); empty: none.
     pub otlp_endpoint: String,
 }
 

@@ -59,6 +59,7 @@ fn report(phase: Phase, lag_seconds: f64) -> StatusReport {
         },
         log: DependencyState::Up,
         redis: DependencyState::Disabled,
+        drift: None,
         notes: vec![],
     }
 }

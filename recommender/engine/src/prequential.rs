@@ -39,6 +39,8 @@ pub struct HitRate {
     /// Share of the predicted events whose product was among the ten recommended just before; recent
     /// predictions count more.
     pub hit_rate_at_10: f32,
+    /// Mean of one over the product's place among those ten, 0 where it was not; recent predictions count more.
+    pub mrr_at_10: f32,
     /// How many predictions, ever.
     pub predictions: u64,
 }
@@ -54,6 +56,7 @@ pub(crate) struct Prequential {
 pub(crate) struct Tally {
     pub algorithm: Algorithm,
     pub hits: f64,
+    pub reciprocal_ranks: f64,
     pub trials: f64,
     pub predictions: u64,
 }
@@ -100,8 +103,11 @@ impl Prequential {
             let answer = answer::recommend(shared, &query);
             // A model that is not fitted yet was answered for by another.
             if answer.algorithm == algorithm {
-                let hit = answer.items.iter().any(|item| &*item.product == event.product);
-                self.count(algorithm, hit);
+                let place = answer
+                    .items
+                    .iter()
+                    .position(|item| &*item.product == event.product);
+                self.count(algorithm, place);
             } else {
                 // Nor does it count that it once was good.
                 self.tallies.retain(|tally| tally.algorithm != algorithm);
@@ -122,7 +128,8 @@ impl Prequential {
         hash.is_multiple_of(SAMPLED) && !says_nothing
     }
 
-    fn count(&mut self, algorithm: Algorithm, hit: bool) {
+    /// `place` is that of the product among the ten, from 0.
+    fn count(&mut self, algorithm: Algorithm, place: Option<usize>) {
         let at = self
             .tallies
             .iter()
@@ -131,6 +138,7 @@ impl Prequential {
                 self.tallies.push(Tally {
                     algorithm,
                     hits: 0.0,
+                    reciprocal_ranks: 0.0,
                     trials: 0.0,
                     predictions: 0,
                 });
@@ -138,7 +146,9 @@ impl Prequential {
             });
         let tally = &mut self.tallies[at];
         let kept = (-1.0 / HALF_LIFE).exp2();
-        tally.hits = tally.hits * kept + f64::from(u8::from(hit));
+        tally.hits = tally.hits * kept + f64::from(u8::from(place.is_some()));
+        let reciprocal_rank = place.map_or(0.0, |place| 1.0 / (place + 1) as f64);
+        tally.reciprocal_ranks = tally.reciprocal_ranks * kept + reciprocal_rank;
         tally.trials = tally.trials * kept + 1.0;
         tally.predictions += 1;
     }
@@ -148,6 +158,7 @@ impl Prequential {
         let shown = self.tallies.iter().map(|tally| HitRate {
             algorithm: tally.algorithm,
             hit_rate_at_10: rate(tally) as f32,
+            mrr_at_10: (tally.reciprocal_ranks / tally.trials) as f32,
             predictions: tally.predictions,
         });
         shared.hit_rates.store(Arc::new(shown.collect()));

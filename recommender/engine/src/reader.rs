@@ -8,6 +8,7 @@ use crate::{
     history::WEIGHT_UNITS,
     prequential::HitRate,
     query::{Query, Recommendations, Scored, Stats},
+    revision::Revision,
     shared::Shared,
     similar,
 };
@@ -91,6 +92,12 @@ impl Reader {
                 take(&slot.name, &title);
             }
         }
+    }
+
+    /// What is known of a customer, in a few bytes: two revisions are equal exactly if the customer's history and
+    /// profile are, on every replica (see [`Revision`]). Takes about as long as reading the history.
+    pub fn customer_revision(&self, id: &str) -> Revision {
+        Revision::of(&self.shared, id)
     }
 
     /// How well the configured algorithm (with `Auto`, each) predicts what customers turn to next.

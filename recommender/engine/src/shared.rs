@@ -41,6 +41,8 @@ pub(crate) struct Neighbor {
 /// A product as readers see it.
 pub(crate) struct ProductSlot {
     pub name: Arc<str>,
+    /// Of the name, the same on every replica and for ever.
+    pub name_hash: u64,
     pub meta: ArcSwapOption<StoredMeta>,
     pub category: AtomicU32,
     /// False for what the catalogue withdrew; a product known by events alone counts as available.
@@ -78,6 +80,7 @@ impl StoredMeta {
 impl ProductSlot {
     pub fn new(name: Arc<str>) -> Self {
         ProductSlot {
+            name_hash: crate::revision::hash(name.as_bytes()),
             name,
             meta: ArcSwapOption::empty(),
             category: AtomicU32::new(NONE),

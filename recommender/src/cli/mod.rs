@@ -1,5 +1,6 @@
 //! The command line. Each command is one file; its help ends with an example that works as it stands.
 
+mod bench;
 mod dead_letters;
 mod evaluate;
 mod feed;
@@ -49,6 +50,8 @@ enum Command {
     Snapshot(state::SnapshotArgs),
     /// Fitted models: list, train, rollback
     Model(state::ModelArgs),
+    /// Measure how many requests a second this machine answers, on a shop that is made up
+    Bench(bench::Args),
     /// Print a token that signs a customer or a program in
     Token(token::Args),
     /// Print the hash of a password, for a user's file (the password is read from standard input)
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::DeadLetters(args) => runtime().and_then(|rt| rt.block_on(dead_letters::run(*args))),
         Command::Snapshot(args) => runtime().and_then(|rt| rt.block_on(state::snapshot(args))),
         Command::Model(args) => runtime().and_then(|rt| rt.block_on(state::model(args))),
+        Command::Bench(args) => runtime().and_then(|rt| rt.block_on(bench::run(args))),
         Command::Token(args) => token::run(args),
         Command::HashPassword(args) => token::hash(args),
         Command::Completions { shell } => {

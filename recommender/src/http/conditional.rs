@@ -18,10 +18,19 @@ pub const SHARED: &str = "public, max-age=5";
 
 /// An answer with validator; 304 without body where `If-None-Match` names it.
 pub fn json<T: Serialize>(headers: &HeaderMap, cache: &'static str, body: &T) -> Result<Response, Problem> {
-    let bytes = serde_json::to_vec(body).map_err(|e| {
+    Ok(bytes(headers, cache, to_bytes(body)?))
+}
+
+/// An answer as JSON.
+pub fn to_bytes<T: Serialize>(body: &T) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(body).map_err(|e| {
         tracing::error!(error = %e, "an answer cannot be written");
         Problem::internal()
-    })?;
+    })
+}
+
+/// [`json`] for an answer that is JSON already.
+pub fn bytes(headers: &HeaderMap, cache: &'static str, bytes: Vec<u8>) -> Response {
     let said = if bytes.starts_with(ID_PREFIX.as_bytes()) {
         bytes.get(ID_PREFIX.len() + ID_LENGTH..).unwrap_or(&bytes)
     } else {
@@ -45,7 +54,7 @@ pub fn json<T: Serialize>(headers: &HeaderMap, cache: &'static str, body: &T) ->
         header::VARY,
         HeaderValue::from_static("authorization, accept-encoding"),
     );
-    Ok(response)
+    response
 }
 
 fn is_known(headers: &HeaderMap, tag: &str) -> bool {

@@ -12,6 +12,7 @@ use recommendation_api::report::{DependencyState, ModelReport, Phase, StatusRepo
 
 use super::App;
 use super::problem::Problem;
+use crate::quality;
 
 /// The internal router.
 pub fn router(app: Arc<App>) -> Router {
@@ -79,6 +80,16 @@ fn report(app: &App) -> StatusReport {
     if redis == DependencyState::Down {
         notes.push("Redis does not answer; rate limits hold per replica".to_owned());
     }
+    if app.cache.as_ref().is_some_and(|cache| cache.is_cut_off()) {
+        notes.push("Redis fails; recommendations are cached per replica".to_owned());
+    }
+    let drift = quality::drift_view(progress.drift, &live);
+    if let Some(drift) = drift.as_ref().filter(|drift| drift.drifted) {
+        notes.push(format!(
+            "customers behave differently from last week: drift is {:.2} in products, {:.2} in event types (threshold {})",
+            drift.products, drift.event_types, drift.threshold
+        ));
+    }
     if stats.refused_products > 0 {
         notes.push("limits.maxProducts is reached; further products are not learned".to_owned());
     }
@@ -104,15 +115,19 @@ fn report(app: &App) -> StatusReport {
                 .fitted
                 .as_ref()
                 .map(|fitted| recommendation_api::event::rfc3339(fitted.trained_ms)),
-            hit_rate_at_10: None,
+            hit_rate_at_10: quality::hit_rate(&app.reader, &live.algorithm),
         },
         log: progress.log,
         redis,
+        drift,
         notes,
     }
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let drift = app.progress.load().drift;
+    app.scrape
+        .refresh(&app.metrics, &app.reader, &app.live.load(), drift);
     match app.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(e) => {

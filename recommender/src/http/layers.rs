@@ -10,8 +10,8 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderValue, Method, header};
+use opentelemetry::context::FutureExt as _;
 use recommendation_api::config::RecommenderConfig;
-use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
@@ -21,26 +21,24 @@ use super::App;
 use super::caller::KEY_HEADER;
 use super::problem::{Problem, REQUEST_ID};
 use super::remote::Peer;
+use crate::traces::Traces;
 
 /// Largest body; a batch of a thousand full events is about half of it.
 pub(super) const MAX_BODY: usize = 1024 * 1024;
 /// Longest a request may take; an event's acknowledgement is given up a little earlier.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Requests in flight; more are refused at once instead of queueing.
-const MAX_IN_FLIGHT: usize = 1_024;
 /// Answers of fewer bytes go out in one packet as they are.
 const COMPRESS_ABOVE: u64 = 1_024;
 const REQUEST_ID_HEADER: &str = "x-request-id";
 
 /// Puts the layers around the routes.
 pub(super) fn wrap(routes: Router, app: &Arc<App>, config: &RecommenderConfig) -> Router {
-    let room = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
     routes
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(deadline))
         .layer(from_fn_with_state(Arc::clone(app), caller_rate))
-        .layer(from_fn_with_state((room, Arc::clone(app)), shed))
+        .layer(from_fn_with_state(Arc::clone(app), shed))
         .layer(
             CompressionLayer::new()
                 .gzip(true)
@@ -81,7 +79,14 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "unmatched".to_owned(), |p| p.as_str().to_owned());
-    let response = next.run(request).await;
+    let response = match app.traces.request(method, &route, request.headers()) {
+        Some(span) => {
+            let response = next.run(request).with_context(span.clone()).await;
+            Traces::answered(&span, response.status().as_u16());
+            response
+        }
+        None => next.run(request).await,
+    };
     let took = started.elapsed();
     app.metrics
         .request(&route, method, response.status().as_u16(), took);
@@ -145,16 +150,13 @@ fn cors(origins: &[String]) -> CorsLayer {
     ))
 }
 
-async fn shed(
-    State((room, app)): State<(Arc<Semaphore>, Arc<App>)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match room.try_acquire() {
-        Ok(_permit) => next.run(request).await,
-        Err(_) => {
+/// More requests than can be answered soon are refused at once instead of queueing.
+async fn shed(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match app.load.admit() {
+        Some(_in_flight) => next.run(request).await,
+        None => {
             app.metrics.shed.inc();
-            Problem::unavailable("too many requests in flight", 1).into_response()
+            Problem::unavailable("too many requests at once", 1).into_response()
         }
     }
 }

@@ -33,12 +33,16 @@ use recommendation_api::report::Phase;
 use tokio_util::sync::CancellationToken;
 
 use crate::baskets::Baskets;
+use crate::cache::AnswerCache;
 use crate::config::Live;
 use crate::directory::Directory;
 use crate::ingest::{LateReader, Progress};
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::quality::Scrape;
+use crate::resilience::load::Load;
 use crate::telemetry::LogFilter;
+use crate::traces::Traces;
 
 pub use self::internal::router as internal_router;
 
@@ -56,6 +60,14 @@ pub struct App {
     pub limiter: limiter::Limiter,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Metrics that are looked up when they are scraped.
+    pub scrape: Scrape,
+    /// Answers computed lately, where a cache is configured.
+    pub cache: Option<Arc<AnswerCache>>,
+    /// Traces, where a collector is configured.
+    pub traces: Traces,
+    /// What turns requests away before they queue.
+    pub load: Arc<Load>,
     /// How far the ingest thread is.
     pub progress: Arc<ArcSwap<Progress>>,
     /// The configuration that may change.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use recommendation_api::{Event, EventError, EventType};
 use recommender_engine::{EventKind, Interaction, Published, Writer};
@@ -11,10 +12,12 @@ use super::{Lookups, ROWS_PER_PUBLISH};
 use crate::clock::now_ms;
 use crate::metrics::Metrics;
 use crate::model;
+use crate::quality::QualityWatch;
 use crate::snapshot::{Frozen, Manifest, Restored, write_dedup};
 use crate::source::dedup::Dedup;
 use crate::source::positions::Positions;
 use crate::source::{Item, Record};
+use crate::traces::Traces;
 
 /// Live events whose freshness is measured at once; under a load that never lets up, the others are not.
 const MAX_FRESH: usize = 100_000;
@@ -28,10 +31,14 @@ pub(super) struct Learner {
     dedup: BTreeMap<i32, Dedup>,
     default_type: Option<EventType>,
     pub metrics: Arc<Metrics>,
+    pub quality: QualityWatch,
     /// Gathered until the log is caught up with; `None` from then on.
     bulk: Option<Bulk>,
     /// Record times of live events whose effect is not published yet.
     fresh: Vec<i64>,
+    /// Traces of live events whose effect is not published yet, and when they were taken.
+    traced: Vec<(String, SystemTime)>,
+    pub traces: Traces,
     pub events: u64,
     pub malformed: u64,
     pub taken: u64,
@@ -45,14 +52,18 @@ impl Learner {
         default_type: Option<EventType>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let quality = QualityWatch::new(writer.reader(), Arc::clone(&metrics));
         Self {
             writer,
+            quality,
             lookups,
             dedup: BTreeMap::new(),
             default_type,
             metrics,
             bulk: Some(Bulk::default()),
             fresh: Vec::new(),
+            traced: Vec::new(),
+            traces: Traces::default(),
             events: 0,
             malformed: 0,
             taken: 0,
@@ -62,6 +73,7 @@ impl Learner {
     /// Goes on from a snapshot.
     pub fn restore(&mut self, restored: Restored) {
         self.writer = restored.writer;
+        self.quality.follow(self.writer.reader());
         self.dedup = restored.dedup;
         (self.events, self.malformed) = (restored.manifest.events, restored.manifest.malformed);
         self.bulk = None;
@@ -139,6 +151,9 @@ impl Learner {
                 time_ms,
             )
         };
+        let live = self.bulk.is_none();
+        self.quality
+            .observe(record.partition, product, interaction.kind, time_ms, live);
         match &mut self.bulk {
             Some(bulk) => bulk.push(&interaction),
             None => {
@@ -149,6 +164,11 @@ impl Learner {
                 }
                 if self.fresh.len() < MAX_FRESH {
                     self.fresh.push(record.time_ms);
+                    self.traced.extend(
+                        record
+                            .traceparent
+                            .map(|trace| (trace.to_owned(), SystemTime::now())),
+                    );
                 }
             }
         }
@@ -219,10 +239,16 @@ impl Learner {
     /// Shows readers what was learned.
     pub fn publish(&mut self, now: i64) -> Published {
         let published = self.writer.publish(now, ROWS_PER_PUBLISH);
+        self.quality.compare(now);
         if published.pending == 0 && !self.fresh.is_empty() {
             let now = now_ms();
             for at in self.fresh.drain(..) {
                 self.metrics.freshness.observe((now - at).max(0) as f64 / 1000.0);
+            }
+        }
+        if published.pending == 0 {
+            for (trace, taken) in self.traced.drain(..) {
+                self.traces.learned(trace, taken, SystemTime::now());
             }
         }
         if published.rows > 0 {

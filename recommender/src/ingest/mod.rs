@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use recommendation_api::EventType;
 use recommendation_api::report::{DependencyState, Phase};
+use recommender_engine::drift::DriftReport;
 use recommender_engine::{Algorithm, Tuning, Writer};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::retry::Backoff;
 use crate::snapshot::Frozen;
 use crate::source::{Lag, Source, SourceError};
+use crate::traces::Traces;
 use crate::trainer::fit::Bundle;
 use tokio::sync::oneshot;
 
@@ -51,6 +53,8 @@ pub struct Progress {
     pub lag: Lag,
     /// Whether the log answers.
     pub log: DependencyState,
+    /// Drift of what is learned; `None` while too few events say.
+    pub drift: Option<DriftReport>,
     /// The last error of the source, while it lasts.
     pub problem: Option<String>,
     /// When this was said: a thread that hangs says nothing any more.
@@ -70,6 +74,7 @@ impl Default for Progress {
                 caught_up: false,
             },
             log: DependencyState::Down,
+            drift: None,
             problem: None,
             at: Instant::now(),
         }
@@ -131,6 +136,13 @@ impl Ingest {
             start,
             late,
         }
+    }
+
+    /// Events that belong to a trace get a span, from their taking to their effect.
+    #[must_use]
+    pub fn traced(mut self, traces: Traces) -> Self {
+        self.learner.traces = traces;
+        self
     }
 
     /// Where the thread tells how far it is.
@@ -257,6 +269,7 @@ impl Ingest {
     }
 
     fn report(&self, phase: Phase, lag: Lag, problem: Option<String>) {
+        let drift = self.learner.quality.drift();
         let metrics = &self.learner.metrics;
         metrics
             .lag_records
@@ -270,6 +283,7 @@ impl Ingest {
             taken: self.learner.taken,
             lag,
             log: self.source.state(),
+            drift,
             problem,
             at: Instant::now(),
         }));

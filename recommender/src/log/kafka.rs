@@ -6,8 +6,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, future::join_all};
+use opentelemetry::trace::SpanKind;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::OwnedHeaders;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{ClientConfig, util::Timeout};
 use recommendation_api::Event;
@@ -16,6 +17,7 @@ use recommendation_api::records::{CustomerProfile, Product};
 
 use super::context::Quiet;
 use super::{AppendError, Appended, Log};
+use crate::traces::{TRACEPARENT, Traces};
 
 /// Longest a record may wait for its acknowledgement.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(8);
@@ -62,6 +64,7 @@ pub struct KafkaLog {
     catalog: Arc<str>,
     profiles: Arc<str>,
     dead_letter: Arc<str>,
+    traces: Traces,
 }
 
 impl KafkaLog {
@@ -76,7 +79,14 @@ impl KafkaLog {
             catalog: topics.catalog.as_str().into(),
             profiles: topics.profiles.as_str().into(),
             dead_letter: topics.dead_letter.as_str().into(),
+            traces: Traces::default(),
         })
+    }
+
+    /// Appends of traced requests get a span, whose context goes with the records.
+    #[must_use]
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Sends one record and waits for its acknowledgement.
@@ -137,12 +147,21 @@ impl KafkaLog {
 impl Log for KafkaLog {
     fn append<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Appended> {
         async move {
+            let span = self.traces.step("send", SpanKind::Producer);
+            let parent = span.as_ref().and_then(|span| self.traces.traceparent(span));
+            let parent = parent.as_deref();
             // All are queued in order before the first is waited for: `join_all` polls in order.
             join_all(events.iter().map(|event| async move {
                 let value = event.to_json();
-                let record = FutureRecord::to(&self.events)
+                let mut record = FutureRecord::to(&self.events)
                     .key(event.customer_id.as_bytes())
                     .payload(&value[..]);
+                if let Some(parent) = parent {
+                    record = record.headers(OwnedHeaders::new().insert(Header {
+                        key: TRACEPARENT,
+                        value: Some(parent),
+                    }));
+                }
                 self.send(record).await
             }))
             .await

@@ -110,6 +110,11 @@ impl RedisWindows {
             .map_err(RedisError::Call)
     }
 
+    /// The connection, for what else is kept in the same Redis: calls of all users share it.
+    pub fn connection(&self) -> ConnectionManager {
+        self.connection.clone()
+    }
+
     /// Whether Redis answers.
     pub async fn ping(&self) -> bool {
         let mut connection = self.connection.clone();

@@ -93,6 +93,7 @@ impl EmbeddedSource {
                     time_ms: 0,
                     key: Some(id),
                     value,
+                    traceparent: None,
                 };
                 // The catalogue was validated when it was written; a bad row is skipped and logged by the taker.
                 let _ = take(Item::Product(record));
@@ -110,6 +111,7 @@ impl EmbeddedSource {
                     time_ms: 0,
                     key: Some(row.get_ref(1)?.as_bytes()?),
                     value: row.get_ref(2)?.as_bytes_or_null()?,
+                    traceparent: None,
                 };
                 let _ = take(Item::Profile(record));
                 taken += 1;
@@ -131,6 +133,7 @@ impl EmbeddedSource {
                     time_ms,
                     key: None,
                     value: Some(value),
+                    traceparent: None,
                 };
                 if let Err(error) = take(Item::Event(record)) {
                     self.letters.push(Malformed {

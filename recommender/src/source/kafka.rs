@@ -51,15 +51,16 @@ pub fn group(config: &RecommenderConfig) -> String {
 }
 
 impl KafkaSource {
-    /// Starts reading, and writing dead letters for the partitions that this replica owns. Kafka need not be
+    /// Starts reading, `traced` with the traces that records belong to, and writing dead letters for the partitions that this replica owns. Kafka need not be
     /// there yet. To be called within a tokio runtime.
     pub fn start(
         client: &ClientConfig,
         config: &RecommenderConfig,
         log: &KafkaLog,
         metrics: &Arc<Metrics>,
+        traced: bool,
     ) -> Result<Self, SourceError> {
-        let mut source = Self::open(client, config, true)?;
+        let mut source = Self::open(client, config, true, traced)?;
         let (topic, default_type) = events_topic(config);
         let work = dead_letters::Validator::new(
             client,
@@ -80,10 +81,15 @@ impl KafkaSource {
 
     /// Only reads: what is no replica writes neither dead letters nor offsets.
     pub fn follow(client: &ClientConfig, config: &RecommenderConfig) -> Result<Self, SourceError> {
-        Self::open(client, config, false)
+        Self::open(client, config, false, false)
     }
 
-    fn open(client: &ClientConfig, config: &RecommenderConfig, replica: bool) -> Result<Self, SourceError> {
+    fn open(
+        client: &ClientConfig,
+        config: &RecommenderConfig,
+        replica: bool,
+        traced: bool,
+    ) -> Result<Self, SourceError> {
         let group = group(config);
         let (topic, _) = events_topic(config);
         let catalog = TopicReader::start(client, &config.topics.catalog, &format!("{group}-catalog"), false)?;
@@ -93,7 +99,7 @@ impl KafkaSource {
             &format!("{group}-profiles"),
             false,
         )?;
-        let events = TopicReader::start(client, topic, &group, replica)?;
+        let events = TopicReader::start(client, topic, &group, replica)?.traced(traced);
         Ok(Self {
             topics: [config.topics.catalog.clone(), topic.to_owned()],
             catalog,

@@ -28,6 +28,8 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// Value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
+    /// The trace that it belongs to, where traces are sent.
+    pub traceparent: Option<&'a str>,
 }
 
 /// What a source hands over.

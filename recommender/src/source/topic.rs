@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message as _;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use recommendation_api::report::DependencyState;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use super::ask::{Known, ask};
 use super::positions::{Partitions, Position, ResumeError, within};
 use super::{Lag, Record, SourceError};
 use crate::log::context::Quiet;
+use crate::traces::TRACEPARENT;
 
 /// How often offsets are published for lag tools.
 const PUBLISH_EVERY: Duration = Duration::from_secs(5);
@@ -62,6 +63,7 @@ pub(super) struct TopicReader {
     /// How many of them the client reads.
     assigned: usize,
     publish_offsets: bool,
+    traced: bool,
     published: Instant,
     stop: CancellationToken,
     asking: Option<JoinHandle<()>>,
@@ -115,10 +117,16 @@ impl TopicReader {
             places: HashMap::new(),
             assigned: 0,
             publish_offsets,
+            traced: false,
             published: Instant::now(),
             stop,
             asking: Some(asking),
         })
+    }
+
+    /// Whether records are handed over with the trace that they belong to: looking for it costs each of them.
+    pub fn traced(self, traced: bool) -> Self {
+        Self { traced, ..self }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -293,6 +301,7 @@ impl TopicReader {
                 time_ms: message.timestamp().to_millis().unwrap_or(0),
                 key: message.key(),
                 value: message.payload(),
+                traceparent: self.traced.then(|| traceparent(&message)).flatten(),
             });
             if let Some(place) = self.places.get_mut(&message.partition()) {
                 place.position = position(&message);
@@ -401,8 +410,16 @@ impl TopicReader {
     }
 }
 
+fn traceparent<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m str> {
+    let header = message
+        .headers()?
+        .iter()
+        .find(|header| header.key == TRACEPARENT)?;
+    std::str::from_utf8(header.value?).ok()
+}
+
 /// Where reading stands after a record.
-fn position(message: &rdkafka::message::BorrowedMessage<'_>) -> Position {
+fn position(message: &BorrowedMessage<'_>) -> Position {
     let bytes = message
         .payload()
         .map_or(-1, |value| i64::try_from(value.len()).unwrap_or(i64::MAX));

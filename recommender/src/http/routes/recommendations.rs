@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
+use opentelemetry::trace::SpanKind;
 use recommendation_api::event::rfc3339;
-use recommender_engine::{Fallback, Query, Recommendations};
+use recommendation_api::report::DependencyState;
+use recommender_engine::{Fallback, Query, Recommendations, Revision};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::view::{self, ItemView, ModelView};
+use crate::cache::{Body as CachedBody, Keep, Key, KeyBuilder, NO_ID};
 use crate::clock::now_ms;
 use crate::http::App;
 use crate::http::caller::{Caller, RECOMMENDATIONS_READ, visit};
@@ -131,10 +133,70 @@ async fn personal(
         now_ms: now_ms(),
         ..Query::default()
     };
-    let explanation = params.flag("explain")?.then(|| explain(&app, &customer_id));
-    let found = app.reader.recommend(&query);
-    let answer = answer(&app, Some(customer_id), found, explanation);
-    conditional::json(&headers, conditional::PERSONAL, &answer)
+    if params.flag("explain")? {
+        let explanation = Some(explain(&app, &customer_id));
+        let found = app.reader.recommend(&query);
+        let answer = answer(&app, Some(&customer_id), found, explanation);
+        return conditional::json(&headers, conditional::PERSONAL, &answer);
+    }
+    let revision = app.reader.customer_revision(&customer_id);
+    let body = answered(&app, &query, revision).await?;
+    Ok(conditional::bytes(&headers, conditional::PERSONAL, body))
+}
+
+/// The answer's JSON: from the cache where there is one, else computed.
+async fn answered(app: &App, query: &Query<'_>, revision: Revision) -> Result<Vec<u8>, Problem> {
+    let compute = |id: String| {
+        let step = app.traces.step("recommend", SpanKind::Internal);
+        let found = app.reader.recommend(query);
+        drop(step);
+        let answer = Answer {
+            recommendation_id: id,
+            ..answer(app, query.customer, found, None)
+        };
+        conditional::to_bytes(&answer)
+    };
+    let Some(cache) = &app.cache else {
+        return compute(uuid::Uuid::now_v7().to_string());
+    };
+    let compute = || CachedBody::new(compute(NO_ID.to_owned())?).map_err(|_| Problem::internal());
+    let stored = cache
+        .answer(&key(app, query, revision), keep(app, revision), compute)
+        .await?;
+    Ok(stored.body.with_id(&uuid::Uuid::now_v7()))
+}
+
+/// Everything that an answer depends on, but for what other customers do.
+fn key(app: &App, query: &Query<'_>, revision: Revision) -> Key {
+    let live = app.live.load();
+    let mut key = KeyBuilder::new("recommendations");
+    key.text(&live.version)
+        .optional(query.customer)
+        .number(revision.digest)
+        .number(revision.newest_ms.cast_unsigned())
+        .list(query.recent.iter().copied())
+        .optional(query.algorithm.map(recommender_engine::Algorithm::name))
+        .number(query.limit as u64)
+        .optional(query.category)
+        .list(query.exclude.iter().copied())
+        .number(
+            query
+                .diversity
+                .map_or(u64::MAX, |share| u64::from(share.to_bits())),
+        );
+    key.finish()
+}
+
+/// Longest that a replica may be behind and still fill the cache, seconds.
+const BEHIND: f64 = 2.0;
+/// How long the neighbours of what a customer has just touched may take to be brought up to date, milliseconds.
+const SETTLES: i64 = 1_000;
+
+fn keep(app: &App, revision: Revision) -> Keep {
+    let progress = app.progress.load();
+    let follows = progress.log == DependencyState::Up && progress.lag.seconds <= BEHIND;
+    let settled = now_ms() - revision.newest_ms > SETTLES;
+    if follows && settled { Keep::Yes } else { Keep::No }
 }
 
 fn explain(app: &App, customer_id: &str) -> Explanation {
@@ -153,7 +215,7 @@ fn explain(app: &App, customer_id: &str) -> Explanation {
 
 fn answer(
     app: &App,
-    customer_id: Option<String>,
+    customer_id: Option<&str>,
     found: Recommendations,
     explanation: Option<Explanation>,
 ) -> Answer {
@@ -166,7 +228,7 @@ fn answer(
     let live = app.live.load();
     Answer {
         recommendation_id: uuid::Uuid::now_v7().to_string(),
-        customer_id,
+        customer_id: customer_id.map(str::to_owned),
         model: ModelView::new(&live, Some(found.algorithm)),
         fallback: found.fallback,
         items: view::items(&app.reader, &live, found.items),
@@ -243,9 +305,12 @@ async fn anonymous(State(app): State<Arc<App>>, caller: Caller, body: Body) -> R
         now_ms: now_ms(),
         ..Query::default()
     };
-    let found = app.reader.recommend(&query);
-    let no_store = [(header::CACHE_CONTROL, "no-store")];
-    Ok((no_store, Json(answer(&app, None, found, None))).into_response())
+    let body = answered(&app, &query, Revision::default()).await?;
+    let head = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_TYPE, "application/json"),
+    ];
+    Ok((head, body).into_response())
 }
 
 #[derive(Serialize, ToSchema)]

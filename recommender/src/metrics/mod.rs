@@ -1,17 +1,30 @@
 //! What Prometheus scrapes. Metrics of events are the same on every replica, because every replica reads
 //! everything (aggregate them with `max`); metrics of requests add up.
 
+mod quality;
+mod register;
+mod resilience;
+
 use std::time::Duration;
 
-use prometheus::core::Collector;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
 };
 
+pub use self::quality::QualityMetrics;
+pub use self::register::Described;
+use self::register::{Register, add};
+pub use self::resilience::ResilienceMetrics;
+
 /// Every metric of one service; each service has its own registry, so that two may live in one process.
 pub struct Metrics {
     registry: Registry,
+    described: Vec<Described>,
+    /// Caches, breakers and load.
+    pub resilience: ResilienceMetrics,
+    /// What comes in and how well it is predicted.
+    pub quality: QualityMetrics,
     /// Requests by route, method and status.
     pub requests: IntCounterVec,
     /// Duration of requests in seconds, by route and method.
@@ -65,28 +78,26 @@ const REQUEST_BUCKETS: &[f64] = &[
 impl Metrics {
     /// Registers everything.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        fn add<C: Collector + Clone + 'static>(
-            registry: &Registry,
-            metric: C,
-        ) -> Result<C, prometheus::Error> {
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
-        }
-        let r = &registry;
-        let counter = |name: &str, help: &str| add(r, IntCounter::new(format!("recommender_{name}"), help)?);
-        let gauge = |name: &str, help: &str| add(r, IntGauge::new(format!("recommender_{name}"), help)?);
-        let counters = |name: &str, help: &str, label: &str| {
-            add(
-                r,
-                IntCounterVec::new(Opts::new(format!("recommender_{name}"), help), &[label])?,
-            )
-        };
+        let register = Register::default();
+        let r = &register;
+        let counter = |name: &str, help: &str| r.counter(name, help);
+        let gauge = |name: &str, help: &str| r.gauge(name, help);
+        let counters = |name: &str, help: &str, label: &str| r.counters(name, help, label);
+        let resilience = ResilienceMetrics::new(r)?;
+        let quality = QualityMetrics::new(r)?;
         let seconds = |name: &str, help: &str| {
             let opts = HistogramOpts::new(format!("recommender_{name}"), help);
             opts.buckets(REQUEST_BUCKETS.to_vec())
         };
+        let info = IntGauge::with_opts(
+            Opts::new("recommender_build_info", "Always 1; the label tells the version")
+                .const_label("version", env!("CARGO_PKG_VERSION")),
+        )?;
+        info.set(1);
+        add(r, info)?;
         let metrics = Self {
+            resilience,
+            quality,
             requests: add(
                 r,
                 IntCounterVec::new(
@@ -171,16 +182,11 @@ impl Metrics {
             )?,
             rate_limited: counters("rate_limited_total", "Requests refused by a rate limit", "limit")?,
             redis_errors: counter("redis_errors_total", "Calls of Redis that failed")?,
-            registry: registry.clone(),
+            registry: register.registry.clone(),
+            described: register.described.take(),
         };
-        let info = IntGauge::with_opts(
-            Opts::new("recommender_build_info", "Always 1; the label tells the version")
-                .const_label("version", env!("CARGO_PKG_VERSION")),
-        )?;
-        info.set(1);
-        registry.register(Box::new(info))?;
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(
+        register.registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
         Ok(metrics)
@@ -193,6 +199,11 @@ impl Metrics {
         self.durations
             .with_label_values(&[route, method])
             .observe(took.as_secs_f64());
+    }
+
+    /// What every metric of ours is called and means.
+    pub fn described(&self) -> &[Described] {
+        &self.described
     }
 
     /// Prometheus's text format.

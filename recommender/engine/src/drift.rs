@@ -1,0 +1,321 @@
+//! Drift: whether what customers do now still looks like what the model was made from.
+//!
+//! The measure is the population stability index of two histograms, `Σ (a − e) · ln(a / e)` over the shares of
+//! the buckets (Siddiqi, "Credit Risk Scorecards", 2006, chapter 10): below 0.1 nothing to speak of, over 0.2 or 0.25 a shift.
+//! Without any drift it is about `(buckets − 1) · (1/n + 1/m)` for samples of `n` and `m` events (Yurdakul,
+//! "Statistical Properties of Population Stability Index", 2018, section 3): that much is taken off, so that a
+//! small shop does not look as if it drifted.
+
+use std::collections::{HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{event::EventKind, revision};
+
+/// Products are counted in this many buckets by the hash of their name, and in one more while they are new.
+const BUCKETS: usize = 64;
+const KINDS: usize = 7;
+/// Fewer events than this in either window say nothing.
+const ENOUGH: u64 = 500;
+/// Products remembered with the time that they were first seen; further ones do not count as new.
+const MAX_KNOWN: usize = 2_000_000;
+
+/// The two windows that are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftWindows {
+    /// Events are counted in slices of this many milliseconds.
+    pub slice_ms: i64,
+    /// Slices of the current window; the newest one is the present.
+    pub current: usize,
+    /// Slices of the reference window, which ends where the current one begins.
+    pub reference: usize,
+}
+
+impl Default for DriftWindows {
+    /// The last day against the week before it: every hour of the day is in both.
+    fn default() -> Self {
+        DriftWindows {
+            slice_ms: 3_600_000,
+            current: 24,
+            reference: 7 * 24,
+        }
+    }
+}
+
+/// How far two windows differ.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct DriftReport {
+    /// Index of the mix of products, 0 or more; a product first seen within the last current window is "new".
+    pub products: f64,
+    /// Index of the mix of event types, 0 or more.
+    pub event_types: f64,
+    /// Events of the reference window.
+    pub reference_events: u64,
+    /// Events of the current window.
+    pub current_events: u64,
+}
+
+impl DriftReport {
+    /// The larger of the two.
+    pub fn worst(&self) -> f64 {
+        self.products.max(self.event_types)
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Slice {
+    /// `BUCKETS` of known products, then new ones.
+    products: Vec<u32>,
+    kinds: [u32; KINDS],
+}
+
+impl Slice {
+    fn empty() -> Self {
+        Slice {
+            products: vec![0; BUCKETS + 1],
+            kinds: [0; KINDS],
+        }
+    }
+}
+
+/// Counts events and compares windows. A function of the events and the time alone, so that replicas agree.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Drift {
+    windows: DriftWindows,
+    /// Oldest first; the last one is slice number `newest`.
+    slices: VecDeque<Slice>,
+    newest: i64,
+    /// The first slice ever: what was new then was new only to us.
+    begun: i64,
+    /// Hash of a product's name → the slice that it was first seen in.
+    known: HashMap<u64, i64, ahash::RandomState>,
+}
+
+impl Drift {
+    /// Nothing counted yet.
+    pub fn new(windows: DriftWindows) -> Self {
+        Drift {
+            windows,
+            slices: VecDeque::new(),
+            newest: i64::MIN,
+            begun: i64::MAX,
+            known: HashMap::default(),
+        }
+    }
+
+    /// Counts one event; one that is older than both windows is not counted.
+    pub fn observe(&mut self, product: &str, kind: EventKind, time_ms: i64) {
+        let number = time_ms.div_euclid(self.windows.slice_ms.max(1));
+        self.advance(number);
+        self.begun = self.begun.min(number);
+        let hash = revision::hash(product.as_bytes());
+        let first = if self.known.len() < MAX_KNOWN {
+            let first = self.known.entry(hash).or_insert(number);
+            // Out of order: it was there earlier than thought.
+            *first = (*first).min(number);
+            *first
+        } else {
+            self.known.get(&hash).copied().unwrap_or(i64::MIN)
+        };
+        let back = usize::try_from(self.newest - number).unwrap_or(usize::MAX);
+        let Some(at) = self
+            .slices
+            .len()
+            .checked_sub(1)
+            .and_then(|last| last.checked_sub(back))
+        else {
+            return;
+        };
+        let window = self.windows.current as i64;
+        let is_new = first > number.saturating_sub(window) && first >= self.begun.saturating_add(window);
+        let bucket = if is_new {
+            BUCKETS
+        } else {
+            // The low bits of FNV-1a are its weakest.
+            (hash >> 32) as usize % BUCKETS
+        };
+        let slice = &mut self.slices[at];
+        slice.products[bucket] = slice.products[bucket].saturating_add(1);
+        slice.kinds[kind as usize] = slice.kinds[kind as usize].saturating_add(1);
+    }
+
+    /// Makes `number` the newest slice, if it is newer.
+    fn advance(&mut self, number: i64) {
+        if number <= self.newest {
+            return;
+        }
+        let capacity = self.windows.current + self.windows.reference;
+        let gap = if self.slices.is_empty() {
+            1
+        } else {
+            usize::try_from(number.saturating_sub(self.newest)).unwrap_or(usize::MAX)
+        };
+        for _ in 0..gap.min(capacity) {
+            if self.slices.len() == capacity {
+                self.slices.pop_front();
+            }
+            self.slices.push_back(Slice::empty());
+        }
+        self.newest = number;
+    }
+
+    /// Compares the windows that end at `now_ms`; `None` while either has too few events to say anything.
+    pub fn report(&mut self, now_ms: i64) -> Option<DriftReport> {
+        if self.slices.is_empty() {
+            return None;
+        }
+        self.advance(now_ms.div_euclid(self.windows.slice_ms.max(1)));
+        let split = self.slices.len().saturating_sub(self.windows.current);
+        let sum = |slices: &mut dyn Iterator<Item = &Slice>| {
+            let mut total = Slice::empty();
+            for slice in slices {
+                add(&mut total.products, &slice.products);
+                add(&mut total.kinds, &slice.kinds);
+            }
+            total
+        };
+        let reference = sum(&mut self.slices.range(..split));
+        let current = sum(&mut self.slices.range(split..));
+        let events = |slice: &Slice| slice.kinds.iter().map(|n| u64::from(*n)).sum::<u64>();
+        let (reference_events, current_events) = (events(&reference), events(&current));
+        (reference_events >= ENOUGH && current_events >= ENOUGH).then(|| DriftReport {
+            products: psi(&reference.products, &current.products),
+            event_types: psi(&reference.kinds, &current.kinds),
+            reference_events,
+            current_events,
+        })
+    }
+}
+
+fn add(total: &mut [u32], more: &[u32]) {
+    for (total, more) in total.iter_mut().zip(more) {
+        *total = total.saturating_add(*more);
+    }
+}
+
+/// Population stability index of counts in the same buckets, less what chance alone makes of it; 0 or more.
+/// Buckets that are empty on both sides do not count; half an event is added to each side of the others.
+pub fn psi(expected: &[u32], actual: &[u32]) -> f64 {
+    let used: Vec<(f64, f64)> = expected
+        .iter()
+        .zip(actual)
+        .filter(|(e, a)| **e > 0 || **a > 0)
+        .map(|(e, a)| (f64::from(*e) + 0.5, f64::from(*a) + 0.5))
+        .collect();
+    let (n, m) = used.iter().fold((0.0, 0.0), |(n, m), (e, a)| (n + e, m + a));
+    if used.len() < 2 {
+        return 0.0;
+    }
+    let index: f64 = used
+        .iter()
+        .map(|(e, a)| (a / m - e / n) * ((a / m) / (e / n)).ln())
+        .sum();
+    let chance = (used.len() - 1) as f64 * (1.0 / n + 1.0 / m);
+    (index - chance).max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOWS: DriftWindows = DriftWindows {
+        slice_ms: 1_000,
+        current: 2,
+        reference: 4,
+    };
+
+    /// Products by a law that favours the first; a fixed generator.
+    struct Shop(u64);
+
+    impl Shop {
+        fn draw(&mut self, n: u64) -> u64 {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let uniform = (self.0 >> 11) as f64 / (1u64 << 53) as f64;
+            ((uniform * uniform * n as f64) as u64).min(n - 1)
+        }
+
+        fn slice(&mut self, drift: &mut Drift, slice: i64, prefix: &str, kind: EventKind) {
+            for n in 0..1_000 {
+                let product = format!("{prefix}{}", self.draw(300));
+                drift.observe(&product, kind, slice * 1_000 + n % 1_000);
+            }
+        }
+    }
+
+    #[test]
+    fn the_index_is_that_of_the_textbook() {
+        // 0.5 and 0.5 become 0.8 and 0.2: 0.3·ln(1.6) + (−0.3)·ln(0.4) = 0.41589 (half an event does not show).
+        let index = psi(&[500_000, 500_000], &[800_000, 200_000]);
+        assert!((index - 0.41589).abs() < 1e-4, "{index}");
+        assert_eq!(psi(&[10, 0, 20], &[10, 0, 20]), 0.0);
+        assert_eq!(psi(&[], &[]), 0.0);
+    }
+
+    #[test]
+    fn chance_alone_is_no_drift_even_in_small_samples() {
+        let (mut shop, mut drift) = (Shop(7), Drift::new(WINDOWS));
+        (0..10).for_each(|slice| shop.slice(&mut drift, slice, "p", EventKind::View));
+        let report = drift.report(9_999).unwrap();
+        assert!(report.worst() < 0.02, "{report:?}");
+        assert_eq!((report.reference_events, report.current_events), (4_000, 2_000));
+    }
+
+    #[test]
+    fn other_products_drift_and_so_do_other_types() {
+        let (mut shop, mut drift) = (Shop(7), Drift::new(WINDOWS));
+        (0..6).for_each(|slice| shop.slice(&mut drift, slice, "p", EventKind::View));
+        let mut types = drift.clone();
+        (6..8).for_each(|slice| shop.slice(&mut drift, slice, "q", EventKind::View));
+        let report = drift.report(7_999).unwrap();
+        assert!(report.products > 1.0 && report.event_types < 0.02, "{report:?}");
+        (6..8).for_each(|slice| shop.slice(&mut types, slice, "p", EventKind::Purchase));
+        let report = types.report(7_999).unwrap();
+        assert!(report.products < 0.2 && report.event_types > 1.0, "{report:?}");
+    }
+
+    #[test]
+    fn what_has_become_usual_is_no_drift_any_more() {
+        let (mut shop, mut drift) = (Shop(7), Drift::new(WINDOWS));
+        (0..6).for_each(|slice| shop.slice(&mut drift, slice, "p", EventKind::View));
+        // The first slices of new products are new in the reference too, until they have left it.
+        (6..16).for_each(|slice| shop.slice(&mut drift, slice, "q", EventKind::View));
+        let report = drift.report(15_999).unwrap();
+        assert!(report.worst() < 0.05, "{report:?}");
+    }
+
+    #[test]
+    fn the_first_days_of_a_log_are_no_drift() {
+        let (mut shop, mut drift) = (Shop(7), Drift::new(WINDOWS));
+        for slice in 0..6 {
+            shop.slice(&mut drift, slice, "p", EventKind::View);
+            let worst = drift
+                .report(slice * 1_000 + 999)
+                .map_or(0.0, |report| report.worst());
+            assert!(worst < 0.15, "slice {slice}: {worst}");
+        }
+    }
+
+    #[test]
+    fn too_few_events_say_nothing_and_old_ones_do_not_count() {
+        let (mut shop, mut drift) = (Shop(7), Drift::new(WINDOWS));
+        assert_eq!(drift.report(0), None);
+        (0..6).for_each(|slice| shop.slice(&mut drift, slice, "p", EventKind::View));
+        assert!(drift.report(5_999).is_some());
+        drift.observe("p1", EventKind::View, -50_000);
+        assert_eq!(drift.report(5_999).unwrap().reference_events, 4_000);
+        // Nobody comes any more: the current window is empty.
+        assert_eq!(drift.report(7_999), None);
+        assert_eq!(drift.report(i64::MAX), None);
+    }
+
+    #[test]
+    fn what_was_written_counts_on_as_if_nothing_had_happened() {
+        let (mut shop, mut drift) = (Shop(7), Drift::new(WINDOWS));
+        (0..6).for_each(|slice| shop.slice(&mut drift, slice, "p", EventKind::View));
+        let mut read: Drift = serde_json::from_str(&serde_json::to_string(&drift).unwrap()).unwrap();
+        assert_eq!(read.report(5_999), drift.report(5_999));
+    }
+}
