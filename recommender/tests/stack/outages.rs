@@ -85,13 +85,24 @@ impl Reader {
 
 #[tokio::test]
 async fn redis_goes_and_comes_back_and_no_reader_notices() {
-    let cable = Cable::to(redis().trim_start_matches("redis://").trim_end_matches('/').to_owned()).await;
-    let shop = Shop::new(1).await.with_redis(&format!("redis://{}", cable.address));
+    let cable = Cable::to(
+        redis()
+            .trim_start_matches("redis://")
+            .trim_end_matches('/')
+            .to_owned(),
+    )
+    .await;
+    let shop = Shop::new(1)
+        .await
+        .with_redis(&format!("redis://{}", cable.address));
     let service = Running::start(shop.replica()).await.ready().await;
     eventually("Redis", || async { service.status().await["redis"] == "Up" }).await;
     let reader = Reader::of(&service);
     cable.cut.store(true, Ordering::Relaxed);
-    eventually("the loss to be told", || async { service.status().await["redis"] == "Down" }).await;
+    eventually("the loss to be told", || async {
+        service.status().await["redis"] == "Down"
+    })
+    .await;
     assert!(service.internal("/readyz").await.status.is_success());
     cable.cut.store(false, Ordering::Relaxed);
     let back = Instant::now();
@@ -130,7 +141,9 @@ async fn kafka_goes_and_comes_back_reads_go_on_and_no_acknowledged_event_is_lost
     let mut acknowledged = 0u64;
     for n in 0..20 {
         let body = event(&format!("c{n}"), "cup", "purchase");
-        let answer = service.call(Method::POST, "/v1/events", Some(&write), Some(&body)).await;
+        let answer = service
+            .call(Method::POST, "/v1/events", Some(&write), Some(&body))
+            .await;
         acknowledged += u64::from(answer.status == 202);
     }
     assert_eq!(acknowledged, 20);
@@ -146,27 +159,45 @@ async fn kafka_goes_and_comes_back_reads_go_on_and_no_acknowledged_event_is_lost
     let refused = futures::future::join_all((0..6).map(|n| {
         let body = event(&format!("lost{n}"), "mug", "view");
         let (service, write) = (&service, &write);
-        async move { service.call(Method::POST, "/v1/events", Some(write), Some(&body)).await }
+        async move {
+            service
+                .call(Method::POST, "/v1/events", Some(write), Some(&body))
+                .await
+        }
     }))
     .await;
-    assert!(refused.iter().all(|answer| answer.status == 503 && answer.headers.contains_key("retry-after")));
+    assert!(
+        refused
+            .iter()
+            .all(|answer| answer.status == 503 && answer.headers.contains_key("retry-after"))
+    );
     let begun = Instant::now();
     let body = event("late", "mug", "view");
-    let answer = service.call(Method::POST, "/v1/events", Some(&write), Some(&body)).await;
+    let answer = service
+        .call(Method::POST, "/v1/events", Some(&write), Some(&body))
+        .await;
     let took = begun.elapsed();
     assert_eq!(answer.status, 503);
-    assert!(service.internal("/readyz").await.status.is_success(), "it answers from memory");
+    assert!(
+        service.internal("/readyz").await.status.is_success(),
+        "it answers from memory"
+    );
 
     cluster.broker_up(-1).unwrap();
     let back = Instant::now();
     eventually("an event to be acknowledged again", || async {
         let body = event("back", "cup", "view");
-        let answer = service.call(Method::POST, "/v1/events", Some(&write), Some(&body)).await;
+        let answer = service
+            .call(Method::POST, "/v1/events", Some(&write), Some(&body))
+            .await;
         answer.status == 202
     })
     .await;
     let healed = back.elapsed();
-    eventually("the log to be up", || async { service.status().await["log"] == "Up" }).await;
+    eventually("the log to be up", || async {
+        service.status().await["log"] == "Up"
+    })
+    .await;
     let (failed, asked, longest) = reader.end().await;
     println!(
         "Kafka: {failed} of {asked} reads failed, longest {longest:?}; a refusal took {took:?}; healed in {healed:?}"
