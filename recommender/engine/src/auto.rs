@@ -76,6 +76,7 @@ mod tests {
         Tally {
             algorithm,
             hits,
+            reciprocal_ranks: 0.0,
             trials,
             predictions: 500,
         }
