@@ -10,7 +10,6 @@ mod events;
 mod keys;
 mod limits;
 mod mail;
-mod rolling;
 mod routes;
 mod state;
 mod tls;

@@ -4,12 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod cache;
 mod dead_letters;
 mod faults;
 mod kafka;
-mod outages;
 mod redis;
 mod replicas;
 mod shop;
-mod traces;
