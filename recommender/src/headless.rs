@@ -73,8 +73,8 @@ impl Headless {
             inbox,
             config.quality.max_lag_seconds,
             Lookups::default(),
-            start,
-        );
+        )
+        .starting_from(start);
         let (reader, progress) = (ingest.reader(), ingest.progress());
         let stop = CancellationToken::new();
         let (done, ended) = oneshot::channel();

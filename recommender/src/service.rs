@@ -370,12 +370,12 @@ impl Service {
             commands,
             max_lag,
             lookups.clone(),
-            snapshots.clone().map(|snapshots| Start {
-                snapshots,
-                engine: engine_config,
-                runtime: tokio::runtime::Handle::current(),
-            }),
         )
+        .starting_from(snapshots.clone().map(|snapshots| Start {
+            snapshots,
+            engine: engine_config,
+            runtime: tokio::runtime::Handle::current(),
+        }))
         .traced(traces.clone());
         let (stop_serving, stop) = (CancellationToken::new(), CancellationToken::new());
         let cache = cache(config, redis.as_ref(), &metrics);

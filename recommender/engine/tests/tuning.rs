@@ -113,7 +113,7 @@ fn turning_log() -> Vec<LogEvent> {
     for step in 0..4_000i64 {
         let half = if step < 2_000 { 0 } else { 30 };
         let customer = step * 7 % 400;
-        let (taste, any) = (customer % 3, (step * 2_654_435_761 >> 7) % 10);
+        let (taste, any) = (customer % 3, ((step * 2_654_435_761) >> 7) % 10);
         log.push(LogEvent {
             customer: format!("c{customer}").into(),
             product: format!("p{}", half + taste * 10 + any).into(),

@@ -113,7 +113,7 @@ pub struct Ingest {
 
 impl Ingest {
     /// `default_type` is the type of records that carry none; the first readiness waits until the lag is
-    /// below `max_lag_seconds`. With a `start`, `writer` is of an empty engine, which a snapshot may replace.
+    /// below `max_lag_seconds`.
     pub fn new(
         source: Box<dyn Source>,
         writer: Writer,
@@ -122,7 +122,6 @@ impl Ingest {
         commands: mpsc::Receiver<Command>,
         max_lag_seconds: u32,
         lookups: Lookups,
-        start: Option<Start>,
     ) -> Self {
         let late = LateReader::new(writer.reader());
         let learner = Learner::new(writer, lookups, default_type, metrics);
@@ -133,9 +132,16 @@ impl Ingest {
             commands,
             shared,
             max_lag_seconds: f64::from(max_lag_seconds),
-            start,
+            start: None,
             late,
         }
+    }
+
+    /// The state begins with a snapshot where there is one; the writer must be of an empty engine, which it replaces.
+    #[must_use]
+    pub fn starting_from(mut self, start: Option<Start>) -> Self {
+        self.start = start;
+        self
     }
 
     /// Events that belong to a trace get a span, from their taking to their effect.

@@ -47,7 +47,7 @@ impl Snapshots {
                 })
             });
         let mut all: Vec<Listed> = all.collect();
-        all.sort_by(|a, b| b.name.cmp(&a.name));
+        all.sort_by_key(|listed| std::cmp::Reverse(listed.name));
         Ok(all)
     }
 

@@ -311,10 +311,7 @@ async fn no_secret_stands_in_the_log_or_in_an_answer() {
     }
     service.stop().await;
     let log = String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned();
-    assert!(
-        log.contains("a user's file is not understood"),
-        "{log}"
-    );
+    assert!(log.contains("a user's file is not understood"), "{log}");
     for secret in [
         KEY,
         &token,
