@@ -225,7 +225,7 @@ mod tests {
             let mut row: Vec<(u32, f32)> = Vec::new();
             for product in 0..12 {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                if (state >> 33) % 3 == 0 {
+                if (state >> 33).is_multiple_of(3) {
                     row.push((product, 1.0));
                 }
             }

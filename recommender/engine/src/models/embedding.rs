@@ -286,7 +286,7 @@ mod tests {
         let vectors: Vec<Option<Vec<f32>>> = (0..40_000)
             .map(|id| {
                 let center = id % 400;
-                let value = |at: usize| number(center * 64 + at) + 0.5 * number(1 << 40 | id * 64 + at);
+                let value = |at: usize| number(center * 64 + at) + 0.5 * number((1 << 40) | (id * 64 + at));
                 Some((0..64).map(value).collect())
             })
             .collect();
