@@ -89,6 +89,8 @@ pub mod reasons {
     pub const LOADING: &str = "Loading";
     /// The model is behind the log.
     pub const STALE: &str = "Stale";
+    /// Drift is over its threshold.
+    pub const DRIFTED: &str = "Drifted";
     /// No ready pod answers `/status`.
     pub const STATUS_UNREACHABLE: &str = "StatusUnreachable";
     /// Monitoring objects are applied.

@@ -1,5 +1,5 @@
-//! The configuration file: read at start, then looked at every two seconds. Weights, rules, rate limits and
-//! the log filter are taken up while running; anything else is named in the log as needing a restart.
+//! The configuration file: read at start, then looked at every two seconds. Weights, rules, a brought model, rate
+//! limits and the log filter are taken up while running; anything else is named in the log as needing a restart.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use recommendation_api::RecommenderConfig;
-use recommendation_api::config::RateLimitsConfig;
+use recommendation_api::config::{OnnxConfig, RateLimitsConfig};
 use recommendation_api::model::Algorithm;
 use tokio_util::sync::CancellationToken;
 
@@ -127,6 +127,19 @@ pub struct Live {
     pub fitted: Option<FittedVersion>,
     /// Whether there is a place for fitted models.
     pub trainable: bool,
+    /// Where the model lies that the user brings.
+    pub onnx: Option<OnnxConfig>,
+    /// What became of it.
+    pub brought: Brought,
+}
+
+/// The model that the user brings, as it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Brought {
+    /// The version that answers; `None`: Hybrid does.
+    pub version: Option<String>,
+    /// Why the configured one does not.
+    pub problem: Option<String>,
 }
 
 /// A version of the fitted models.
@@ -150,21 +163,48 @@ impl Live {
             fitted: None,
             trainable: config.kafka.is_none() || config.snapshots.is_some(),
             drift_threshold: config.quality.drift_threshold,
+            onnx: config.model.onnx.clone(),
+            brought: Brought::default(),
         })
     }
 
     /// The same with these fitted models, whose version is part of the whole's: `0.1.0-1a2b3c4d+20260131T030000Z`.
     #[must_use]
     pub fn with_fitted(&self, fitted: Option<FittedVersion>) -> Self {
-        let counted = self.version.split('+').next().unwrap_or_default();
         Self {
-            version: match &fitted {
-                Some(fitted) => format!("{counted}+{}", fitted.version),
-                None => counted.to_owned(),
-            },
             fitted,
             ..self.clone()
         }
+        .named()
+    }
+
+    /// The same with the model that the user brings as it stands now; its version is part of the whole's too.
+    #[must_use]
+    pub fn with_brought(&self, brought: Brought) -> Self {
+        Self {
+            brought,
+            ..self.clone()
+        }
+        .named()
+    }
+
+    /// The same with the models that `running` answers with.
+    #[must_use]
+    fn with_models_of(&self, running: &Self) -> Self {
+        self.with_fitted(running.fitted.clone())
+            .with_brought(running.brought.clone())
+    }
+
+    /// Puts the version together again.
+    fn named(mut self) -> Self {
+        let mut version = self.version.split('+').next().unwrap_or_default().to_owned();
+        let fitted = self.fitted.as_ref().map(|fitted| &fitted.version);
+        for part in fitted.into_iter().chain(&self.brought.version) {
+            version.push('+');
+            version.push_str(part);
+        }
+        self.version = version;
+        self
     }
 }
 
@@ -233,17 +273,24 @@ impl Watch {
         }
         // What needs a restart keeps its old value: the engine and `/status` must agree with what runs.
         let running = self.started_with.with_live_part_of(new);
-        let (tuning, live) = match (model::tuning(&running), Live::new(&running)) {
-            (Ok(tuning), Ok(live)) => (tuning, live),
-            (Err(e), _) | (_, Err(e)) => {
+        let tuned = (|| {
+            Ok::<_, ModelError>((
+                model::tuning(&running)?,
+                model::knowledge(&running)?,
+                Live::new(&running)?,
+            ))
+        })();
+        let (tuning, knowledge, live) = match tuned {
+            Ok(tuned) => tuned,
+            Err(e) => {
                 tracing::error!(error = %e, "the changed configuration is refused; the old one stays");
                 return;
             }
         };
-        if self.commands.send(Command::Tune(tuning)).is_err() {
+        if self.commands.send(Command::Tune(tuning, knowledge)).is_err() {
             return; // the ingest thread has ended, and with it the service
         }
-        self.live.rcu(|old| live.with_fitted(old.fitted.clone()));
+        self.live.rcu(|old| live.with_models_of(old));
         if old.telemetry != new.telemetry
             && let Err(e) = self.log_filter.set(&new.telemetry.log_filter)
         {
@@ -270,6 +317,7 @@ mod tests {
             (r#"{"model":{"neighbors":"five"}}"#, "model.neighbors"),
             (r#"{"model":{"algorithm":"Onnx"}}"#, "Onnx"),
             (r#"{"model":{"diversity":2}}"#, "diversity"),
+            (r#"{"limits":{"neighbors":5}}"#, "limits.neighbors"),
             (
                 r#"{"model":{"retrain":{"schedule":"at night"}}}"#,
                 "model.retrain.schedule",

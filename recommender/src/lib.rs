@@ -18,6 +18,7 @@ pub mod kafka;
 pub mod log;
 pub mod metrics;
 pub mod model;
+pub mod onnx;
 pub mod product;
 pub mod profile;
 pub mod quality;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use recommendation_api::config::RecommenderConfig;
 use recommendation_api::model::PurchasedPolicy;
+use recommendation_api::pipeline::recommender::RuleEffect;
 use recommendation_api::records::Product;
 use recommendation_api::{EventError, EventType};
 use recommender_engine as engine;
@@ -23,6 +24,19 @@ pub enum ModelError {
     /// A model that is brought has to be brought.
     #[error("model.algorithm: Onnx answers with a model that you bring; set model.onnx.url")]
     OnnxWithoutModel,
+    /// A row that cannot hold the neighbours that are kept.
+    #[error(
+        "limits.neighbors: {counted} is below model.neighbors ({kept}): count at least as many as are kept"
+    )]
+    FewNeighbors {
+        /// `limits.neighbors`.
+        counted: u32,
+        /// `model.neighbors`.
+        kept: u32,
+    },
+    /// A rule's weight that is none.
+    #[error("model.knowledge[{0}].weight: must be between 0 and 100")]
+    RuleWeight(usize),
     /// An algorithm that this version does not know.
     #[error("model.algorithm: {0} is not known")]
     UnknownAlgorithm(&'static str),
@@ -80,10 +94,36 @@ pub fn tuning(config: &RecommenderConfig) -> Result<Tuning, ModelError> {
     Ok(tuning)
 }
 
+/// The rules between attributes, as the engine takes them; a running one takes them up too.
+pub fn knowledge(config: &RecommenderConfig) -> Result<Vec<engine::KnowledgeRule>, ModelError> {
+    let rules = config.model.knowledge.iter().enumerate().map(|(n, rule)| {
+        let weight = rule.weight.unwrap_or(1.0);
+        if !(0.0..=100.0).contains(&weight) {
+            return Err(ModelError::RuleWeight(n));
+        }
+        Ok(engine::KnowledgeRule {
+            customer_attribute: rule.customer_attribute.clone(),
+            product_attribute: rule.product_attribute.clone(),
+            effect: match rule.effect {
+                RuleEffect::Must => engine::Effect::Must,
+                RuleEffect::Should => engine::Effect::Should,
+                RuleEffect::Never => engine::Effect::Never,
+            },
+            weight: weight as f32,
+        })
+    });
+    rules.collect()
+}
+
 /// Everything that the engine is told at its start.
 pub fn engine_config(config: &RecommenderConfig) -> Result<EngineConfig, ModelError> {
     let neighbors = config.model.neighbors as usize;
-    let default = engine::Limits::default();
+    if config.limits.neighbors < config.model.neighbors {
+        return Err(ModelError::FewNeighbors {
+            counted: config.limits.neighbors,
+            kept: config.model.neighbors,
+        });
+    }
     let config = EngineConfig {
         tuning: tuning(config)?,
         neighbors,
@@ -92,11 +132,13 @@ pub fn engine_config(config: &RecommenderConfig) -> Result<EngineConfig, ModelEr
         limits: engine::Limits {
             max_products: usize::try_from(config.limits.max_products).unwrap_or(usize::MAX),
             max_customers: usize::try_from(config.limits.max_customers).unwrap_or(usize::MAX),
-            row_capacity: default.row_capacity.max(neighbors),
+            row_capacity: config.limits.neighbors as usize,
+            postings: config.limits.postings as usize,
             // Ids are remembered per partition by the service, in record time.
             dedup_ids: 0,
-            ..default
+            ..engine::Limits::default()
         },
+        knowledge: knowledge(config)?,
         ..EngineConfig::default()
     };
     config.validate()?;
@@ -189,6 +231,7 @@ fn texts(value: Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use recommendation_api::model::Algorithm;
+    use recommendation_api::pipeline::recommender::KnowledgeRule;
 
     use super::*;
 
@@ -215,6 +258,39 @@ mod tests {
                 .to_string()
                 .contains("wishlist")
         );
+    }
+
+    #[test]
+    fn limits_and_rules_reach_the_engine() {
+        let mut config = RecommenderConfig::default();
+        let defaults = engine_config(&config).unwrap();
+        assert_eq!(
+            defaults.limits.row_capacity,
+            engine::Limits::default().row_capacity
+        );
+        assert_eq!(defaults.limits.postings, engine::Limits::default().postings);
+        (config.limits.neighbors, config.limits.postings) = (300, 7);
+        config.model.knowledge = vec![KnowledgeRule {
+            customer_attribute: "skin".into(),
+            product_attribute: "for_skin".into(),
+            effect: RuleEffect::Must,
+            weight: None,
+        }];
+        let told = engine_config(&config).unwrap();
+        assert_eq!((told.limits.row_capacity, told.limits.postings), (300, 7));
+        let rule = &told.knowledge[0];
+        assert_eq!(
+            (&*rule.customer_attribute, &*rule.product_attribute),
+            ("skin", "for_skin")
+        );
+        assert_eq!((rule.effect, rule.weight), (engine::Effect::Must, 1.0));
+        config.model.knowledge[0].weight = Some(-1.0);
+        let error = engine_config(&config).unwrap_err().to_string();
+        assert!(error.contains("model.knowledge[0].weight"), "{error}");
+        config.model.knowledge.clear();
+        config.limits.neighbors = 50;
+        let error = engine_config(&config).unwrap_err().to_string();
+        assert!(error.contains("limits.neighbors"), "{error}");
     }
 
     #[test]

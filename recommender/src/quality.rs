@@ -134,6 +134,7 @@ impl Scrape {
             ("learned", now.learned, seen.learned),
             ("weightless", now.weightless, seen.weightless),
             ("damped", now.damped, seen.damped),
+            ("excluded", now.excluded, seen.excluded),
             ("non_product", now.non_products, seen.non_products),
             ("refused", now.refused_products, seen.refused_products),
             ("too_old", now.too_old, seen.too_old),
@@ -143,6 +144,17 @@ impl Scrape {
                 .outcomes
                 .with_label_values(&[outcome])
                 .inc_by(count.saturating_sub(before));
+        }
+        metrics
+            .onnx_failures
+            .inc_by(now.onnx_failures.saturating_sub(seen.onnx_failures));
+        for (gauge, value) in [
+            (&metrics.damped_customers, now.damped_customers),
+            (&metrics.excluded_customers, now.excluded_customers),
+            (&metrics.labelled_non_products, now.labelled_non_products),
+            (&metrics.ignored_embeddings, now.ignored_embeddings),
+        ] {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
         *seen = now;
     }
@@ -212,6 +224,7 @@ mod tests {
     fn what_became_of_events_is_counted_once_however_often_it_is_scraped() {
         let (mut writer, reader) = engine(EngineConfig {
             max_events_per_minute: 2,
+            exclude_after_damped: 2,
             ..EngineConfig::default()
         })
         .unwrap();
@@ -222,7 +235,13 @@ mod tests {
             scrape.refresh(&metrics, &reader, &live, None);
         }
         let counted = |outcome| metrics.quality.outcomes.with_label_values(&[outcome]).get();
-        assert_eq!((counted("learned"), counted("damped")), (2, 3));
+        assert_eq!(
+            ["learned", "damped", "excluded"].map(counted),
+            [2, 2, 1],
+            "the fifth is of somebody excluded"
+        );
+        assert_eq!(metrics.quality.damped_customers.get(), 1);
+        assert_eq!(metrics.quality.excluded_customers.get(), 1);
         assert!(metrics.quality.sparsity.get() >= 0.0);
     }
 }

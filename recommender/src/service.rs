@@ -32,6 +32,7 @@ use crate::log::embedded::{EmbeddedLog, OpenError, trim_covered};
 use crate::log::kafka::KafkaLog;
 use crate::metrics::Metrics;
 use crate::model::{self, ModelError};
+use crate::onnx::Bringing;
 use crate::quality::Scrape;
 use crate::ratelimit::{RedisError, RedisWindows};
 use crate::resilience::breaker::{Breaker, Settings};
@@ -468,6 +469,17 @@ impl Service {
         parts.spawn(async move {
             fill_lookups(filled, fill_stop).await;
             ("lookups", Ok(()))
+        });
+        let bringing = Bringing {
+            live: Arc::clone(&live),
+            secrets_dir: options.secrets_dir.clone(),
+            commands: command.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let bringing_stop = stop.clone();
+        parts.spawn(async move {
+            bringing.run(bringing_stop).await;
+            ("the user's model", Ok(()))
         });
         if let Some(snapshots) = snapshots {
             let shelf = Shelf {

@@ -15,7 +15,7 @@ use object_store::{
     BackoffConfig, Certificate, ClientOptions, Error, ObjectMeta, ObjectStore, ObjectStoreExt as _,
     ObjectStoreScheme, PutMode, RetryConfig,
 };
-use recommendation_api::config::SnapshotsConfig;
+use recommendation_api::config::{OnnxConfig, SnapshotsConfig};
 use url::Url;
 
 use crate::secrets::{self, SecretError};
@@ -29,19 +29,28 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The address is not one of a store.
-    #[error("snapshots.url: {url:?}: {problem}; write s3://bucket/prefix, gs://…, az://… or file:///folder")]
+    #[error("{field}.url: {url:?}: {problem}; write s3://bucket/path, gs://…, az://… or file:///path")]
     Url {
+        /// The part of the configuration.
+        field: &'static str,
         /// The address.
         url: String,
         /// What is wrong with it.
         problem: String,
     },
     /// The credentials cannot be read.
-    #[error("snapshots.credentialsDir: {0}")]
-    Secret(#[from] SecretError),
+    #[error("{field}.credentialsDir: {source}")]
+    Secret {
+        /// The part of the configuration.
+        field: &'static str,
+        /// Why.
+        source: SecretError,
+    },
     /// The credentials folder cannot be read.
-    #[error("snapshots.credentialsDir: cannot read {path}: {source}")]
+    #[error("{field}.credentialsDir: cannot read {path}: {source}")]
     Credentials {
+        /// The part of the configuration.
+        field: &'static str,
         /// The folder or file.
         path: PathBuf,
         /// Why.
@@ -83,33 +92,61 @@ fn call<T>(what: impl FnOnce() -> String, result: Result<T, Error>) -> Result<T,
     result.map_err(|source| StoreError::Call { what: what(), source })
 }
 
-impl Store {
-    /// The configured store; credentials lie below `secrets_dir`, one file a setting, or come from the
-    /// environment (a pod's identity).
-    pub fn open(config: &SnapshotsConfig, secrets_dir: &FilePath) -> Result<Self, StoreError> {
-        let wrong = |problem: String| StoreError::Url {
-            url: config.url.clone(),
-            problem,
-        };
-        let url: Url = config
+/// Where something lies, as the configuration says it.
+struct Place<'a> {
+    /// The part of the configuration, for messages.
+    field: &'static str,
+    url: &'a str,
+    credentials_dir: Option<&'a str>,
+    secrets_dir: &'a FilePath,
+}
+
+impl Place<'_> {
+    fn wrong(&self, problem: impl Into<String>) -> StoreError {
+        StoreError::Url {
+            field: self.field,
+            url: self.url.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    /// The file or folder on this machine, if it is one.
+    fn local(&self) -> Result<Option<PathBuf>, StoreError> {
+        let url: Url = self
             .url
             .parse()
-            .map_err(|e: url::ParseError| wrong(e.to_string()))?;
-        let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|e| wrong(e.to_string()))?;
-        if scheme == ObjectStoreScheme::Local {
-            let path = url.to_file_path().map_err(|()| wrong("is no folder".into()))?;
-            return Self::folder(&path);
+            .map_err(|e: url::ParseError| self.wrong(e.to_string()))?;
+        let (scheme, _) = ObjectStoreScheme::parse(&url).map_err(|e| self.wrong(e.to_string()))?;
+        if scheme != ObjectStoreScheme::Local {
+            return Ok(None);
         }
-        let settings = match &config.credentials_dir {
-            Some(name) => settings(&secrets::below(secrets_dir, name)?)?,
+        let path = url.to_file_path().map_err(|()| self.wrong("is no path"))?;
+        Ok(Some(path))
+    }
+
+    /// The store elsewhere; its prefix is the whole path of the address.
+    fn remote(&self) -> Result<Store, StoreError> {
+        let url: Url = self
+            .url
+            .parse()
+            .map_err(|e: url::ParseError| self.wrong(e.to_string()))?;
+        let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|e| self.wrong(e.to_string()))?;
+        let settings = match self.credentials_dir {
+            Some(name) => {
+                let dir = secrets::below(self.secrets_dir, name).map_err(|source| StoreError::Secret {
+                    field: self.field,
+                    source,
+                })?;
+                settings(self.field, &dir)?
+            }
             None => Vec::new(),
         };
-        let made = |result: Result<Arc<dyn ObjectStore>, Error>| call(|| config.url.clone(), result);
+        let made = |result: Result<Arc<dyn ObjectStore>, Error>| call(|| self.url.to_owned(), result);
         macro_rules! remote {
             ($builder:ty) => {{
                 let mut builder = <$builder>::from_env()
-                    .with_url(config.url.as_str())
-                    .with_client_options(client_options().map_err(|e| wrong(e.to_string()))?)
+                    .with_url(self.url)
+                    .with_client_options(client_options().map_err(|e| self.wrong(e.to_string()))?)
                     .with_retry(retry());
                 for (name, value) in settings {
                     // Files of other programs may lie there too.
@@ -128,13 +165,54 @@ impl Store {
             ObjectStoreScheme::AmazonS3 => remote!(AmazonS3Builder),
             ObjectStoreScheme::GoogleCloudStorage => remote!(GoogleCloudStorageBuilder),
             ObjectStoreScheme::MicrosoftAzure => remote!(MicrosoftAzureBuilder),
-            _ => return Err(wrong("is not supported".into())),
+            _ => return Err(self.wrong("is not supported")),
         };
-        Ok(Self {
+        Ok(Store {
             objects,
             prefix,
-            shown: config.url.clone(),
+            shown: self.url.to_owned(),
         })
+    }
+}
+
+impl Store {
+    /// The configured store; credentials lie below `secrets_dir`, one file a setting, or come from the
+    /// environment (a pod's identity).
+    pub fn open(config: &SnapshotsConfig, secrets_dir: &FilePath) -> Result<Self, StoreError> {
+        let place = Place {
+            field: "snapshots",
+            url: &config.url,
+            credentials_dir: config.credentials_dir.as_deref(),
+            secrets_dir,
+        };
+        match place.local()? {
+            Some(folder) => Self::folder(&folder),
+            None => place.remote(),
+        }
+    }
+
+    /// Where the model lies that the user brings: the store, and the model's name in it. Nothing is made there.
+    pub fn of_model(config: &OnnxConfig, secrets_dir: &FilePath) -> Result<(Self, String), StoreError> {
+        let place = Place {
+            field: "model.onnx",
+            url: &config.url,
+            credentials_dir: config.credentials_dir.as_deref(),
+            secrets_dir,
+        };
+        let Some(path) = place.local()? else {
+            return Ok((place.remote()?, String::new()));
+        };
+        let name = path.file_name().and_then(|name| name.to_str());
+        let (Some(folder), Some(name)) = (path.parent(), name) else {
+            return Err(place.wrong("names no file"));
+        };
+        let objects = call(|| config.url.clone(), LocalFileSystem::new_with_prefix(folder))?;
+        let store = Self {
+            objects: Arc::new(objects),
+            prefix: Path::default(),
+            shown: folder.display().to_string(),
+        };
+        Ok((store, name.to_owned()))
     }
 
     /// A folder, made if it is not there.
@@ -195,6 +273,14 @@ impl Store {
         }
     }
 
+    /// What is told of an object without reading it; `None` if there is none.
+    pub async fn head(&self, name: &str) -> Result<Option<ObjectMeta>, StoreError> {
+        match self.objects.head(&self.path(name)).await {
+            Err(Error::NotFound { .. }) => Ok(None),
+            result => call(|| format!("looking at {name} in {self}"), result).map(Some),
+        }
+    }
+
     /// Part of an object.
     pub async fn range(&self, name: &str, range: std::ops::Range<u64>) -> Result<Bytes, StoreError> {
         let result = self.objects.get_range(&self.path(name), range).await;
@@ -232,8 +318,9 @@ impl Store {
 }
 
 /// One setting a file; names as the store's environment variables, in any case.
-fn settings(dir: &FilePath) -> Result<Vec<(String, String)>, StoreError> {
+fn settings(field: &'static str, dir: &FilePath) -> Result<Vec<(String, String)>, StoreError> {
     let failed = |source| StoreError::Credentials {
+        field,
         path: dir.to_owned(),
         source,
     };

@@ -125,9 +125,9 @@ pub struct LimitsConfig {
     pub max_products: u64,
     /// Customers known at once.
     pub max_customers: u64,
-    /// Candidate neighbours counted per product.
+    /// Candidate neighbours counted per product: of more, the weaker half is let go.
     pub neighbors: u32,
-    /// Sessions per product's posting list.
+    /// Sessions per product that are looked at.
     pub postings: u32,
 }
 
@@ -136,8 +136,8 @@ impl Default for LimitsConfig {
         Self {
             max_products: 1_000_000,
             max_customers: 10_000_000,
-            neighbors: 200,
-            postings: 5_000,
+            neighbors: 4_096,
+            postings: 1_000,
         }
     }
 }
@@ -182,6 +182,8 @@ impl RecommenderConfig {
                 event_weights: other.model.event_weights.clone(),
                 diversity: other.model.diversity,
                 exploration: other.model.exploration,
+                onnx: other.model.onnx.clone(),
+                knowledge: other.model.knowledge.clone(),
                 ..self.model.clone()
             },
             rules: other.rules.clone(),
@@ -224,6 +226,10 @@ mod tests {
         let a = RecommenderConfig::default();
         let mut b = a.clone();
         b.model.event_weights.insert("click".into(), 2.0);
+        b.model.onnx = Some(OnnxConfig::default());
+        b.model
+            .knowledge
+            .push(crate::pipeline::recommender::KnowledgeRule::default());
         b.rules.pin.push("1".into());
         b.rate_limits.resource_per_minute = 50;
         b.telemetry.log_filter = "debug".into();
@@ -235,12 +241,14 @@ mod tests {
     #[test]
     fn what_the_engine_is_told_at_its_start_only_needs_a_restart() {
         let a = RecommenderConfig::default();
-        let changes: [fn(&mut RecommenderConfig); 6] = [
+        let changes: [fn(&mut RecommenderConfig); 8] = [
             |c| c.model.neighbors = 5,
             |c| c.model.history_length = 5,
             |c| c.model.half_life = HumanDuration::from_days(1),
             |c| c.quality.max_events_per_minute = 5,
             |c| c.limits.max_customers = 5,
+            |c| c.limits.neighbors = 500,
+            |c| c.limits.postings = 5,
             |c| c.telemetry.otlp_endpoint = "http://collector:4317".into(),
         ];
         for (i, change) in changes.into_iter().enumerate() {

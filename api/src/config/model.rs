@@ -6,8 +6,8 @@ use crate::duration::HumanDuration;
 use crate::model::{Algorithm, EventWeights, ModelSource, default_event_weights};
 use crate::pipeline::recommender::{KnowledgeRule, Switch};
 
-/// The model. `eventWeights`, `diversity` and `exploration` are taken up while running; the others need the log
-/// to be read again.
+/// The model. `eventWeights`, `diversity`, `exploration`, `onnx` and `knowledge` are taken up while running; the
+/// others need the log to be read again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ModelConfig {

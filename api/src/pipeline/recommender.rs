@@ -257,10 +257,11 @@ pub struct LimitsSpec {
     /// Default 10,000,000.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_customers: Option<u64>,
-    /// Candidate neighbours counted per product. Default 200.
+    /// Candidate neighbours counted per product; of more, the weaker half goes. At least `model.neighbors`.
+    /// Default 4,096.
     #[schemars(range(min = 1, max = 10_000))]
     pub neighbors: Option<u32>,
-    /// Sessions per product's posting list. Default 5,000.
+    /// Sessions per product that SessionKnn looks at. Default 1,000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub postings: Option<u32>,
 }

@@ -138,6 +138,17 @@ fn model(pipeline: &ValidatedPipeline) -> Vec<Value> {
             ("warning", ""),
             "records were malformed: the dead-letter topic's header dead-letter-reason says why",
         ),
+        alert(
+            pipeline,
+            "RecommenderModelDrifted",
+            &format!(
+                "max(recommender_drift_psi{{{series}}}) > {}",
+                quality.drift_threshold
+            ),
+            "15m",
+            ("warning", ""),
+            "the last day differs from the week before it by more than quality.driftThreshold: see what changed in the shop",
+        ),
     ]
 }
 

@@ -68,7 +68,9 @@ pub fn all(outcome: &Outcome<'_>) -> Vec<Typed> {
         ),
         (types::MONITORING_READY, monitoring_ready(&outcome.monitoring)),
     ];
-    summarised(parts)
+    // Abnormal when true, and nothing that the pipeline is not ready for.
+    let drifted = model::drifted(&outcome.replicas).map(|finding| (types::MODEL_DRIFTED, finding));
+    summarised(parts).into_iter().chain(drifted).collect()
 }
 
 /// The conditions of a pipeline whose spec cannot be acted on: the others keep what they say.

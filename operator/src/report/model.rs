@@ -39,6 +39,19 @@ pub(super) fn ready(replicas: &Replicas, max_lag_seconds: u32) -> Finding {
     Finding::yes(reasons::SERVING, "the model serves and keeps up with the log")
 }
 
+/// Whether customers behave otherwise than before, as the worst replica has it; `None` while none says so.
+pub(super) fn drifted(replicas: &Replicas) -> Option<Finding> {
+    let reports = replicas.pods.iter().filter_map(|pod| pod.report.as_ref());
+    let mut drifts = reports.filter_map(|report| report.drift.as_ref());
+    drifts.any(|drift| drift.drifted).then(|| {
+        Finding::yes(
+            reasons::DRIFTED,
+            "the last day differs from the week before it by more than spec.recommender.quality.driftThreshold: see \
+             recommender_drift_psi, and what changed in the shop",
+        )
+    })
+}
+
 /// The figures of the replica that knows least, rounded so that they rarely change.
 pub(super) fn figures(replicas: &Replicas) -> Option<ModelStatus> {
     let reports = replicas.pods.iter().filter_map(|pod| pod.report.as_ref());

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use recommendation_api::conditions::reasons;
 use recommendation_api::pipeline::status::{StatementStatus, TopicOrigin};
-use recommendation_api::report::{DependencyState, ModelReport, Phase, StatusReport};
+use recommendation_api::report::{DependencyState, DriftReport, ModelReport, Phase, StatusReport};
 
 use super::*;
 use crate::apply::topics::TopicOutcome;
@@ -320,6 +320,38 @@ fn the_worst_ready_replica_speaks_for_the_model() {
     );
     let stale = replica(true, Some(report(Phase::Serving, 31.0)));
     assert_eq!(model(vec![serving(), stale]), pair("False", reasons::STALE));
+}
+
+#[test]
+fn a_drifted_replica_is_told_beside_ready_and_not_by_it() {
+    let valid = validated(QUICKSTART);
+    let drifting = |drifted| {
+        let mut told = report(Phase::Serving, 1.0);
+        told.drift = Some(DriftReport {
+            products: 0.4,
+            event_types: 0.01,
+            threshold: 0.2,
+            drifted,
+        });
+        replica(true, Some(told))
+    };
+    let told = |pods: Vec<ReplicaStatus>| {
+        let outcome = Outcome {
+            replicas: Replicas { pods },
+            ..healthy(&valid)
+        };
+        status(None, &outcome, &time(1))
+    };
+    // One of two is enough: the other may have read less of the log.
+    let status = told(vec![drifting(false), drifting(true)]);
+    let drifted = condition(&status, "ModelDrifted");
+    assert_eq!(
+        (drifted.status.as_str(), drifted.reason.as_str()),
+        ("True", reasons::DRIFTED)
+    );
+    assert!(is_ready(Some(&status)));
+    assert!(!has(&told(vec![drifting(false)]), "ModelDrifted"));
+    assert!(!has(&told(vec![replica(true, None)]), "ModelDrifted"));
 }
 
 #[test]

@@ -7,21 +7,6 @@ use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec};
 
 use super::InvalidSpec;
 
-/// Algorithms that the recommender answers with; any other is reported, and Hybrid answers.
-pub(super) fn is_served(algorithm: Algorithm) -> bool {
-    match algorithm {
-        Algorithm::Hybrid
-        | Algorithm::ItemKnn
-        | Algorithm::Rp3Beta
-        | Algorithm::SessionKnn
-        | Algorithm::Popularity
-        | Algorithm::Content
-        | Algorithm::Ease
-        | Algorithm::ImplicitAls => true,
-        Algorithm::Auto | Algorithm::Knowledge | Algorithm::Onnx => false,
-    }
-}
-
 /// Whether a job fits models: something is fitted, or a schedule is named, and there is a place for the result.
 pub(super) fn trains(recommender: &RecommenderSpec) -> bool {
     let model = recommender.model.as_ref();
@@ -97,11 +82,7 @@ pub(super) fn config(
         }
     }
     Ok(ModelConfig {
-        algorithm: if is_served(algorithm) {
-            algorithm
-        } else {
-            Algorithm::Hybrid
-        },
+        algorithm,
         source,
         neighbors: model.neighbors.unwrap_or(defaults.neighbors),
         event_weights,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use recommendation_api::RecommenderConfig;
 use recommendation_api::config::{
-    AuthConfig, HttpConfig, KafkaConfig, LimitsConfig, PrivacyConfig, PublishableKeyConfig, QualityConfig,
-    RateLimitsConfig, RedisConfig, RulesConfig, SnapshotsConfig, TelemetryConfig, TopicNames, WebhooksConfig,
+    AuthConfig, HttpConfig, KafkaConfig, LimitsConfig, ModelConfig, PrivacyConfig, PublishableKeyConfig,
+    QualityConfig, RateLimitsConfig, RedisConfig, RulesConfig, SnapshotsConfig, TelemetryConfig, TopicNames,
+    WebhooksConfig,
 };
 use recommendation_api::pipeline::recommender::Histories;
 use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec, TopicRole};
@@ -48,7 +49,7 @@ pub(super) fn config(
         topics: topic_names(spec, desired, sinks),
         model: model::config(spec, &recommender, file("onnx"))?,
         rules: rules(&recommender),
-        limits: limits(&recommender),
+        limits: limits(&recommender)?,
         quality: quality(&recommender),
         experiments: recommender.experiments.clone().unwrap_or_default(),
         snapshots: recommender.snapshots.as_ref().map(|snapshots| SnapshotsConfig {
@@ -155,15 +156,26 @@ fn histories(recommender: &RecommenderSpec) -> Result<Histories, InvalidSpec> {
     Ok(histories)
 }
 
-fn limits(recommender: &RecommenderSpec) -> LimitsConfig {
+fn limits(recommender: &RecommenderSpec) -> Result<LimitsConfig, InvalidSpec> {
     let defaults = LimitsConfig::default();
     let limits = recommender.limits.clone().unwrap_or_default();
-    LimitsConfig {
+    let model = recommender.model.as_ref();
+    let kept = model
+        .and_then(|m| m.neighbors)
+        .unwrap_or(ModelConfig::default().neighbors);
+    let neighbors = limits.neighbors.unwrap_or(defaults.neighbors);
+    if neighbors < kept {
+        return Err(InvalidSpec::new(
+            "spec.recommender.limits.neighbors",
+            format!("must be at least as many as are kept: {kept} (spec.recommender.model.neighbors)"),
+        ));
+    }
+    Ok(LimitsConfig {
         max_products: limits.max_products.unwrap_or(defaults.max_products),
         max_customers: limits.max_customers.unwrap_or(defaults.max_customers),
-        neighbors: limits.neighbors.unwrap_or(defaults.neighbors),
+        neighbors,
         postings: limits.postings.unwrap_or(defaults.postings),
-    }
+    })
 }
 
 fn quality(recommender: &RecommenderSpec) -> QualityConfig {

@@ -2,7 +2,6 @@ mod fields;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recommendation_api::model::Algorithm;
 use recommendation_api::pipeline::TopicRole;
 
 use super::*;
@@ -168,6 +167,30 @@ fn statements_from_config_maps_come_in_the_keys_order_and_a_missing_one_is_named
 }
 
 #[test]
+fn fewer_neighbours_counted_than_kept_are_refused() {
+    let error = try_validated("{kafka: {bootstrapServers: ['k:1']}, recommender: {limits: {neighbors: 99}}}")
+        .unwrap_err();
+    assert_eq!(error.path, "spec.recommender.limits.neighbors");
+    assert!(error.problem.contains("model.neighbors"), "{error}");
+}
+
+#[test]
+fn an_algorithm_without_what_it_lives_on_is_refused_with_what_to_set() {
+    for (algorithm, set) in [
+        ("Onnx", "spec.recommender.model.onnx"),
+        ("Knowledge", "spec.recommender.model.knowledge.rules"),
+        ("Ease", "spec.recommender.snapshots"),
+    ] {
+        let spec = format!(
+            "{{kafka: {{bootstrapServers: ['k:1']}}, recommender: {{model: {{algorithm: {algorithm}}}}}}}"
+        );
+        let error = try_validated(&spec).unwrap_err();
+        assert_eq!(error.path, "spec.recommender.model.algorithm");
+        assert!(error.problem.contains(set), "{error}");
+    }
+}
+
+#[test]
 fn purchases_as_source_need_ksqldb() {
     let error =
         try_validated("{kafka: {bootstrapServers: ['k:1']}, recommender: {model: {source: Purchases}}}")
@@ -202,6 +225,7 @@ recommender:
     exploration: 0.1
     retrain: {onDrift: Enabled}
     onnx: {url: 's3://a'}
+    neighbors: 1
     knowledge: {rules: []}
   experiments: [{name: e, arms: [{algorithm: Hybrid, percent: 100}]}]
   quality: {maxEventsPerMinute: 1, driftThreshold: 1}
@@ -216,11 +240,6 @@ recommender:
 ",
     );
     insta::assert_snapshot!(valid.unsupported.join("\n"));
-    assert_eq!(
-        valid.config.model.algorithm,
-        Algorithm::Hybrid,
-        "what is not served is answered by Hybrid"
-    );
 }
 
 #[test]

@@ -5,8 +5,6 @@ use recommendation_api::pipeline::recommender::{Histories, Switch};
 use recommendation_api::pipeline::serving::{Consent, Pseudonymization};
 use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec};
 
-use super::model::is_served;
-
 /// Paths of the fields that are set to something that does not happen, in the order of the spec.
 pub(super) fn fields(spec: &RecommendationPipelineSpec) -> Vec<String> {
     let mut found = Found::default();
@@ -29,10 +27,6 @@ impl Found {
 
 fn recommender(spec: &RecommenderSpec, found: &mut Found) {
     if let Some(model) = &spec.model {
-        found.when(
-            model.algorithm.is_some_and(|a| !is_served(a)),
-            "spec.recommender.model.algorithm",
-        );
         // Without a store there is no place for what a job would fit.
         let nowhere = spec.snapshots.is_none();
         found.when(
@@ -44,25 +38,11 @@ fn recommender(spec: &RecommenderSpec, found: &mut Found) {
             on_drift == Some(Switch::Enabled),
             "spec.recommender.model.retrain.onDrift",
         );
-        found.when(model.onnx.is_some(), "spec.recommender.model.onnx");
-        found.when(model.knowledge.is_some(), "spec.recommender.model.knowledge");
     }
     found.when(
         spec.experiments.as_ref().is_some_and(|e| !e.is_empty()),
         "spec.recommender.experiments",
     );
-    if let Some(quality) = &spec.quality {
-        found.when(
-            quality.drift_threshold.is_some(),
-            "spec.recommender.quality.driftThreshold",
-        );
-    }
-    if let Some(limits) = &spec.limits {
-        found.when(limits.neighbors.is_some(), "spec.recommender.limits.neighbors");
-        found.when(limits.postings.is_some(), "spec.recommender.limits.postings");
-    }
-    let ttl = spec.cache.as_ref().and_then(|cache| cache.ttl);
-    found.when(ttl.is_some(), "spec.recommender.cache.ttl");
     found.when(
         spec.histories == Some(Histories::Redis),
         "spec.recommender.histories",
@@ -75,9 +55,4 @@ fn recommender(spec: &RecommenderSpec, found: &mut Found) {
             "spec.recommender.privacy.consent",
         );
     }
-    let otlp = spec.telemetry.as_ref().and_then(|t| t.otlp_endpoint.as_ref());
-    found.when(
-        otlp.is_some_and(|url| !url.is_empty()),
-        "spec.recommender.telemetry.otlpEndpoint",
-    );
 }

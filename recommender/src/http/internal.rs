@@ -93,6 +93,15 @@ fn report(app: &App) -> StatusReport {
     if stats.refused_products > 0 {
         notes.push("limits.maxProducts is reached; further products are not learned".to_owned());
     }
+    if let Some(problem) = &live.brought.problem {
+        let answers = match &live.brought.version {
+            Some(before) => format!("{before}, the model before it, answers"),
+            None => "Hybrid answers for Onnx".to_owned(),
+        };
+        notes.push(format!("model.onnx: {problem}; {answers}"));
+    } else if live.onnx.is_some() && live.brought.version.is_none() {
+        notes.push("model.onnx: the model is being read; Hybrid answers for Onnx until then".to_owned());
+    }
     if !live.trainable && ["Hybrid", "Auto"].contains(&live.algorithm.as_str()) {
         notes.push(
             "no snapshot store is configured: fitted models are left out, and the blend has its default weights"

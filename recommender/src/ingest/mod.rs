@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use recommendation_api::EventType;
 use recommendation_api::report::{DependencyState, Phase};
 use recommender_engine::drift::DriftReport;
-use recommender_engine::{Algorithm, Tuning, Writer};
+use recommender_engine::{Algorithm, KnowledgeRule, OnnxArtifact, Tuning, Writer};
 use tokio_util::sync::CancellationToken;
 
 pub use self::late::LateReader;
@@ -92,12 +92,14 @@ pub struct Lookups {
 
 /// What the thread is told from outside.
 pub enum Command {
-    /// Take up changed weights and rules.
-    Tune(Tuning),
+    /// Take up changed weights and rules, those between attributes too.
+    Tune(Tuning, Vec<KnowledgeRule>),
     /// Hand over the state as it is now, for a snapshot. Not answered before the log was caught up with.
     Freeze(oneshot::Sender<Frozen>),
     /// Answer with these fitted models from now on.
     Install(Box<Bundle>),
+    /// Answer with this model of the user's from now on, or with none.
+    Bring(Option<OnnxArtifact>),
 }
 
 /// The thread's work.
@@ -231,11 +233,14 @@ impl Ingest {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Tune(tuning) => {
+            Command::Tune(tuning, knowledge) => {
                 if let Err(e) = self.learner.writer.tune(tuning) {
                     tracing::error!(error = %e, "the engine refuses the new configuration");
                 }
+                self.learner.writer.set_knowledge(knowledge);
             }
+            Command::Bring(Some(artifact)) => self.learner.writer.install_onnx(artifact),
+            Command::Bring(None) => self.learner.writer.uninstall_onnx(),
             Command::Install(bundle) => {
                 let writer = &mut self.learner.writer;
                 for artifact in &bundle.artifacts {

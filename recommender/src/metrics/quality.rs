@@ -1,6 +1,6 @@
 //! What comes in, and how well it is predicted.
 
-use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::register::Register;
 
@@ -17,7 +17,7 @@ pub struct QualityMetrics {
     /// Population stability index, by what is compared: products, event_types.
     pub drift: GaugeVec,
     /// 1 while the drift is over its threshold.
-    pub drifted: prometheus::IntGauge,
+    pub drifted: IntGauge,
     /// Prequential hit rate@10 by algorithm.
     pub hit_rate: GaugeVec,
     /// Prequential mean reciprocal rank@10 by algorithm.
@@ -26,6 +26,18 @@ pub struct QualityMetrics {
     pub predictions: IntGaugeVec,
     /// 1 for the model that answers.
     pub model_info: IntGaugeVec,
+    /// Customers with an event beyond their rate.
+    pub damped_customers: IntGauge,
+    /// Customers of whom nothing is learned any more.
+    pub excluded_customers: IntGauge,
+    /// Catalogue entries that are no products.
+    pub labelled_non_products: IntGauge,
+    /// Embeddings of the catalogue that are of no use.
+    pub ignored_embeddings: IntGauge,
+    /// Loads of the model that the user brings by what became of them: installed, failed.
+    pub onnx_loads: IntCounterVec,
+    /// Answers that it could not give.
+    pub onnx_failures: IntCounter,
 }
 
 impl QualityMetrics {
@@ -34,7 +46,7 @@ impl QualityMetrics {
             outcomes: r.counters(
                 "events_outcome_total",
                 "Events given to the model by what became of them: learned, weightless, damped (more a minute than \
-                 a person makes: a bot), non_product, refused (over limits.maxProducts), too_old or invalid",
+                 a person makes: a bot), excluded (of such a customer), non_product, refused (over limits.maxProducts), too_old or invalid",
                 "outcome",
             )?,
             unknown_products: r.counter(
@@ -72,6 +84,31 @@ impl QualityMetrics {
                 "algorithm",
             )?,
             model_info: r.gauges("model_info", "1 for the version of the model that answers", "version")?,
+            damped_customers: r.gauge(
+                "damped_customers",
+                "Customers with an event beyond quality.maxEventsPerMinute since the start",
+            )?,
+            excluded_customers: r.gauge(
+                "excluded_customers",
+                "Customers of whom nothing is learned any more for their rate of events",
+            )?,
+            labelled_non_products: r.gauge(
+                "labelled_non_products",
+                "Entries of the catalogue that are labelled as no products (postage, manual lines)",
+            )?,
+            ignored_embeddings: r.gauge(
+                "ignored_embeddings",
+                "Embeddings of the catalogue that are ignored: of another length than most, or without direction",
+            )?,
+            onnx_loads: r.counters(
+                "onnx_loads_total",
+                "Loads of the model of model.onnx by what became of them: installed or failed",
+                "outcome",
+            )?,
+            onnx_failures: r.counter(
+                "onnx_failures_total",
+                "Answers that the model of model.onnx could not give, so that Hybrid did",
+            )?,
         })
     }
 }

@@ -112,6 +112,42 @@ async fn s3_behaves_as_a_store_with_credentials_from_files() {
     );
 }
 
+#[tokio::test]
+async fn a_users_model_is_found_by_its_address_and_nothing_is_made_for_one_that_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("my model.onnx");
+    let at = |path: &FilePath| OnnxConfig {
+        url: Url::from_file_path(path).unwrap().to_string(),
+        credentials_dir: None,
+    };
+    let (store, name) = Store::of_model(&at(&path), dir.path()).unwrap();
+    assert!(store.head(&name).await.unwrap().is_none());
+    std::fs::write(&path, "bytes").unwrap();
+    assert_eq!(store.head(&name).await.unwrap().unwrap().size, 5);
+    assert_eq!(store.get(&name).await.unwrap().unwrap(), "bytes");
+    let nowhere = dir.path().join("nowhere/model.onnx");
+    assert!(Store::of_model(&at(&nowhere), dir.path()).is_err());
+    assert!(!dir.path().join("nowhere").exists());
+    let wrong = OnnxConfig {
+        url: "models".into(),
+        credentials_dir: None,
+    };
+    let Err(error) = Store::of_model(&wrong, dir.path()) else {
+        panic!("it is no address")
+    };
+    assert!(error.to_string().contains("model.onnx.url"), "{error}");
+
+    let s3 = S3::start().await;
+    s3.store().put("models/a.onnx", "bytes").await.unwrap();
+    let config = OnnxConfig {
+        url: format!("{}/models/a.onnx", s3.config.url),
+        credentials_dir: s3.config.credentials_dir.clone(),
+    };
+    let (store, name) = Store::of_model(&config, s3.secrets.path()).unwrap();
+    assert_eq!(store.head(&name).await.unwrap().unwrap().size, 5);
+    assert_eq!(store.get(&name).await.unwrap().unwrap(), "bytes");
+}
+
 #[test]
 fn an_address_that_is_no_store_is_refused_by_name() {
     for url in ["", "models", "ftp://x/y", "http://x/y"] {

@@ -10,6 +10,7 @@ mod events;
 mod keys;
 mod limits;
 mod mail;
+mod models;
 mod routes;
 mod state;
 mod tls;

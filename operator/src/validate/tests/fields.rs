@@ -92,7 +92,7 @@ fn cases() -> Vec<Case> {
         ),
         ("limits.maxProducts", "", "10", "/limits/maxProducts", json!(10)),
         ("limits.maxCustomers", "", "11", "/limits/maxCustomers", json!(11)),
-        ("limits.neighbors", "", "12", "/limits/neighbors", json!(12)),
+        ("limits.neighbors", "", "120", "/limits/neighbors", json!(120)),
         ("limits.postings", "", "13", "/limits/postings", json!(13)),
         (
             "quality.maxEventsPerMinute",
