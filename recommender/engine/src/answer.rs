@@ -6,6 +6,7 @@ use crate::{
     assemble::{Reasons, assemble, fill_up},
     blend::Pool,
     config::{Algorithm, PurchasedPolicy},
+    event::EventKind,
     history::{Entry, History, INTEREST_STEPS},
     hybrid::{self, by_name},
     knowledge::{self, Attributes},
@@ -14,7 +15,7 @@ use crate::{
     rerank::{self, Explored},
     scratch::{Candidate, Marks, NO_SOURCE, Scratch},
     sessions::GAP_MS,
-    shared::{Compiled, NONE, Shared},
+    shared::{Compiled, NONE, ProductSlot, Shared},
     similar::is_new,
 };
 
@@ -31,17 +32,17 @@ const LONGEST_VISIT: usize = 50;
 
 /// Whether the rules let a product be shown to anyone.
 pub(crate) fn showable(shared: &Shared, rules: &Compiled, id: u32) -> bool {
-    shared.product(id).available.load(Relaxed) && is_product(shared, rules, id)
+    shows(rules, shared.product(id))
+}
+
+fn shows(rules: &Compiled, slot: &ProductSlot) -> bool {
+    slot.available.load(Relaxed) && is_product(rules, slot)
 }
 
 /// Whether it is a product at all: what the rules exclude (postage, manual lines) is neither shown nor a reason to
 /// show anything else.
-fn is_product(shared: &Shared, rules: &Compiled, id: u32) -> bool {
-    let slot = shared.product(id);
-    let name = &*slot.name;
-    !slot.no_product.load(Relaxed)
-        && (rules.excluded.is_empty() || !rules.excluded.contains(name))
-        && (shared.non_products.is_empty() || !shared.non_products.contains(name))
+fn is_product(rules: &Compiled, slot: &ProductSlot) -> bool {
+    slot.is_product() && (rules.excluded.is_empty() || !rules.excluded.contains(&*slot.name))
 }
 
 /// What an answer may contain, decided once per question.
@@ -55,18 +56,22 @@ pub(crate) struct Filter<'a> {
 
 impl Filter<'_> {
     pub fn keeps(&self, id: u32) -> bool {
+        if self.excluded.contains(id) {
+            return false;
+        }
+        let slot = self.shared.product(id);
         let in_category = self
             .category
-            .is_none_or(|category| self.shared.product(id).category.load(Relaxed) == category);
+            .is_none_or(|category| slot.category.load(Relaxed) == category);
         let suits = || match self.profile {
             Some(profile) if !self.rules.knowledge.is_empty() => {
-                let meta = self.shared.product(id).meta.load();
+                let meta = slot.meta.load();
                 meta.as_ref()
                     .is_none_or(|stored| knowledge::allows(&self.rules.knowledge, profile, &stored.meta))
             }
             _ => true,
         };
-        in_category && !self.excluded.contains(id) && suits() && showable(self.shared, self.rules, id)
+        in_category && suits() && shows(self.rules, slot)
     }
 }
 
@@ -106,14 +111,14 @@ pub(crate) fn recommend_observed(
         excluded: excluded(shared, query, &rules, &recent, history),
         category,
     };
-    let mut basis = basis(shared, &rules, &recent, history);
-    basis.retain(|known| is_product(shared, &rules, known.product));
+    let mut basis = basis(&rules, &recent, history);
+    basis.retain(|known| is_product(&rules, shared.product(known.product)));
     let mut visit = if recent.is_empty() {
         current_visit(history)
     } else {
         recent.clone()
     };
-    visit.retain(|&product| is_product(shared, &rules, product));
+    visit.retain(|&product| is_product(&rules, shared.product(product)));
     let fitted = shared.fitted.load();
     let question = Question {
         shared,
@@ -256,30 +261,40 @@ fn excluded(
 }
 
 /// What the models start from: the visit first, then the customer's history, weakened by age.
-fn basis(shared: &Shared, rules: &Compiled, recent: &[u32], history: Option<&History>) -> Vec<Basis> {
+fn basis(rules: &Compiled, recent: &[u32], history: Option<&History>) -> Vec<Basis> {
     let length = rules.tuning.history_length;
     let mut basis: Vec<Basis> = Vec::new();
     let mut weight = RECENT_WEIGHT;
     for &product in recent.iter().rev().take(length) {
         if !basis.iter().any(|known| known.product == product) {
-            basis.push(Basis { product, weight });
+            basis.push(Basis {
+                product,
+                weight,
+                kind: done_with(history, product),
+            });
             weight *= RECENT_DECAY;
         }
     }
     if let Some(history) = history {
-        let entries = newest(shared, &history.entries, length);
+        let entries = newest(&history.entries, length);
         // Age counts from the newest event: a customer who comes back after a year is not forgotten.
         let newest_ms = entries.first().map_or(0, |entry| entry.last_ms);
+        // What was bought together has one age.
+        let mut fresh = (newest_ms, 1.0);
         for entry in entries {
             if basis.len() >= length {
                 break;
             }
-            let age = (newest_ms - entry.last_ms) as f64 / rules.half_life_ms as f64;
-            let weight = (f64::from(entry.interest) / INTEREST_STEPS * (-age).exp2()) as f32;
+            if fresh.0 != entry.last_ms {
+                let age = (newest_ms - entry.last_ms) as f64 / rules.half_life_ms as f64;
+                fresh = (entry.last_ms, (-age).exp2());
+            }
+            let weight = (f64::from(entry.interest) / INTEREST_STEPS * fresh.1) as f32;
             if weight > 0.0 && !recent.contains(&entry.product) {
                 basis.push(Basis {
                     product: entry.product,
                     weight,
+                    kind: entry.strongest(),
                 });
             }
         }
@@ -287,9 +302,15 @@ fn basis(shared: &Shared, rules: &Compiled, recent: &[u32], history: Option<&His
     basis
 }
 
+/// A product of the visit that is not in the history was at least looked at.
+pub(crate) fn done_with(history: Option<&History>, product: u32) -> EventKind {
+    let entry = history.and_then(|history| history.entries.iter().find(|entry| entry.product == product));
+    entry.map_or(EventKind::View, Entry::strongest)
+}
+
 /// The newest entries that say something; among those of one time in the order of names, so that the
 /// answer does not depend on the order in which products became known.
-fn newest(shared: &Shared, entries: &[Entry], length: usize) -> Vec<Entry> {
+fn newest(entries: &[Entry], length: usize) -> Vec<Entry> {
     let mut chosen: Vec<Entry> = Vec::with_capacity(length.min(entries.len()));
     for entry in entries.iter().filter(|entry| entry.interest > 0) {
         if chosen.len() >= length && chosen.last().is_some_and(|last| last.last_ms != entry.last_ms) {
@@ -298,7 +319,8 @@ fn newest(shared: &Shared, entries: &[Entry], length: usize) -> Vec<Entry> {
         chosen.push(*entry);
     }
     for run in chosen.chunk_by_mut(|a, b| a.last_ms == b.last_ms) {
-        run.sort_unstable_by(|a, b| by_name(shared, a.product, b.product));
+        // A history has them the other way round.
+        run.reverse();
     }
     chosen.truncate(length);
     chosen

@@ -5,9 +5,9 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use ahash::{AHashMap, AHashSet};
 
 use crate::{
-    answer::{Filter, showable},
+    answer::{Filter, done_with, showable},
     event::EventKind,
-    history::{Entry, History},
+    history::History,
     knowledge::{self, Attributes, KnowledgeRule},
     models::Basis,
     query::{Reason, Scored},
@@ -161,7 +161,7 @@ impl Reasons<'_> {
                 .iter()
                 .position(|other| other.is_none_or(|(_, value)| value < part.1));
             if let Some(at) = weaker
-                && self.done_with(known.product) == kind
+                && known.kind == kind
             {
                 others[at..].rotate_right(1);
                 others[at] = Some(part);
@@ -176,13 +176,11 @@ impl Reasons<'_> {
         }
     }
 
-    /// A product of the visit that is not in the history was at least looked at.
     fn done_with(&self, product: u32) -> EventKind {
-        let done = self.history.and_then(|history| {
-            let entry = history.entries.iter().find(|entry| entry.product == product);
-            entry.map(Entry::strongest)
-        });
-        done.unwrap_or(EventKind::View)
+        match self.scratch.marked(product) {
+            Some(at) => self.basis[at].kind,
+            None => done_with(self.history, product),
+        }
     }
 }
 

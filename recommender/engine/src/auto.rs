@@ -57,7 +57,7 @@ impl Writer {
         let Some(slot) = self.shared.customer(customer) else {
             return;
         };
-        self.counts.measure_lengths();
+        self.counts.measure();
         let length = self.config.tuning.history_length;
         for entry in slot.history.load().entries.iter().take(length) {
             self.refresh(entry.product);

@@ -214,8 +214,8 @@ impl Writer {
                     counts.push((other, sum));
                 }
             }
-            let mut row = Row::from_counts(&counts);
-            self.counts.cut |= row.prune(self.config.limits.row_capacity) > 0;
+            let mut row = Row::from_counts(&counts, products);
+            self.counts.cut |= row.prune(self.config.limits.row_capacity, products) > 0;
             self.counts.pairs += row.len() as i64;
             self.counts.rows[product] = row;
         }

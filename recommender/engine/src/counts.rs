@@ -47,6 +47,8 @@ struct Scale {
     root: f32,
     /// Penalty of frequency.
     penalty: f32,
+    /// Whether both are to be worked out anew before they are read.
+    stale: bool,
 }
 
 /// Counts that are sums over customers of products of integers: any order of events gives the same.
@@ -60,6 +62,7 @@ pub(crate) struct Counts {
     pub degrees: Vec<i64>,
     /// What the two sums above mean for a candidate, kept because every refresh reads it for every pair.
     scales: Vec<Scale>,
+    stale: Vec<u32>,
     /// What BM25 takes the mean length to be; none for the cosine.
     lengths: Option<Lengths>,
     pub popularity: Vec<Buckets>,
@@ -110,7 +113,6 @@ impl Counts {
                 .map(|entry| (entry.product, entry.interest)),
         );
         if let Some(left) = &change.left {
-            self.shift_pairs(left.product, -i64::from(left.interest) * old_share, &others);
             self.norms[left.product as usize] -= square(left.interest) * old_share;
             self.degrees[left.product as usize] -= i64::from(left.interest);
             self.rescale(left.product);
@@ -126,14 +128,18 @@ impl Counts {
             .map_or(0, |entry| entry.interest);
         let after = if is_counted { change.after.interest } else { 0 };
         let delta = i64::from(after) * new_share - i64::from(before) * old_share;
-        self.shift_pairs(product, delta, &others);
+        let left = change
+            .left
+            .map(|left| (left.product, -i64::from(left.interest) * old_share));
+        // Both in one go: their counts lie side by side.
+        self.shift_pairs((product, delta), left, &others);
         self.norms[product as usize] += square(after) * new_share - square(before) * old_share;
         self.degrees[product as usize] += i64::from(after) - i64::from(before);
         self.rescale(product);
         let shift = new_share - old_share;
         if shift != 0 {
             for (at, &(other, interest)) in others.iter().enumerate() {
-                self.shift_pairs(other, i64::from(interest) * shift, &others[at + 1..]);
+                self.shift_pairs((other, i64::from(interest) * shift), None, &others[at + 1..]);
                 self.norms[other as usize] += square(interest) * shift;
                 self.rescale(other);
             }
@@ -143,10 +149,9 @@ impl Counts {
 
     /// To be called whenever the norm or degree of a product has changed.
     pub fn rescale(&mut self, product: u32) {
-        let at = product as usize;
-        let root = (self.norms[at] as f64).sqrt() as f32;
-        let penalty = (self.degrees[at] as f64).powf(-self.counting.beta) as f32;
-        self.scales[at] = Scale { root, penalty };
+        if !std::mem::replace(&mut self.scales[product as usize].stale, true) {
+            self.stale.push(product);
+        }
     }
 
     /// Takes a whole history back out.
@@ -162,43 +167,54 @@ impl Counts {
             .collect();
         for (at, entry) in counted.iter().enumerate() {
             let interest = -i64::from(entry.interest);
-            self.shift_pairs(entry.product, interest * share, &others[at + 1..]);
+            self.shift_pairs((entry.product, interest * share), None, &others[at + 1..]);
             self.norms[entry.product as usize] -= square(entry.interest) * share;
             self.degrees[entry.product as usize] += interest;
             self.rescale(entry.product);
         }
     }
 
-    /// Adds `delta` times the interest in each other product to the counts of the pair, both ways.
-    fn shift_pairs(&mut self, product: u32, delta: i64, others: &[(u32, u16)]) {
-        if delta == 0 {
-            return;
-        }
+    /// Adds `delta` times the interest in each other product to the counts of the pair, both ways; the same for a
+    /// second product.
+    fn shift_pairs(&mut self, first: (u32, i64), second: Option<(u32, i64)>, others: &[(u32, u16)]) {
         // The rows of the others lie all over memory. Asking for all of them before the first is needed lets
         // the processor fetch them side by side: without this an event waits for each in turn.
-        let peeks = others
-            .iter()
-            .map(|(other, _)| self.rows[*other as usize].peek(product));
+        let peeks = others.iter().map(|(other, _)| {
+            let row = &self.rows[*other as usize];
+            row.peek(first.0) ^ second.map_or(0, |second| row.peek(second.0))
+        });
         std::hint::black_box(peeks.fold(0, |all, key| all ^ key));
-        let capacity = self.counting.row_capacity;
-        let mut row = std::mem::take(&mut self.rows[product as usize]);
+        let (capacity, products) = (self.counting.row_capacity, self.rows.len());
+        for (product, delta) in std::iter::once(first).chain(second) {
+            if delta == 0 {
+                continue;
+            }
+            let row = &mut self.rows[product as usize];
+            for &(other, interest) in others {
+                self.pairs += row.add(other, delta * i64::from(interest), products);
+            }
+            if row.len() > capacity {
+                self.pairs -= row.prune(capacity / 2, products) as i64;
+                self.cut = true;
+            }
+            self.mark(product);
+        }
+        let second = second.filter(|second| second.1 != 0);
+        if first.1 == 0 && second.is_none() {
+            return;
+        }
         for &(other, interest) in others.iter().filter(|(_, interest)| *interest > 0) {
-            let amount = delta * i64::from(interest);
-            self.pairs += row.add(other, amount);
             let mirror = &mut self.rows[other as usize];
-            self.pairs += mirror.add(product, amount);
+            self.pairs += mirror.add(first.0, first.1 * i64::from(interest), products);
+            if let Some((product, delta)) = second {
+                self.pairs += mirror.add(product, delta * i64::from(interest), products);
+            }
             if mirror.len() > capacity {
-                self.pairs -= mirror.prune(capacity / 2) as i64;
+                self.pairs -= mirror.prune(capacity / 2, products) as i64;
                 self.cut = true;
             }
             self.mark(other);
         }
-        if row.len() > capacity {
-            self.pairs -= row.prune(capacity / 2) as i64;
-            self.cut = true;
-        }
-        self.rows[product as usize] = row;
-        self.mark(product);
     }
 
     /// Moves a customer's vote for a product.
@@ -235,8 +251,17 @@ impl Counts {
         self.queue.len()
     }
 
-    /// To be called before lists are refreshed.
-    pub fn measure_lengths(&mut self) {
+    /// To be called before lists are refreshed: works out what follows from norms and degrees. An event changes
+    /// many of them, and most again before anybody looks.
+    pub fn measure(&mut self) {
+        for product in self.stale.drain(..) {
+            let at = product as usize;
+            self.scales[at] = Scale {
+                root: (self.norms[at] as f64).sqrt() as f32,
+                penalty: (self.degrees[at] as f64).powf(-self.counting.beta) as f32,
+                stale: false,
+            };
+        }
         let Counting { similarity, bm25, .. } = self.counting;
         let by_length = similarity == Similarity::Bm25;
         self.lengths = by_length.then(|| Lengths::measure(bm25, &self.degrees));
@@ -255,23 +280,28 @@ impl Counts {
         let (near, walks) = &mut self.ranks;
         near.clear();
         walks.clear();
-        for (other, dot) in self.rows[product as usize].iter() {
+        let (scales, degrees) = (&self.scales, &self.degrees);
+        self.rows[product as usize].each(|other, dot| {
             // A pruned row may be owed more than it holds: such a pair says nothing any more.
             if dot > 0 {
-                let (dot, scale) = (dot as f32, self.scales[other as usize]);
+                let (dot, scale) = (dot as f32, scales[other as usize]);
                 let likeness = match lengths {
                     None => dot / (own * scale.root + shrinkage),
-                    Some(_) => dot * own_weight * weight(other) * (dot / (dot + shrinkage)),
+                    Some(lengths) => {
+                        let weight = lengths.weight(degrees[other as usize]);
+                        dot * own_weight * weight * (dot / (dot + shrinkage))
+                    }
                 };
                 push_finite(near, other, likeness);
                 push_finite(walks, other, dot * walk * scale.penalty);
             }
-        }
+        });
         (strongest(near, keep, names), strongest(walks, keep, names))
     }
 }
 
 /// A neighbour as a whole number that is the smaller the more alike it is.
+#[inline]
 fn push_finite(list: &mut Vec<u64>, product: u32, similarity: f32) {
     if similarity.is_finite() && similarity > 0.0 {
         list.push(u64::from(descending(similarity)) << 32 | u64::from(product));

@@ -36,7 +36,7 @@ impl Writer {
     /// while `pending` is above 0; a list costs about a microsecond per hundred products counted with it.
     pub fn publish(&mut self, now_ms: i64, max_rows: usize) -> Published {
         let mut rows = 0;
-        self.counts.measure_lengths();
+        self.counts.measure();
         while rows < max_rows
             && let Some(product) = self.counts.next_dirty()
         {
@@ -71,7 +71,7 @@ impl Writer {
     /// Refreshes everything: after it, readers see exactly what the counts say.
     pub fn flush(&mut self, now_ms: i64) -> Published {
         while self.counts.next_dirty().is_some() {}
-        self.counts.measure_lengths();
+        self.counts.measure();
         for product in 0..self.names.len() as u32 {
             self.refresh(product);
         }

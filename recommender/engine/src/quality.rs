@@ -110,15 +110,6 @@ impl Writer {
             .excluded_customers
             .store(self.watch.excluded() as u64, Relaxed);
     }
-
-    /// Whether the catalogue says that this id is not a product.
-    pub(crate) fn is_labelled(&self, product: &str) -> bool {
-        self.shared.counters.labelled.load(Relaxed) > 0
-            && self
-                .shared
-                .product_id(product)
-                .is_some_and(|id| self.shared.product(id).no_product.load(Relaxed))
-    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,10 @@ pub(crate) struct Candidate {
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     cells: Vec<Cell>,
+    /// The first `filled` are products with a score. As long as `cells` and one more, so that the next can be
+    /// written before it is known whether it is new.
     touched: Vec<u32>,
+    filled: usize,
     /// Buffer of [`Scratch::best`].
     keys: RefCell<Vec<u64>>,
     /// Position plus one of marked products.
@@ -53,34 +56,48 @@ impl Scratch {
     pub fn with<T>(products: usize, work: impl FnOnce(&mut Scratch) -> T) -> T {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
-            if scratch.cells.len() < products {
-                scratch.cells.resize(products, CLEAR);
-            }
+            scratch.make_room(products);
             work(scratch)
         })
     }
 
+    fn make_room(&mut self, products: usize) {
+        if self.touched.len() <= products {
+            self.cells.resize(products, CLEAR);
+            self.touched.resize(products + 1, 0);
+        }
+    }
+
+    #[cold]
+    fn make_more_room(&mut self, products: usize) {
+        self.make_room(products);
+    }
+
     /// Adds to a candidate's score.
+    #[inline]
     pub fn add(&mut self, product: u32, score: f32, source: u32) {
         let at = product as usize;
         if at >= self.cells.len() {
             // The writer took up a product after this answer began.
-            self.cells.resize(at + 1, CLEAR);
+            self.make_more_room(at + 1);
         }
+        // Whether it is new, and which source is the strongest, nothing foretells: no branches here.
         let cell = &mut self.cells[at];
-        if cell.best == f32::NEG_INFINITY {
-            self.touched.push(product);
-        }
-        cell.score += score;
-        if score > cell.best {
-            cell.best = score;
-            cell.source = source;
-        }
+        self.touched[self.filled] = product;
+        let new = cell.best == f32::NEG_INFINITY;
+        self.filled += usize::from(new);
+        let stronger = new | (score > cell.best);
+        *cell = Cell {
+            score: cell.score + score,
+            // Whatever the score (it may not be a number), it is no longer new.
+            best: if stronger { score.max(f32::MIN) } else { cell.best },
+            source: if stronger { source } else { cell.source },
+        };
     }
 
     /// Multiplies every score with what belongs to its product.
     pub fn scale(&mut self, weight: impl Fn(u32) -> f32) {
-        for &product in &self.touched {
+        for &product in &self.touched[..self.filled] {
             self.cells[product as usize].score *= weight(product);
         }
     }
@@ -115,6 +132,12 @@ impl Scratch {
             .map(|mark| *mark as usize - 1)
     }
 
+    /// The number of a product plus one; 0 if it is not marked.
+    #[inline]
+    pub fn mark_of(&self, product: u32) -> usize {
+        self.marks.get(product as usize).map_or(0, |mark| *mark as usize)
+    }
+
     /// The reverse of [`Scratch::mark`].
     pub fn unmark(&mut self, products: impl Iterator<Item = u32>) {
         for product in products {
@@ -123,9 +146,10 @@ impl Scratch {
     }
 
     pub fn clear(&mut self) {
-        for product in self.touched.drain(..) {
+        for &product in &self.touched[..self.filled] {
             self.cells[product as usize] = CLEAR;
         }
+        self.filled = 0;
     }
 
     /// Finds the best `limit` candidates for which `keep` holds, best first, ties by `tie`.
@@ -140,7 +164,7 @@ impl Scratch {
         // Whole numbers that sort like scores, best first, are several times quicker to select among.
         let mut keys = self.keys.take();
         keys.clear();
-        let finite = self.touched.iter().filter_map(|&product| {
+        let finite = self.touched[..self.filled].iter().filter_map(|&product| {
             let score = self.cells[product as usize].score;
             score
                 .is_finite()

@@ -47,6 +47,8 @@ pub(crate) struct ProductSlot {
     pub category: AtomicU32,
     /// False for what the catalogue withdrew; a product known by events alone counts as available.
     pub available: AtomicBool,
+    /// One of [`EngineConfig::non_products`].
+    pub barred: bool,
     /// True for what the catalogue lists and says is not a product: see [`EngineConfig::non_product_labels`].
     pub no_product: AtomicBool,
     /// By cosine, nearest first.
@@ -78,8 +80,9 @@ impl StoredMeta {
 }
 
 impl ProductSlot {
-    pub fn new(name: Arc<str>) -> Self {
+    pub fn new(name: Arc<str>, barred: bool) -> Self {
         ProductSlot {
+            barred,
             name_hash: crate::revision::hash(name.as_bytes()),
             name,
             meta: ArcSwapOption::empty(),
@@ -91,6 +94,11 @@ impl ProductSlot {
             visits: ArcSwapOption::empty(),
             popularity: AtomicU32::new(0),
         }
+    }
+
+    /// Whether neither the configuration nor the catalogue says that it is not a product.
+    pub fn is_product(&self) -> bool {
+        !self.barred && !self.no_product.load(Relaxed)
     }
 
     pub fn title(&self) -> Option<Arc<str>> {

@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
     answer::showable,
+    event::EventKind,
     hybrid::by_name,
     models::Basis,
     query::{Reason, Scored},
@@ -37,6 +38,7 @@ pub(crate) fn similar(shared: &Shared, product: &str, limit: usize) -> Vec<Score
     let basis = [Basis {
         product: id,
         weight: 1.0,
+        kind: EventKind::View,
     }];
     let alike = Scratch::with(shared.products.count(), |scratch| {
         let mut alike: Vec<Candidate> = Vec::new();

@@ -200,7 +200,12 @@ impl Writer {
         {
             return Err(Applied::Duplicate);
         }
-        if self.shared.non_products.contains(event.product) || self.is_labelled(event.product) {
+        let known = self.shared.product_id(event.product);
+        let is_product = match known {
+            Some(id) => self.shared.product(id).is_product(),
+            None => !self.shared.non_products.contains(event.product),
+        };
+        if !is_product {
             return Err(Applied::NonProduct);
         }
         if self.watch.excluded() > 0 && self.watch.is_excluded(self.owner(event.customer)) {
@@ -210,7 +215,9 @@ impl Writer {
         if units == 0 {
             return Err(Applied::Weightless);
         }
-        let product = self.intern(event.product).ok_or(Applied::Refused)?;
+        let product = known
+            .or_else(|| self.intern(event.product))
+            .ok_or(Applied::Refused)?;
         let time_ms = event.time_ms.clamp(0, now_ms.saturating_add(MAX_AHEAD_MS).max(0));
         self.shared.counters.newest_event_ms.fetch_max(time_ms, Relaxed);
         Ok(Weighted {
@@ -283,7 +290,9 @@ impl Writer {
     /// Takes up a product that is not known yet.
     pub(crate) fn push_product(&mut self, name: &str) -> u32 {
         let name: Arc<str> = name.into();
-        let id = self.shared.products.push(ProductSlot::new(Arc::clone(&name))) as u32;
+        let barred = self.shared.non_products.contains(&*name);
+        let slot = ProductSlot::new(Arc::clone(&name), barred);
+        let id = self.shared.products.push(slot) as u32;
         self.names.push(Arc::clone(&name));
         self.counts.grow(self.names.len());
         self.shared.product_ids.pin().insert(name, id);

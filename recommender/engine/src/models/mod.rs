@@ -15,6 +15,7 @@ pub mod session_knn;
 
 use crate::{
     config::Algorithm,
+    event::EventKind,
     fitted::Fitted,
     knowledge::{Attributes, KnowledgeRule},
     scratch::{Candidate, Scratch},
@@ -28,6 +29,8 @@ pub(crate) struct Basis {
     pub product: u32,
     /// Interest, weakened by age; above 0.
     pub weight: f32,
+    /// What was done with it.
+    pub kind: EventKind,
 }
 
 /// What a model is asked.

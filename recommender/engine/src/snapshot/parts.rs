@@ -38,7 +38,7 @@ pub(super) fn write(snapshot: &Snapshot, out: &mut impl Write) -> Result<(), Sna
         // Even without products the section says that pairs are not to be counted anew.
         let rows: Vec<(usize, _)> = rows.iter().enumerate().collect();
         blocks(&mut frame, PAIR, &rows, |out, (product, row)| {
-            let mut counts: Vec<(u32, i64)> = row.iter().collect();
+            let mut counts = row.counts();
             counts.sort_unstable();
             out.unsigned(*product as u64);
             out.unsigned(counts.len() as u64);

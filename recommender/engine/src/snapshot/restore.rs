@@ -248,7 +248,7 @@ fn row(input: &mut In<'_>, products: usize) -> Result<Row, Damaged> {
         }
         counts.push((other, count));
     }
-    Ok(Row::from_counts(&counts))
+    Ok(Row::from_counts(&counts, products))
 }
 
 fn visit(input: &mut In<'_>, products: usize) -> Result<Visit, Damaged> {
