@@ -1,13 +1,92 @@
-//! `cargo xtask bench`: figures of a running demo, as its users would see them.
+//! `cargo xtask bench`: figures of a running demo, as its users would see them, and of the engine alone.
+
+use std::fs::File;
+use std::io;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Subcommand, ValueEnum};
+use flate2::read::GzDecoder;
 
+use crate::command::Cmd;
 use crate::demo::{self, DemoOptions};
-use crate::e2e;
 use crate::progress::Steps;
+use crate::{e2e, release};
 
-/// Options of `cargo xtask bench`.
+/// The engine's streams are learned three times and answered from; a build comes first.
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(3_600);
+
+/// What `cargo xtask bench` measures; the demo if nothing is named.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    demo: BenchOptions,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Live click to changed recommendation, share of requests by replica.
+    Demo(BenchOptions),
+    /// The engine on one core: learning (a year of a shop ten times over; ten million events by Zipf's law), memory,
+    /// answers by model.
+    Engine(EngineOptions),
+}
+
+/// Options of `cargo xtask bench engine`.
+#[derive(Args, Debug)]
+pub struct EngineOptions {
+    /// How to print what was measured
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Forms of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Lines to read.
+    Text,
+    /// One object a stream, a line each.
+    Json,
+}
+
+/// Measures what the command line names.
+///
+/// # Errors
+/// As [`run`]; for the engine, when its build or a measurement fails.
+pub fn choose(args: &BenchArgs, steps: &mut Steps) -> Result<()> {
+    match &args.what {
+        Some(What::Engine(options)) => engine(options),
+        Some(What::Demo(options)) => run(options, steps),
+        None => run(&args.demo, steps),
+    }
+}
+
+fn engine(options: &EngineOptions) -> Result<()> {
+    let workspace = release::workspace();
+    let packed = workspace.join("data/online-retail/events.jsonl.gz");
+    let events = tempfile::NamedTempFile::new().context("a place for the events")?;
+    let mut from = GzDecoder::new(File::open(&packed).with_context(|| packed.display().to_string())?);
+    io::copy(&mut from, &mut events.as_file()).with_context(|| format!("unpacking {}", packed.display()))?;
+    let file = events.path().display().to_string();
+    for stream in [
+        &[file.as_str(), "--repeat-to", "4000000"][..],
+        &["zipf", "10000000", "1000000", "100000"],
+    ] {
+        Cmd::cargo()
+            .args(["run", "--release", "--quiet", "--package", "recommender-engine"])
+            .args(["--no-default-features", "--example", "speed", "--"])
+            .args(stream)
+            .args((options.output == Output::Json).then_some("--json"))
+            .timeout(ENGINE_TIMEOUT)
+            .stdout_lines(|line| println!("{line}"))?;
+    }
+    Ok(())
+}
+
+/// Options of `cargo xtask bench demo`.
 #[derive(Args, Debug)]
 pub struct BenchOptions {
     /// Live clicks to measure

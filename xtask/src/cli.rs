@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use xtask::bench::{self, BenchOptions};
+use xtask::bench::{self, BenchArgs};
 use xtask::check::{self, TestOptions};
 use xtask::compare::{self, CompareOptions};
 use xtask::conformance::{self, ConformanceOptions};
@@ -53,8 +53,8 @@ enum Task {
     Test(TestOptions),
     /// Rebuild and restart a program on save.
     Dev(DevOptions),
-    /// Measure a demo: live click to changed recommendation, share of requests by replica.
-    Bench(BenchOptions),
+    /// Measure a demo (live click to changed recommendation, share of requests by replica) or the engine.
+    Bench(BenchArgs),
     /// Keep a demo under a steady stream of clicks and look for what grows or is written.
     Soak(SoakOptions),
     /// The recommender's models beside the same methods of numpy, scipy and `implicit`.
@@ -182,7 +182,7 @@ pub fn main() -> ExitCode {
         Task::Demo(options) => demo(&options, &mut steps),
         Task::Test(options) => check::run(&options, &mut steps),
         Task::Dev(options) => dev::run(&options),
-        Task::Bench(options) => bench::run(&options, &mut steps),
+        Task::Bench(options) => bench::choose(&options, &mut steps),
         Task::Soak(options) => soak::run(&options, &mut steps),
         Task::Compare(options) => compare::run(&options, &mut steps),
         Task::Conformance(options) => conformance::run(&options, &mut steps),

@@ -4,8 +4,13 @@
 //! cargo run --release -p recommender-engine --example speed -- events.jsonl
 //! cargo run --release -p recommender-engine --example speed -- zipf 10000000 1000000 100000
 //! ```
+//!
+//! `--repeat-to EVENTS` repeats a file with other customers, each time after the last, until there are so many;
+//! `--json` prints one object on one line instead.
 
 use std::time::Instant;
+
+use serde_json::{Value, json};
 
 use recommender_engine::{
     Algorithm, Artifact, EngineConfig, EventKind, Interaction, Query, Reader, Writer,
@@ -60,6 +65,31 @@ fn recorded(path: &str) -> Result<Log, Box<dyn std::error::Error>> {
         events,
         now_ms: data.now_ms,
     })
+}
+
+/// The log again and again, with other customers and later each time, until it has this many events.
+fn repeated(log: Log, events: usize) -> Log {
+    let Some((first, last)) = log.events.first().zip(log.events.last()) else {
+        return log;
+    };
+    let (span, people) = (last.3 - first.3 + DAY_MS, log.customers.len());
+    let times = events.div_ceil(log.events.len()).max(1);
+    let mut all = Log {
+        customers: Vec::with_capacity(people * times),
+        products: log.products,
+        events: Vec::with_capacity(log.events.len() * times),
+        now_ms: log.now_ms + span * (times as i64 - 1),
+    };
+    for turn in 0..times {
+        let renamed = log.customers.iter().map(|name| format!("{name}-{turn}"));
+        all.customers.extend(renamed);
+        let shifted = log.events.iter().map(|(customer, product, kind, time_ms)| {
+            let customer = customer + (turn * people) as u32;
+            (customer, *product, *kind, time_ms + span * turn as i64)
+        });
+        all.events.extend(shifted);
+    }
+    all
 }
 
 /// Products by Zipf's law, customers almost: some visit far more often than others.
@@ -123,7 +153,8 @@ fn new(algorithm: Algorithm) -> Result<(Writer, Reader), recommender_engine::Con
     recommender_engine::engine(config)
 }
 
-fn learn(log: &Log, algorithm: Algorithm) -> Result<(Writer, Reader), Box<dyn std::error::Error>> {
+/// Learns everything event by event; answers what was measured.
+fn learn(log: &Log, algorithm: Algorithm) -> Result<Value, Box<dyn std::error::Error>> {
     let before = memory();
     let (mut writer, reader) = new(algorithm)?;
     let started = cpu_seconds();
@@ -138,46 +169,93 @@ fn learn(log: &Log, algorithm: Algorithm) -> Result<(Writer, Reader), Box<dyn st
         }
     }
     let seconds = cpu_seconds() - started;
+    Ok(json!({
+        "algorithm": algorithm.name(),
+        "eventsPerSecond": (log.events.len() as f64 / seconds).round(),
+        "publishingShare": publishing / seconds,
+        "pairs": reader.stats().pairs,
+        "memoryMb": memory().saturating_sub(before),
+    }))
+}
+
+/// Microseconds of answers of this algorithm.
+fn answers(log: &Log, reader: &Reader, algorithm: Algorithm) -> Value {
+    let mut nanos: Vec<u128> = Vec::new();
+    for customer in log.customers.iter().step_by((log.customers.len() / 4_000).max(1)) {
+        let query = Query {
+            customer: Some(customer),
+            algorithm: Some(algorithm),
+            limit: 20,
+            now_ms: log.now_ms,
+            ..Query::default()
+        };
+        let started = Instant::now();
+        let answer = reader.recommend(&query);
+        nanos.push(started.elapsed().as_nanos());
+        std::hint::black_box(answer);
+    }
+    nanos.sort_unstable();
+    let at = |share: f64| nanos[((nanos.len() - 1) as f64 * share) as usize] as f64 / 1_000.0;
+    json!({ "algorithm": algorithm.name(), "p50Micros": at(0.5), "p99Micros": at(0.99) })
+}
+
+fn show(measured: &Value) {
+    let list = |key: &str| measured[key].as_array().into_iter().flatten();
     println!(
-        "online, {}: {:.0} events/s ({:.0} % of it publishing), {} pairs, {} MB",
-        algorithm.name(),
-        log.events.len() as f64 / seconds,
-        publishing / seconds * 100.0,
-        reader.stats().pairs,
-        memory().saturating_sub(before)
+        "{} events, {} customers, {} products",
+        measured["events"], measured["customers"], measured["products"]
     );
-    Ok((writer, reader))
+    for one in list("online") {
+        println!(
+            "online, {}: {} events/s ({:.0} % of it publishing), {} pairs, {} MB",
+            one["algorithm"].as_str().unwrap_or_default(),
+            one["eventsPerSecond"],
+            one["publishingShare"].as_f64().unwrap_or_default() * 100.0,
+            one["pairs"],
+            one["memoryMb"]
+        );
+    }
+    let bulk = &measured["bulk"];
+    println!(
+        "bulk: {} events/s, {} MB",
+        bulk["eventsPerSecond"], bulk["memoryMb"]
+    );
+    for one in list("answers") {
+        println!(
+            "{}: p50 {:.1} µs, p99 {:.1} µs",
+            one["algorithm"].as_str().unwrap_or_default(),
+            one["p50Micros"].as_f64().unwrap_or_default(),
+            one["p99Micros"].as_f64().unwrap_or_default()
+        );
+    }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let as_json = args.iter().any(|arg| arg == "--json");
+    args.retain(|arg| arg != "--json");
+    let repeat = args.iter().position(|arg| arg == "--repeat-to");
+    let repeat = repeat.and_then(|at| args.get(at + 1));
+    let repeat: usize = repeat.map_or(Ok(0), |events| events.parse())?;
     let log = match args.first().map(String::as_str) {
         Some("zipf") => {
             let number =
                 |at: usize, default: usize| args.get(at).and_then(|n| n.parse().ok()).unwrap_or(default);
             zipf(number(1, 1_000_000), number(2, 100_000), number(3, 20_000))
         }
-        Some(path) => recorded(path)?,
+        Some(path) => repeated(recorded(path)?, repeat),
         None => return Err("a file of event records, or zipf EVENTS CUSTOMERS PRODUCTS".into()),
     };
-    println!(
-        "{} events, {} customers, {} products",
-        log.events.len(),
-        log.customers.len(),
-        log.products.len()
-    );
-    drop(learn(&log, Algorithm::ItemKnn)?);
-    drop(learn(&log, Algorithm::Hybrid)?);
+    let online = [learn(&log, Algorithm::ItemKnn)?, learn(&log, Algorithm::Hybrid)?];
     let before = memory();
     let (mut writer, reader) = new(Algorithm::Hybrid)?;
     let started = cpu_seconds();
     writer.bulk(log.iter(), log.now_ms);
     let seconds = cpu_seconds() - started;
-    println!(
-        "bulk: {:.0} events/s, {} MB",
-        log.events.len() as f64 / seconds,
-        memory().saturating_sub(before)
-    );
+    let bulk = json!({
+        "eventsPerSecond": (log.events.len() as f64 / seconds).round(),
+        "memoryMb": memory().saturating_sub(before),
+    });
     let data = reader.training_data(log.now_ms, 180 * DAY_MS);
     if data.products.len() <= 5_000 {
         writer.install(&Artifact::ease(&data, &EaseParams::default(), "1", log.now_ms)?);
@@ -187,7 +265,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         writer.install(&Artifact::implicit_als(&data, &als, 2, "1", log.now_ms));
     }
-    for algorithm in [
+    let answers = [
         Algorithm::Popularity,
         Algorithm::ItemKnn,
         Algorithm::Rp3Beta,
@@ -195,29 +273,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Algorithm::Ease,
         Algorithm::ImplicitAls,
         Algorithm::Hybrid,
-    ] {
-        let mut nanos: Vec<u128> = Vec::new();
-        for customer in log.customers.iter().step_by((log.customers.len() / 4_000).max(1)) {
-            let query = Query {
-                customer: Some(customer),
-                algorithm: Some(algorithm),
-                limit: 20,
-                now_ms: log.now_ms,
-                ..Query::default()
-            };
-            let started = Instant::now();
-            let answer = reader.recommend(&query);
-            nanos.push(started.elapsed().as_nanos());
-            std::hint::black_box(answer);
-        }
-        nanos.sort_unstable();
-        let at = |share: f64| nanos[((nanos.len() - 1) as f64 * share) as usize] as f64 / 1_000.0;
-        println!(
-            "{}: p50 {:.1} µs, p99 {:.1} µs",
-            algorithm.name(),
-            at(0.5),
-            at(0.99)
-        );
+    ]
+    .map(|algorithm| answers(&log, &reader, algorithm));
+    let measured = json!({
+        "events": log.events.len(),
+        "customers": log.customers.len(),
+        "products": log.products.len(),
+        "online": online,
+        "bulk": bulk,
+        "answers": answers,
+    });
+    if as_json {
+        println!("{measured}");
+    } else {
+        show(&measured);
     }
     Ok(())
 }
