@@ -86,13 +86,16 @@ fn the_chart_gives_the_operator_the_rights_of_the_manifest() {
         let found = manifest.iter().find(|object| object["kind"] == kind);
         found.map(|object| object["rules"].clone()).unwrap_or_default()
     };
-    let of_chart: Value = serde_saphyr::from_str(&read("charts/recommendation-operator/files/rules.yaml"))
-        .expect("the chart's rules");
-    assert_eq!(
-        rules("ClusterRole"),
-        of_chart,
-        "files/rules.yaml of the chart and manifests/operator.yaml"
-    );
+    for (kind, file) in [("ClusterRole", "rules.yaml"), ("Role", "leader-rules.yaml")] {
+        let of_chart: Value =
+            serde_saphyr::from_str(&read(&format!("charts/recommendation-operator/files/{file}")))
+                .expect(file);
+        assert_eq!(
+            rules(kind),
+            of_chart,
+            "files/{file} of the chart and the {kind} of manifests/operator.yaml"
+        );
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod keys;
 mod limits;
 mod mail;
 mod models;
+mod rolling;
 mod routes;
 mod state;
 mod tls;

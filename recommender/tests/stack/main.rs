@@ -4,9 +4,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cache;
 mod dead_letters;
 mod faults;
 mod kafka;
+mod outages;
 mod redis;
 mod replicas;
 mod shop;
+mod traces;
