@@ -94,7 +94,11 @@ async fn a_restart_reads_the_log_again_and_builds_the_same_model() {
         .await;
     service.learned(600).await;
     let look = async |service: &Running| {
-        let status = service.status().await;
+        let mut status = service.status().await;
+        // A measurement of live events, not a part of the model: a start reads the log without predicting it.
+        status["model"]
+            .as_object_mut()
+            .map(|model| model.remove("hitRateAt10"));
         let mut answers = Vec::new();
         for customer in 0..37 {
             answers.push(recommended(service, &format!("c{customer}")).await);
