@@ -65,7 +65,7 @@ pub struct Context {
     pub cleanup_timeout: Option<Duration>,
     /// An idle pipeline is looked at this often.
     pub resync: Duration,
-    /// When the model's figures were last written, by pipeline.
+    /// When the model's figures were last written, or first seen to differ, by pipeline.
     pub figures: Figures,
     /// Statements that ksqlDB refused a moment ago.
     pub refused: Refused,
@@ -118,7 +118,10 @@ impl Figures {
             return fresh;
         }
         let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = written.get(uid).is_none_or(|at| at.elapsed() >= MODEL_FIGURES);
+        // An operator that has just started cannot know when they were written: as if it were now, or each restart
+        // would write to every pipeline.
+        let last = *written.entry(uid.to_owned()).or_insert_with(Instant::now);
+        let due = last.elapsed() >= MODEL_FIGURES;
         // Another algorithm or version is news, not a moving figure.
         let news = standing.algorithm != new.algorithm || standing.version != new.version;
         if !due && !news {
