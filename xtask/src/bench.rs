@@ -1,12 +1,9 @@
 //! `cargo xtask bench`: figures of a running demo, as its users would see them, and of the engine alone.
 
-use std::fs::File;
-use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
-use flate2::read::GzDecoder;
 
 use crate::command::Cmd;
 use crate::demo::{self, DemoOptions};
@@ -58,28 +55,32 @@ pub enum Output {
 /// As [`run`]; for the engine, when its build or a measurement fails.
 pub fn choose(args: &BenchArgs, steps: &mut Steps) -> Result<()> {
     match &args.what {
-        Some(What::Engine(options)) => engine(options),
+        Some(What::Engine(options)) => engine(options, steps),
         Some(What::Demo(options)) => run(options, steps),
         None => run(&args.demo, steps),
     }
 }
 
-fn engine(options: &EngineOptions) -> Result<()> {
+fn engine(options: &EngineOptions, steps: &mut Steps) -> Result<()> {
+    let binaries = steps.run("Build the release binaries", release::build)?;
     let workspace = release::workspace();
-    let packed = workspace.join("data/online-retail/events.jsonl.gz");
-    let events = tempfile::NamedTempFile::new().context("a place for the events")?;
-    let mut from = GzDecoder::new(File::open(&packed).with_context(|| packed.display().to_string())?);
-    io::copy(&mut from, &mut events.as_file()).with_context(|| format!("unpacking {}", packed.display()))?;
-    let file = events.path().display().to_string();
+    let events = workspace.join("data/online-retail/events.jsonl.gz");
+    let events = events.display().to_string();
     for stream in [
-        &[file.as_str(), "--repeat-to", "4000000"][..],
-        &["zipf", "10000000", "1000000", "100000"],
+        &["--file", events.as_str(), "--repeat-to", "4000000"][..],
+        &[
+            "--events",
+            "10000000",
+            "--customers",
+            "1000000",
+            "--products",
+            "100000",
+        ],
     ] {
-        Cmd::cargo()
-            .args(["run", "--release", "--quiet", "--package", "recommender-engine"])
-            .args(["--no-default-features", "--example", "speed", "--"])
+        Cmd::new(&binaries.recommender)
+            .args(["bench", "engine"])
             .args(stream)
-            .args((options.output == Output::Json).then_some("--json"))
+            .args((options.output == Output::Json).then_some("--output=json"))
             .timeout(ENGINE_TIMEOUT)
             .stdout_lines(|line| println!("{line}"))?;
     }

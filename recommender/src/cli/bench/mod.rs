@@ -4,7 +4,9 @@
 //! beside a route that does nothing, served by the same server, which is the most that HTTP itself allows here.
 
 mod client;
+mod engine;
 mod shop;
+mod stream;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,8 +31,13 @@ use crate::service::{Mode, Options, Service, embedded_key_file};
 use crate::telemetry::LogFilter;
 
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  recommender bench --customers 100000 --products 20000 --seconds 5")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Example:\n  recommender bench --customers 100000 --products 20000 --seconds 5"
+)]
 pub(super) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Customers of the shop that is made up
     #[arg(long, default_value_t = 100_000)]
     customers: usize,
@@ -52,6 +59,20 @@ pub(super) struct Args {
     /// Form of the result
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// The engine alone, on one core: learning, memory, answers by model
+    Engine(engine::Args),
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("must be a whole number".into()),
+    }
 }
 
 /// One line of the result.
@@ -148,6 +169,9 @@ impl Running {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(What::Engine(args)) = &args.what {
+        return engine::run(args);
+    }
     let folder = Folder::new().context("no folder for the shop's log")?;
     let shop = Arc::new(shop::Shop {
         customers: args.customers.max(1),

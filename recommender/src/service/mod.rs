@@ -3,6 +3,10 @@
 //! Every thread and task is waited for. If one ends before it was told to, the service ends with its name: a
 //! half-dead replica that still counts as ready is worse than a restart.
 
+mod error;
+mod open;
+mod state;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
@@ -11,45 +15,35 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use recommendation_api::config::RecommenderConfig;
 use secrecy::SecretString;
-use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{AnswerCache, SharedAnswers};
-use crate::config::{ConfigError, Live, Watch};
+pub use self::error::{ServiceError, StartError};
+pub(crate) use self::open::snapshots;
+use self::open::{cache, key_file, listen, open};
+pub use self::open::{embedded_key_file, embedded_state_dir};
+use crate::config::{Live, Watch};
 use crate::directory::Directory;
 use crate::http::auth::Auth;
 use crate::http::gmail::PushTokens;
 use crate::http::limiter::Limiter;
 use crate::http::remote::Trusted;
 use crate::http::server::Lifetime;
-use crate::http::tls::{Tls, TlsError};
+use crate::http::tls::Tls;
 use crate::http::tokens::AuthError;
 use crate::http::{App, internal_router, public_router, server};
 use crate::ingest::{Ingest, Lookups, Start};
-use crate::log::Log;
-use crate::log::embedded::{EmbeddedLog, OpenError, trim_covered};
-use crate::log::kafka::KafkaLog;
 use crate::metrics::Metrics;
-use crate::model::{self, ModelError};
+use crate::model;
 use crate::onnx::Bringing;
 use crate::quality::Scrape;
-use crate::ratelimit::{RedisError, RedisWindows};
-use crate::resilience::breaker::{Breaker, Settings};
-use crate::resilience::guarded_log::GuardedLog;
+use crate::ratelimit::RedisWindows;
 use crate::resilience::load::{Load, MAX_IN_FLIGHT};
 use crate::secrets::{self, SecretError};
-use crate::snapshot::keeper::Keeper;
-use crate::snapshot::load::Snapshots;
-use crate::source::embedded::EmbeddedSource;
-use crate::source::kafka::{KafkaSource, events_topic};
-use crate::source::{Source, SourceError};
-use crate::store::{Store, StoreError};
+use crate::source::SourceError;
+use crate::source::kafka::events_topic;
 use crate::telemetry::LogFilter;
-use crate::traces::{TraceError, Traces};
-use crate::trainer::follow::Follow;
-use crate::trainer::schedule;
-use crate::trainer::shelf::Shelf;
+use crate::traces::Traces;
 
 /// Where events come from and go to.
 #[derive(Clone, Debug)]
@@ -83,87 +77,6 @@ pub struct Options {
     pub log_filter: LogFilter,
 }
 
-/// Why a service does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration is refused.
-    #[error("configuration: {0}")]
-    Config(#[from] ConfigError),
-    /// The model's configuration is refused.
-    #[error("configuration: {0}")]
-    Model(#[from] ModelError),
-    /// Kafka mode without Kafka.
-    #[error("configuration: kafka.bootstrapServers is required unless --embedded is given")]
-    NoKafka,
-    /// Kafka mode without a key to check tokens with.
-    #[error("configuration: auth.jwtSecretFile is required unless --embedded is given")]
-    NoKey,
-    /// Keys cannot be used.
-    #[error("authentication: {0}")]
-    Auth(#[from] AuthError),
-    /// A secret cannot be used.
-    #[error("{0}")]
-    Secret(#[from] SecretError),
-    /// The cluster's part of the configuration cannot be used.
-    #[error("configuration: {0}")]
-    Cluster(#[from] crate::kafka::ClientError),
-    /// TLS cannot be served.
-    #[error("TLS: {0}")]
-    Tls(#[from] TlsError),
-    /// The Kafka client refuses its settings.
-    #[error("Kafka client: {0}")]
-    Kafka(#[from] rdkafka::error::KafkaError),
-    /// The source cannot be started.
-    #[error("{0}")]
-    Source(#[from] SourceError),
-    /// The embedded log cannot be opened.
-    #[error("embedded log: {0}")]
-    Embedded(#[from] OpenError),
-    /// The training schedule is refused.
-    #[error("configuration: {0}")]
-    Schedule(#[from] schedule::ScheduleError),
-    /// The snapshot store cannot be used.
-    #[error("configuration: {0}")]
-    Store(#[from] StoreError),
-    /// Redis cannot be used.
-    #[error("{0}")]
-    Redis(#[from] RedisError),
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Traces cannot be sent.
-    #[error("configuration: {0}")]
-    Traces(#[from] TraceError),
-    /// Metrics contradict each other.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// The engine refuses its configuration.
-    #[error("engine: {0}")]
-    Engine(#[from] recommender_engine::ConfigError),
-    /// The ingest thread cannot be started.
-    #[error("cannot start the ingest thread: {0}")]
-    Thread(std::io::Error),
-}
-
-/// Why a running service ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// A part ended that should not.
-    #[error("{0} ended unexpectedly")]
-    Ended(&'static str),
-    /// A part failed.
-    #[error("{0} failed: {1}")]
-    Failed(&'static str, SourceError),
-    /// A task panicked.
-    #[error("a task panicked: {0}")]
-    Panicked(#[from] JoinError),
-}
-
 type Part = (&'static str, Result<(), SourceError>);
 
 /// A running service.
@@ -175,141 +88,6 @@ pub struct Service {
     drain: Duration,
     stop_serving: CancellationToken,
     stop: CancellationToken,
-}
-
-type Ends = (Arc<dyn Log>, Box<dyn Source>);
-
-/// The log and the source of a mode.
-fn open(options: &Options, metrics: &Arc<Metrics>, traces: &Traces) -> Result<Ends, StartError> {
-    let config = &options.config;
-    match &options.mode {
-        Mode::Embedded(path) => {
-            let log = EmbeddedLog::open(path)?;
-            let source = EmbeddedSource::open(path, log.committed(), Arc::clone(metrics))?;
-            Ok((Arc::new(log), Box::new(source)))
-        }
-        Mode::Kafka => {
-            let kafka = config.kafka.as_ref().ok_or(StartError::NoKafka)?;
-            let client = crate::kafka::client(kafka, &options.secrets_dir, "recommender")?;
-            let log = KafkaLog::new(&client, &config.topics)?.traced(traces.clone());
-            let source = KafkaSource::start(&client, config, &log, metrics, traces.is_on())?;
-            let log = GuardedLog::new(log, breaker("kafka", KAFKA, metrics));
-            Ok((Arc::new(log), Box::new(source)))
-        }
-    }
-}
-
-/// Three deliveries in a row that were not acknowledged within their seconds.
-const KAFKA: Settings = Settings {
-    failures: 3,
-    pause: Duration::from_secs(1),
-};
-/// A request waits milliseconds for Redis: single late answers are no outage.
-const REDIS: Settings = Settings {
-    failures: 5,
-    pause: Duration::from_secs(1),
-};
-
-fn breaker(name: &'static str, settings: Settings, metrics: &Metrics) -> Breaker {
-    let open = metrics.resilience.breaker_open.with_label_values(&[name]);
-    open.set(0);
-    Breaker::new(name, settings, open)
-}
-
-/// Caches answers if Redis is configured: in this process, and beyond it while Redis is there.
-fn cache(
-    config: &RecommenderConfig,
-    redis: Option<&RedisWindows>,
-    metrics: &Metrics,
-) -> Option<Arc<AnswerCache>> {
-    let (settings, redis) = (config.redis.as_ref()?, redis?);
-    let figures = &metrics.resilience;
-    let shared = SharedAnswers::new(
-        redis.connection(),
-        &config.pipeline,
-        breaker("redis", REDIS, metrics),
-        figures.cache_errors.clone(),
-    );
-    let ttl = Duration::from_millis(u64::try_from(settings.ttl.as_millis()).unwrap_or_default());
-    Some(Arc::new(AnswerCache::new(
-        ttl,
-        Some(shared),
-        figures.cache_requests.clone(),
-    )))
-}
-
-/// The key that signs tokens: the configured one, or in embedded mode one made beside the database.
-fn key_file(options: &Options) -> Result<PathBuf, StartError> {
-    if let Some(name) = &options.config.auth.jwt_secret_file {
-        return Ok(secrets::below(&options.secrets_dir, name)?);
-    }
-    let Mode::Embedded(path) = &options.mode else {
-        return Err(StartError::NoKey);
-    };
-    let key = embedded_key_file(path);
-    if secrets::read_or_make(&key)?.1 {
-        tracing::info!(file = %key.display(), "made a key that signs tokens; `recommender token` uses it");
-    }
-    Ok(key)
-}
-
-/// Where embedded mode keeps its key: beside the database.
-pub fn embedded_key_file(database: &std::path::Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".key");
-    PathBuf::from(name)
-}
-
-/// Where snapshots are kept: in the configured store, or in embedded mode in a folder beside the database.
-pub(crate) fn snapshots(
-    config: &RecommenderConfig,
-    secrets_dir: &std::path::Path,
-    mode: &Mode,
-) -> Result<Option<Snapshots>, StoreError> {
-    let store = match (&config.snapshots, mode) {
-        (Some(config), _) => Store::open(config, secrets_dir)?,
-        (None, Mode::Embedded(path)) => Store::folder(&embedded_state_dir(path))?,
-        (None, Mode::Kafka) => return Ok(None),
-    };
-    Ok(Some(Snapshots { store }))
-}
-
-/// Where embedded mode keeps snapshots and fitted models: beside the database.
-pub fn embedded_state_dir(database: &std::path::Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".state");
-    PathBuf::from(name)
-}
-
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
-}
-
-/// Once the model serves, takes up from it who bought what before, and what products are called: a model that was
-/// restored was not told of each record. Of live ones has been told since.
-async fn fill_lookups(app: Arc<App>, stop: CancellationToken) {
-    let serving = async {
-        while !app.is_serving() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    if stop.run_until_cancelled(serving).await.is_some() {
-        let filled = Arc::clone(&app);
-        // It ends by itself within seconds; a panic in it is one of the service.
-        let filling = tokio::task::spawn_blocking(move || {
-            filled
-                .reader
-                .each_title(|id, title| filled.directory.set_title(id, title));
-            filled.baskets.fill(&filled.reader);
-        });
-        if let Err(e) = filling.await {
-            tracing::error!(error = %e, "titles and what is bought together are known from now on only");
-        }
-    }
-    stop.cancelled().await;
 }
 
 impl Service {
@@ -467,7 +245,7 @@ impl Service {
         });
         let (filled, fill_stop) = (Arc::clone(&app), stop.clone());
         parts.spawn(async move {
-            fill_lookups(filled, fill_stop).await;
+            state::fill_lookups(filled, fill_stop).await;
             ("lookups", Ok(()))
         });
         let bringing = Bringing {
@@ -482,47 +260,7 @@ impl Service {
             ("the user's model", Ok(()))
         });
         if let Some(snapshots) = snapshots {
-            let shelf = Shelf {
-                store: snapshots.store.clone(),
-            };
-            let follow = Follow {
-                shelf: shelf.clone(),
-                commands: command.clone(),
-                live: Arc::clone(&live),
-            };
-            let follow_stop = stop.clone();
-            parts.spawn(async move {
-                follow.run(follow_stop).await;
-                ("fitted models", Ok(()))
-            });
-            if let Mode::Embedded(_) = &options.mode {
-                let cron = schedule::parse(&config.model.retrain.schedule)?;
-                let (reader, engine) = (app.reader.clone(), model::engine_config(config)?);
-                let trainer_stop = stop.clone();
-                parts.spawn(async move {
-                    schedule::run(cron, reader, engine, shelf, trainer_stop).await;
-                    ("trainer", Ok(()))
-                });
-            }
-            let covered = match &options.mode {
-                Mode::Embedded(path) => {
-                    Some(trim_covered(path.clone(), config.privacy.retention.as_millis()))
-                }
-                Mode::Kafka => None,
-            };
-            let keeper = Keeper {
-                snapshots,
-                interval: config.snapshots.clone().unwrap_or_default().interval.0,
-                commands: command.clone(),
-                progress: Arc::clone(&app.progress),
-                metrics,
-                covered,
-            };
-            let keeper_stop = stop.clone();
-            parts.spawn(async move {
-                keeper.run(keeper_stop).await;
-                ("snapshots", Ok(()))
-            });
+            state::spawn(&mut parts, snapshots, &options, &app, &command, &stop)?;
         }
         let load_stop = stop.clone();
         parts.spawn(async move {
