@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::command::Cmd;
 use crate::demo::{self, DemoOptions};
 use crate::progress::Steps;
-use crate::{e2e, release};
+use crate::{e2e, instructions, release};
 
 /// The engine's streams are learned three times and answered from; a build comes first.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -30,6 +30,8 @@ enum What {
     /// The engine on one core: learning (a year of a shop ten times over; ten million events by Zipf's law), memory,
     /// answers by model.
     Engine(EngineOptions),
+    /// Instructions that an answer of each model takes, counted by valgrind: the same under every load.
+    Instructions(EngineOptions),
 }
 
 /// Options of `cargo xtask bench engine`.
@@ -56,6 +58,7 @@ pub enum Output {
 pub fn choose(args: &BenchArgs, steps: &mut Steps) -> Result<()> {
     match &args.what {
         Some(What::Engine(options)) => engine(options, steps),
+        Some(What::Instructions(options)) => instructions::run(options.output, steps),
         Some(What::Demo(options)) => run(options, steps),
         None => run(&args.demo, steps),
     }

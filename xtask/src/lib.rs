@@ -13,6 +13,7 @@ pub mod demo;
 pub mod dev;
 pub mod e2e;
 pub mod image;
+mod instructions;
 pub mod kubectl;
 pub mod machine;
 pub mod paths;

@@ -40,22 +40,13 @@ pub fn c_compiler() -> Option<&'static str> {
     }
 }
 
-/// Builds both binaries, showing which crate is at work; cargo's warnings and errors are printed as they come.
+/// Cargo with this command, such as `build` or `test`, as the shipped binaries are built: what one of them compiles
+/// serves the others.
 ///
 /// # Errors
-/// When the C compiler or the Rust target is missing, or the build fails.
-pub fn build(progress: &Progress) -> Result<Binaries> {
-    let mut cargo = Cmd::cargo()
-        .args([
-            "build",
-            "--release",
-            "-p",
-            "recommendation-operator",
-            "-p",
-            "recommender",
-        ])
-        .args(["--message-format", "json-render-diagnostics"])
-        .timeout(BUILD_TIMEOUT);
+/// When the C compiler for static binaries is missing.
+pub fn cargo(command: &str) -> Result<Cmd> {
+    let mut cargo = Cmd::cargo().args([command, "--release"]);
     if let (Some(target), Some(compiler)) = (target(), c_compiler()) {
         ensure!(
             find(compiler).is_some(),
@@ -70,6 +61,18 @@ pub fn build(progress: &Progress) -> Result<Binaries> {
             .env("HOST_CC", "gcc")
             .env(&variable(&target.replace("musl", "gnu")), "gcc");
     }
+    Ok(cargo)
+}
+
+/// Builds both binaries, showing which crate is at work; cargo's warnings and errors are printed as they come.
+///
+/// # Errors
+/// When the C compiler or the Rust target is missing, or the build fails.
+pub fn build(progress: &Progress) -> Result<Binaries> {
+    let cargo = cargo("build")?
+        .args(["-p", "recommendation-operator", "-p", "recommender"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .timeout(BUILD_TIMEOUT);
     let (mut operator, mut recommender) = (None, None);
     let mut crates = 0;
     cargo.lines(|line| {

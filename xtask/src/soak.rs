@@ -7,11 +7,11 @@ use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 
 use crate::clicks;
-use crate::command::Cmd;
 use crate::demo::{self, DemoOptions};
 use crate::e2e;
 use crate::machine;
 use crate::progress::{Steps, seconds};
+use crate::release;
 use crate::stack::run::Ports;
 use crate::stack::{NodeMode, Stack, StackOptions};
 
@@ -72,10 +72,8 @@ fn operator(options: &OperatorOptions, steps: &mut Steps) -> Result<()> {
         },
         steps,
     )?;
-    let test = Cmd::cargo()
+    let test = release::cargo("test")?
         .args([
-            "test",
-            "--release",
             "--package",
             "recommendation-operator",
             "--features",

@@ -1,5 +1,6 @@
 //! From a question to an answer: basis, scores, rules, reasons.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::{
@@ -219,7 +220,7 @@ fn seed(query: &Query<'_>) -> u64 {
 fn current_visit(history: Option<&History>) -> Vec<u32> {
     let Some(history) = history else { return Vec::new() };
     let mut visit: Vec<u32> = Vec::new();
-    let mut newer_ms = history.entries.first().map_or(0, |entry| entry.last_ms);
+    let mut newer_ms = history.entries.front().map_or(0, |entry| entry.last_ms);
     for entry in history
         .entries
         .iter()
@@ -310,7 +311,7 @@ pub(crate) fn done_with(history: Option<&History>, product: u32) -> EventKind {
 
 /// The newest entries that say something; among those of one time in the order of names, so that the
 /// answer does not depend on the order in which products became known.
-fn newest(entries: &[Entry], length: usize) -> Vec<Entry> {
+fn newest(entries: &VecDeque<Entry>, length: usize) -> Vec<Entry> {
     let mut chosen: Vec<Entry> = Vec::with_capacity(length.min(entries.len()));
     for entry in entries.iter().filter(|entry| entry.interest > 0) {
         if chosen.len() >= length && chosen.last().is_some_and(|last| last.last_ms != entry.last_ms) {

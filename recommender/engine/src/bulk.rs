@@ -176,7 +176,7 @@ impl Writer {
         let window = self.config.limits.pair_history;
         let interesting = |entry: &&Entry| entry.interest > 0;
         for Loaded { history, .. } in customers {
-            for entry in history.counted(window).iter().filter(interesting) {
+            for entry in history.counted(window).filter(interesting) {
                 starts[entry.product as usize + 1] += 1;
             }
         }
@@ -186,7 +186,7 @@ impl Writer {
         let mut fill = starts.clone();
         let mut postings = vec![(0u32, 0u16); starts[products]];
         for (customer, Loaded { history, .. }) in customers.iter().enumerate() {
-            for entry in history.counted(window).iter().filter(interesting) {
+            for entry in history.counted(window).filter(interesting) {
                 let at = &mut fill[entry.product as usize];
                 postings[*at] = (customer as u32, entry.interest);
                 *at += 1;
@@ -199,13 +199,13 @@ impl Writer {
             for &(customer, interest) in &postings[starts[product]..starts[product + 1]] {
                 let history = &customers[customer as usize].history;
                 let interest = i64::from(interest) * share(history.degree, self.config.damping);
-                for other in history.counted(window).iter().filter(interesting) {
+                history.counted(window).filter(interesting).for_each(|other| {
                     let sum = &mut sums[other.product as usize];
                     if *sum == 0 {
                         touched.push(other.product);
                     }
                     *sum += interest * i64::from(other.interest);
-                }
+                });
             }
             counts.clear();
             for other in touched.drain(..) {

@@ -14,10 +14,18 @@ use crate::{
 /// Weight of a pair of an undamped customer, in fixed point; a damped one counts a power of two less.
 const FULL: u32 = 14;
 
+/// What [`share`] gives a customer whose pairs count whole.
+fn whole(damping: bool) -> f32 {
+    share(0, damping) as f32
+}
+
 /// What a pair of a customer with this many products counts: a share that halves with every doubling. In
 /// powers of two, because then a customer's pairs must be counted anew only when the power changes.
 pub(crate) fn share(degree: u32, damping: bool) -> i64 {
-    if !damping || degree == 0 {
+    if !damping {
+        return 1;
+    }
+    if degree == 0 {
         return 1 << FULL;
     }
     // The nearest power: 3 in the middle of 2 and 4 is taken up.
@@ -108,7 +116,6 @@ impl Counts {
         let interesting = |entry: &&Entry| entry.product != product && entry.interest > 0;
         others.extend(
             counted
-                .iter()
                 .filter(interesting)
                 .map(|entry| (entry.product, entry.interest)),
         );
@@ -162,10 +169,10 @@ impl Counts {
         }
         let counted = history.counted(self.counting.window);
         let others: Vec<(u32, u16)> = counted
-            .iter()
+            .clone()
             .map(|entry| (entry.product, entry.interest))
             .collect();
-        for (at, entry) in counted.iter().enumerate() {
+        for (at, entry) in counted.enumerate() {
             let interest = -i64::from(entry.interest);
             self.shift_pairs((entry.product, interest * share), None, &others[at + 1..]);
             self.norms[entry.product as usize] -= square(entry.interest) * share;
@@ -269,7 +276,7 @@ impl Counts {
 
     /// The nearest products by cosine (or BM25) and by random walk, nearest first; `names` breaks ties.
     pub fn nearest(&mut self, product: u32, keep: usize, names: &Ordered) -> (Vec<Neighbor>, Vec<Neighbor>) {
-        let full = (1u32 << FULL) as f32;
+        let full = whole(self.counting.damping);
         let shrinkage = self.counting.shrinkage as f32 * (INTEREST_STEPS * INTEREST_STEPS) as f32 * full;
         let own = self.scales[product as usize].root;
         let walk = (self.degrees[product as usize] as f64).powf(-self.counting.alpha) as f32 / full;

@@ -1,5 +1,7 @@
 //! What one customer did, folded so that the result does not depend on the order of events.
 
+use std::collections::{VecDeque, vec_deque};
+
 /// Interest in integers: this many steps per doubling of a customer's summed event weights.
 pub(crate) const INTEREST_STEPS: f64 = 16.0;
 /// Event weights in fixed point: this many units per 1.0.
@@ -141,10 +143,11 @@ pub(crate) enum Recorded {
     TooOld,
 }
 
-/// A customer's products, newest first (ties by id), no product twice.
+/// A customer's products, newest first (ties by name), no product twice. What is new comes in at the front, hence a
+/// queue with two ends.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    pub entries: Vec<Entry>,
+    pub entries: VecDeque<Entry>,
     /// Newest event of any kind.
     pub newest_ms: i64,
     /// How many of the counted entries interest the customer.
@@ -160,7 +163,7 @@ impl History {
         let degree = counted.iter().filter(|entry| entry.interest > 0).count() as u32;
         History {
             degree,
-            entries,
+            entries: entries.into(),
             newest_ms,
             minute: minute.0,
             in_minute: minute.1,
@@ -169,8 +172,10 @@ impl History {
 
     /// A copy with room for one more entry and not for twice as many.
     pub fn with_room(&self) -> History {
-        let mut entries = Vec::with_capacity(self.entries.len() + 1);
-        entries.extend_from_slice(&self.entries);
+        let mut entries = VecDeque::with_capacity(self.entries.len() + 1);
+        let (front, back) = self.entries.as_slices();
+        entries.extend(front);
+        entries.extend(back);
         History { entries, ..*self }
     }
 
@@ -211,9 +216,9 @@ impl History {
         if let Some(at) = at {
             self.entries.remove(at);
         } else if length >= rules.capacity {
-            match self.entries.last() {
+            match self.entries.back() {
                 Some(oldest) if oldest.is_newer(&after, names) => return Recorded::TooOld,
-                _ => evicted = self.entries.pop(),
+                _ => evicted = self.entries.pop_back(),
             }
         }
         let position = self
@@ -249,8 +254,8 @@ impl History {
     }
 
     /// The entries that are counted in pairs.
-    pub fn counted(&self, window: usize) -> &[Entry] {
-        &self.entries[..self.entries.len().min(window)]
+    pub fn counted(&self, window: usize) -> vec_deque::Iter<'_, Entry> {
+        self.entries.range(..self.entries.len().min(window))
     }
 }
 

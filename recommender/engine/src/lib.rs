@@ -40,7 +40,7 @@
 //! About, in bytes, with `p` products, `c` customers, `h` products per history (at most `learn_history`),
 //! `r` counts per product (at most `row_capacity`) and `k` neighbours (at most `neighbors`):
 //!
-//! - per product: `400 + 16..32 × r + 16 × k`, plus the catalogue's text (twice the title) and embedding;
+//! - per product: `400 + 4..32 × r + 16 × k`, plus the catalogue's text (twice the title) and embedding;
 //! - per customer: `250 + 24 × h`, plus twice the id's length;
 //! - per visit that is held: `170 + 20 × its products`, at most `max_sessions` finished ones, as many of one
 //!   product, and those going on;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use recommendation_api::{Event, EventError, EventType};
 use recommender_engine::{EventKind, Interaction, Published, Writer};
 
+use super::Lookups;
 use super::bulk::Bulk;
-use super::{Lookups, ROWS_PER_PUBLISH};
+use super::pace::Pace;
 use crate::clock::now_ms;
 use crate::metrics::Metrics;
 use crate::model;
@@ -39,6 +40,8 @@ pub(super) struct Learner {
     /// Traces of live events whose effect is not published yet, and when they were taken.
     traced: Vec<(String, SystemTime)>,
     pub traces: Traces,
+    started: Instant,
+    pace: Pace,
     pub events: u64,
     pub malformed: u64,
     pub taken: u64,
@@ -64,6 +67,8 @@ impl Learner {
             fresh: Vec::new(),
             traced: Vec::new(),
             traces: Traces::default(),
+            started: Instant::now(),
+            pace: Pace::new(0.0),
             events: 0,
             malformed: 0,
             taken: 0,
@@ -238,7 +243,10 @@ impl Learner {
 
     /// Shows readers what was learned.
     pub fn publish(&mut self, now: i64) -> Published {
-        let published = self.writer.publish(now, ROWS_PER_PUBLISH);
+        let began = self.started.elapsed().as_secs_f64();
+        let published = self.writer.publish(now, self.pace.lists(began));
+        self.pace
+            .refreshed(published.rows, began, self.started.elapsed().as_secs_f64());
         self.quality.compare(now);
         if published.pending == 0 && !self.fresh.is_empty() {
             let now = now_ms();

@@ -4,6 +4,7 @@
 mod bulk;
 mod late;
 mod learner;
+pub(crate) mod pace;
 mod restore;
 
 use std::sync::Arc;
@@ -33,8 +34,6 @@ use tokio::sync::oneshot;
 
 /// Longest wait for the next record; bounds how late a command, a catalogue record or the end is noticed.
 const WAIT: Duration = Duration::from_millis(50);
-/// Neighbour lists refreshed between two polls.
-const ROWS_PER_PUBLISH: usize = 500;
 /// Events gathered for the engine's bulk path at most (24 bytes each, and each id once).
 const MAX_BULK: usize = 20_000_000;
 

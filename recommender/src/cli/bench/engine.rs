@@ -10,11 +10,10 @@ use serde_json::{Value, json};
 
 use super::stream::{self, DAY_MS, Log};
 use crate::cli::{Output, print};
+use crate::ingest::pace::Pace;
 
 /// Events between two publishes, as from one poll of a busy topic.
 const BATCH: usize = 1_000;
-/// Neighbour lists refreshed at most with each, as the service does.
-const ROWS: usize = 100;
 /// Products up to which fitted models are fitted too.
 const FITTED: usize = 5_000;
 
@@ -143,14 +142,17 @@ fn learn(log: &Log, algorithm: Algorithm) -> anyhow::Result<Value> {
     let before = memory();
     let (mut writer, reader) = new(algorithm)?;
     let started = cpu_seconds();
-    let mut publishing = 0.0;
+    let (mut publishing, mut pace) = (0.0, Pace::new(started));
     for (at, event) in log.iter().enumerate() {
         writer.apply(&event, log.now_ms);
         if at % BATCH == BATCH - 1 {
             // The clock of the machine, not of the log: what is due once a second is due as often as when live.
-            let published = cpu_seconds();
-            writer.publish(log.now_ms + ((published - started) * 1_000.0) as i64, ROWS);
-            publishing += cpu_seconds() - published;
+            let began = cpu_seconds();
+            let now_ms = log.now_ms + ((began - started) * 1_000.0) as i64;
+            let published = writer.publish(now_ms, pace.lists(began));
+            let ended = cpu_seconds();
+            pace.refreshed(published.rows, began, ended);
+            publishing += ended - began;
         }
     }
     let seconds = cpu_seconds() - started;
