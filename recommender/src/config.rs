@@ -10,9 +10,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use recommendation_api::RecommenderConfig;
 use recommendation_api::config::{OnnxConfig, RateLimitsConfig};
-use recommendation_api::model::Algorithm;
+use recommendation_api::model::{Algorithm, PurchasedPolicy};
 use tokio_util::sync::CancellationToken;
 
+use crate::experiments::{ExperimentError, Experiments};
 use crate::http::auth::Auth;
 use crate::http::tls::Tls;
 use crate::ingest::Command;
@@ -45,6 +46,9 @@ pub enum ConfigError {
     /// The model's part contradicts itself or asks for what this version cannot do.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The experiments cannot be run.
+    #[error("experiments: {0}")]
+    Experiments(#[from] ExperimentError),
     /// A value outside its range.
     #[error("{field}: {problem}")]
     Invalid {
@@ -78,6 +82,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<RecommenderConfig, ConfigError> {
 /// Checks what the types cannot.
 pub fn check(config: &RecommenderConfig) -> Result<(), ConfigError> {
     model::engine_config(config)?;
+    Experiments::new(config)?;
     let invalid = |field, problem: String| Err(ConfigError::Invalid { field, problem });
     crate::trainer::schedule::parse(&config.model.retrain.schedule)
         .map(drop)
@@ -131,6 +136,10 @@ pub struct Live {
     pub onnx: Option<OnnxConfig>,
     /// What became of it.
     pub brought: Brought,
+    /// Experiments between algorithms.
+    pub experiments: Arc<Experiments>,
+    /// Whether what a customer has bought is not shown to them again.
+    pub hides_purchased: bool,
 }
 
 /// The model that the user brings, as it stands.
@@ -165,6 +174,9 @@ impl Live {
             drift_threshold: config.quality.drift_threshold,
             onnx: config.model.onnx.clone(),
             brought: Brought::default(),
+            // Refused when the configuration is read; a caller that skips that runs without.
+            experiments: Arc::new(Experiments::new(config).unwrap_or_default()),
+            hides_purchased: config.rules.purchased == PurchasedPolicy::Exclude,
         })
     }
 
@@ -318,6 +330,10 @@ mod tests {
             (r#"{"model":{"algorithm":"Onnx"}}"#, "Onnx"),
             (r#"{"model":{"diversity":2}}"#, "diversity"),
             (r#"{"limits":{"neighbors":5}}"#, "limits.neighbors"),
+            (
+                r#"{"experiments":[{"name":"e","arms":[{"algorithm":"Hybrid","percent":90}]}]}"#,
+                "experiments: percents of \"e\"",
+            ),
             (
                 r#"{"model":{"retrain":{"schedule":"at night"}}}"#,
                 "model.retrain.schedule",

@@ -36,6 +36,7 @@ use crate::baskets::Baskets;
 use crate::cache::AnswerCache;
 use crate::config::Live;
 use crate::directory::Directory;
+use crate::impressions::Impressions;
 use crate::ingest::{LateReader, Progress};
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -52,6 +53,8 @@ pub struct App {
     pub reader: LateReader,
     /// Profiles, addresses and titles.
     pub directory: Arc<Directory>,
+    /// What was shown to whom, on its way to the log.
+    pub impressions: Impressions,
     /// Where events and products are appended.
     pub log: Arc<dyn Log>,
     /// Tokens and users.

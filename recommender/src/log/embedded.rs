@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use recommendation_api::Event;
 use recommendation_api::records::{CustomerProfile, Product};
+use recommendation_api::{Event, Impression};
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,7 +24,7 @@ const ROWS_PER_COMMIT: usize = 50_000;
 /// Longest to wait for another process that writes to the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Version of the tables; a file of a newer version is refused.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS events (
@@ -50,7 +50,15 @@ CREATE TABLE IF NOT EXISTS dead_letters (
     message TEXT NOT NULL,
     value   BLOB NOT NULL
 );
-PRAGMA user_version = 2;
+-- What was shown to whom; found by customer for an erasure.
+CREATE TABLE IF NOT EXISTS impressions (
+    offset      INTEGER PRIMARY KEY AUTOINCREMENT,
+    time_ms     INTEGER NOT NULL,
+    customer_id TEXT NOT NULL,
+    value       BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS impressions_by_customer ON impressions (customer_id);
+PRAGMA user_version = 3;
 ";
 
 /// Why the embedded log cannot be opened.
@@ -117,6 +125,7 @@ enum Write {
     Events(Vec<Vec<u8>>),
     Products(Vec<(String, Vec<u8>)>),
     Profile(String, Vec<u8>),
+    Impressions(Vec<(String, Vec<u8>)>),
 }
 
 struct Job {
@@ -303,6 +312,16 @@ impl Log for EmbeddedLog {
         .boxed()
     }
 
+    fn put_impressions<'a>(&'a self, impressions: &'a [Impression]) -> BoxFuture<'a, Appended> {
+        async move {
+            let row = |impression: &Impression| (impression.customer_id.clone(), impression.to_json());
+            let rows = impressions.iter().map(row).collect();
+            let result = self.write(Write::Impressions(rows)).await;
+            vec![result; impressions.len()]
+        }
+        .boxed()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -341,7 +360,7 @@ fn write_jobs(mut connection: Connection, mut inbox: mpsc::Receiver<Job>, commit
 fn size(write: &Write) -> usize {
     match write {
         Write::Events(rows) => rows.len(),
-        Write::Products(rows) => rows.len(),
+        Write::Products(rows) | Write::Impressions(rows) => rows.len(),
         Write::Profile(..) => 1,
     }
 }
@@ -360,6 +379,8 @@ fn commit(connection: &mut Connection, jobs: &[Job]) -> Result<(), rusqlite::Err
              VALUES (?1, (SELECT COALESCE(MAX(seq), 0) + 1 FROM profiles), ?2)
              ON CONFLICT (customer_id) DO UPDATE SET seq = excluded.seq, value = excluded.value",
         )?;
+        let mut impression =
+            tx.prepare_cached("INSERT INTO impressions (time_ms, customer_id, value) VALUES (?1, ?2, ?3)")?;
         let now = now_ms();
         for job in jobs {
             match &job.write {
@@ -375,6 +396,11 @@ fn commit(connection: &mut Connection, jobs: &[Job]) -> Result<(), rusqlite::Err
                 }
                 Write::Profile(id, value) => {
                     profile.execute(params![id, value])?;
+                }
+                Write::Impressions(rows) => {
+                    for (customer, value) in rows {
+                        impression.execute(params![now, customer, value])?;
+                    }
                 }
             }
         }

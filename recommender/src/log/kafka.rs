@@ -11,9 +11,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{ClientConfig, util::Timeout};
-use recommendation_api::Event;
 use recommendation_api::config::TopicNames;
 use recommendation_api::records::{CustomerProfile, Product};
+use recommendation_api::{Event, Impression};
 
 use super::context::Quiet;
 use super::{AppendError, Appended, Log};
@@ -63,6 +63,7 @@ pub struct KafkaLog {
     events: Arc<str>,
     catalog: Arc<str>,
     profiles: Arc<str>,
+    impressions: Arc<str>,
     dead_letter: Arc<str>,
     traces: Traces,
 }
@@ -78,6 +79,7 @@ impl KafkaLog {
             events: topics.events.as_str().into(),
             catalog: topics.catalog.as_str().into(),
             profiles: topics.profiles.as_str().into(),
+            impressions: topics.impressions.as_str().into(),
             dead_letter: topics.dead_letter.as_str().into(),
             traces: Traces::default(),
         })
@@ -194,6 +196,20 @@ impl Log for KafkaLog {
                 .key(customer_id.as_bytes())
                 .payload(&value[..]);
             self.send(record).await
+        }
+        .boxed()
+    }
+
+    fn put_impressions<'a>(&'a self, impressions: &'a [Impression]) -> BoxFuture<'a, Appended> {
+        async move {
+            join_all(impressions.iter().map(|impression| async move {
+                let value = impression.to_json();
+                let record = FutureRecord::to(&self.impressions)
+                    .key(impression.customer_id.as_bytes())
+                    .payload(&value[..]);
+                self.send(record).await
+            }))
+            .await
         }
         .boxed()
     }

@@ -7,8 +7,8 @@ pub mod embedded;
 pub mod kafka;
 
 use futures::future::BoxFuture;
-use recommendation_api::Event;
 use recommendation_api::records::{CustomerProfile, Product};
+use recommendation_api::{Event, Impression};
 
 /// Why something was not written.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -38,6 +38,9 @@ pub trait Log: Send + Sync {
         customer_id: &'a str,
         profile: &'a CustomerProfile,
     ) -> BoxFuture<'a, Result<(), AppendError>>;
+
+    /// Writes what was shown to customers; nobody waits for it to be read.
+    fn put_impressions<'a>(&'a self, impressions: &'a [Impression]) -> BoxFuture<'a, Appended>;
 
     /// Waits until everything is written, at most some seconds; called once at the end.
     fn close(&self) -> BoxFuture<'_, ()>;

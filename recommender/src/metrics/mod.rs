@@ -33,6 +33,8 @@ pub struct Metrics {
     pub shed: IntCounter,
     /// Answers by what they rest on: personal, session, popular.
     pub answers: IntCounterVec,
+    /// Answers to customers by what became of their record: written, sampled_out, dropped, failed.
+    pub impressions: IntCounterVec,
     /// Events read by type.
     pub events: IntCounterVec,
     /// Events skipped because their id was seen before.
@@ -123,6 +125,12 @@ impl Metrics {
                 "answers_total",
                 "Recommendations by what they rest on",
                 "fallback",
+            )?,
+            impressions: counters(
+                "impressions_total",
+                "Answers to customers by what became of their record: written, sampled_out (over a thousand a second), \
+                 dropped (the queue was full) or failed",
+                "outcome",
             )?,
             events: counters("events_total", "Events read from the log by type", "type")?,
             duplicates: counter(

@@ -2,8 +2,8 @@
 //! seconds that their delivery is given, so that waiting requests do not pile up.
 
 use futures::future::BoxFuture;
-use recommendation_api::Event;
 use recommendation_api::records::{CustomerProfile, Product};
+use recommendation_api::{Event, Impression};
 
 use super::breaker::Breaker;
 use crate::log::{AppendError, Appended, Log};
@@ -66,6 +66,11 @@ impl<L: Log> Log for GuardedLog<L> {
         })
     }
 
+    /// Past the breaker: no request waits for these, and what becomes of them says nothing to those that do.
+    fn put_impressions<'a>(&'a self, impressions: &'a [Impression]) -> BoxFuture<'a, Appended> {
+        self.log.put_impressions(impressions)
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.log.close()
     }
@@ -100,6 +105,10 @@ mod tests {
             _: &'a CustomerProfile,
         ) -> BoxFuture<'a, Result<(), AppendError>> {
             Box::pin(async { Ok(()) })
+        }
+
+        fn put_impressions<'a>(&'a self, _: &'a [Impression]) -> BoxFuture<'a, Appended> {
+            Box::pin(async { Vec::new() })
         }
 
         fn close(&self) -> BoxFuture<'_, ()> {

@@ -32,6 +32,7 @@ use crate::http::server::Lifetime;
 use crate::http::tls::Tls;
 use crate::http::tokens::AuthError;
 use crate::http::{App, internal_router, public_router, server};
+use crate::impressions::Impressions;
 use crate::ingest::{Ingest, Lookups, Start};
 use crate::metrics::Metrics;
 use crate::model;
@@ -166,6 +167,7 @@ impl Service {
         ));
         let app = Arc::new(App {
             scrape: Scrape::default(),
+            impressions: Impressions::new(metrics.impressions.clone()),
             cache: cache.clone(),
             load: Arc::clone(&load),
             traces,
@@ -247,6 +249,14 @@ impl Service {
         parts.spawn(async move {
             state::fill_lookups(filled, fill_stop).await;
             ("lookups", Ok(()))
+        });
+        let (showing, showing_stop) = (Arc::clone(&app), stop.clone());
+        parts.spawn(async move {
+            showing
+                .impressions
+                .run(Arc::clone(&showing.log), showing_stop)
+                .await;
+            ("impressions", Ok(()))
         });
         let bringing = Bringing {
             live: Arc::clone(&live),

@@ -8,7 +8,7 @@ use http::{HeaderMap, header};
 use opentelemetry::trace::SpanKind;
 use recommendation_api::event::rfc3339;
 use recommendation_api::report::DependencyState;
-use recommender_engine::{Fallback, Query, Recommendations, Revision};
+use recommender_engine::{Fallback, Query, Revision};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,6 +22,7 @@ use crate::http::caller::{Caller, RECOMMENDATIONS_READ, visit};
 use crate::http::conditional;
 use crate::http::input::{Body, Params, PathId, check_algorithm, check_id, check_limit, check_list};
 use crate::http::problem::{Problem, ProblemBody};
+use crate::placements::{self, Placement};
 
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
@@ -37,6 +38,11 @@ struct Answer {
     recommendation_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     customer_id: Option<String>,
+    /// The experiment that the customer takes part in; absent where there is none, or the request names the algorithm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experiment: Option<Arc<str>>,
+    /// The experiment's arm; without one the algorithm that was asked.
+    arm: Arc<str>,
     model: ModelView,
     /// What the answer rests on.
     #[schema(value_type = Basis)]
@@ -85,7 +91,7 @@ struct Known {
         ("customer_id" = String, Path, description = "The customer", min_length = 1, max_length = 256),
         ("limit" = Option<u32>, Query, description = "How many products", minimum = 1, maximum = 100),
         ("algorithm" = Option<String>, Query, description = "Instead of the configured one: Hybrid, ItemKnn, …"),
-        ("placement" = Option<String>, Query, description = "Where the answer is shown; for the shop's own statistics", max_length = 256),
+        ("placement" = Option<String>, Query, description = "Where the answer is shown: `home`, `product` (first what is similar to the product last looked at), `cart` (first what is bought together with what is in it), or a name of the shop's own", max_length = 256),
         ("category" = Option<String>, Query, description = "Only products of this category", max_length = 256),
         ("exclude" = Option<Vec<String>>, Query, description = "Products to leave out: separated by commas, or given several times", max_items = 500),
         ("diversity" = Option<f32>, Query, description = "0 = most alike, 1 = most varied", minimum = 0, maximum = 1),
@@ -120,9 +126,8 @@ async fn personal(
     app.require_model()?;
     let exclude = params.list("exclude")?;
     let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
-    params
-        .one("placement")?
-        .map_or(Ok(()), |placement| check_id("placement", placement))?;
+    let placement = params.one("placement")?;
+    placement.map_or(Ok(()), |placement| check_id("placement", placement))?;
     let query = Query {
         customer: Some(&customer_id),
         limit: params.limit()?,
@@ -133,27 +138,78 @@ async fn personal(
         now_ms: now_ms(),
         ..Query::default()
     };
+    let (query, place) = place(&app, query, placement);
     if params.flag("explain")? {
         let explanation = Some(explain(&app, &customer_id));
-        let found = app.reader.recommend(&query);
-        let answer = answer(&app, Some(&customer_id), found, explanation);
+        let answer = answer(&app, &query, &place, explanation);
         return conditional::json(&headers, conditional::PERSONAL, &answer);
     }
     let revision = app.reader.customer_revision(&customer_id);
-    let body = answered(&app, &query, revision).await?;
+    let body = answered(&app, &query, &place, revision).await?;
     Ok(conditional::bytes(&headers, conditional::PERSONAL, body))
 }
 
+/// Where an answer is shown, and which arm it is of.
+struct Place<'a> {
+    /// As the request named it.
+    name: Option<&'a str>,
+    placement: Placement,
+    experiment: Option<Arc<str>>,
+    arm: Arc<str>,
+}
+
+/// The question as the customer's arm asks it. A request that names its algorithm is no part of an experiment.
+fn place<'a>(app: &App, query: Query<'a>, name: Option<&'a str>) -> (Query<'a>, Place<'a>) {
+    let live = app.live.load();
+    let placement = Placement::of(name, query.algorithm.is_some());
+    let assigned = query
+        .customer
+        .filter(|_| query.algorithm.is_none())
+        .and_then(|customer| live.experiments.assign(customer));
+    let (experiment, arm, algorithm) = match assigned {
+        Some(assigned) => (Some(assigned.experiment), assigned.arm, Some(assigned.algorithm)),
+        None => {
+            let named = query.algorithm.map(recommender_engine::Algorithm::name);
+            (None, named.unwrap_or(&live.algorithm).into(), query.algorithm)
+        }
+    };
+    let place = Place {
+        name,
+        placement,
+        experiment,
+        arm,
+    };
+    (Query { algorithm, ..query }, place)
+}
+
 /// The answer's JSON: from the cache where there is one, else computed.
-async fn answered(app: &App, query: &Query<'_>, revision: Revision) -> Result<Vec<u8>, Problem> {
+async fn answered(
+    app: &App,
+    query: &Query<'_>,
+    place: &Place<'_>,
+    revision: Revision,
+) -> Result<Vec<u8>, Problem> {
+    let json = found_or_computed(app, query, place, revision).await?;
+    // Not of a basket that nobody's name is on: there is nobody whose events could follow.
+    if let Some(customer) = query.customer {
+        app.impressions.shown(customer, place.name, query.now_ms, &json);
+    }
+    Ok(json)
+}
+
+async fn found_or_computed(
+    app: &App,
+    query: &Query<'_>,
+    place: &Place<'_>,
+    revision: Revision,
+) -> Result<Vec<u8>, Problem> {
     let compute = |id: String| {
         let step = app.traces.step("recommend", SpanKind::Internal);
-        let found = app.reader.recommend(query);
-        drop(step);
         let answer = Answer {
             recommendation_id: id,
-            ..answer(app, query.customer, found, None)
+            ..answer(app, query, place, None)
         };
+        drop(step);
         conditional::to_bytes(&answer)
     };
     let Some(cache) = &app.cache else {
@@ -161,17 +217,20 @@ async fn answered(app: &App, query: &Query<'_>, revision: Revision) -> Result<Ve
     };
     let compute = || CachedBody::new(compute(NO_ID.to_owned())?).map_err(|_| Problem::internal());
     let stored = cache
-        .answer(&key(app, query, revision), keep(app, revision), compute)
+        .answer(&key(app, query, place, revision), keep(app, revision), compute)
         .await?;
     Ok(stored.body.with_id(&uuid::Uuid::now_v7()))
 }
 
 /// Everything that an answer depends on, but for what other customers do.
-fn key(app: &App, query: &Query<'_>, revision: Revision) -> Key {
+fn key(app: &App, query: &Query<'_>, place: &Place<'_>, revision: Revision) -> Key {
     let live = app.live.load();
     let mut key = KeyBuilder::new("recommendations");
     key.text(&live.version)
         .optional(query.customer)
+        .optional(place.experiment.as_deref())
+        .text(&place.arm)
+        .number(place.placement as u64)
         .number(revision.digest)
         .number(revision.newest_ms.cast_unsigned())
         .list(query.recent.iter().copied())
@@ -213,22 +272,20 @@ fn explain(app: &App, customer_id: &str) -> Explanation {
     }
 }
 
-fn answer(
-    app: &App,
-    customer_id: Option<&str>,
-    found: Recommendations,
-    explanation: Option<Explanation>,
-) -> Answer {
+fn answer(app: &App, query: &Query<'_>, place: &Place<'_>, explanation: Option<Explanation>) -> Answer {
+    let live = app.live.load();
+    let found = placements::answer(place.placement, &app.reader, &app.baskets, &live, query);
     let label = match found.fallback {
         Fallback::Personal => "personal",
         Fallback::Session => "session",
         Fallback::Popular => "popular",
     };
     app.metrics.answers.with_label_values(&[label]).inc();
-    let live = app.live.load();
     Answer {
         recommendation_id: uuid::Uuid::now_v7().to_string(),
-        customer_id: customer_id.map(str::to_owned),
+        customer_id: query.customer.map(str::to_owned),
+        experiment: place.experiment.clone(),
+        arm: Arc::clone(&place.arm),
         model: ModelView::new(&live, Some(found.algorithm)),
         fallback: found.fallback,
         items: view::items(&app.reader, &live, found.items),
@@ -255,7 +312,8 @@ struct Visit {
     /// Only products of this category.
     #[schema(min_length = 1, max_length = 256)]
     category: Option<String>,
-    /// Where the answer is shown.
+    /// Where the answer is shown: `home`, `product` (first what is similar to the last of `recent`), `cart` (first
+    /// what is bought together with `recent`), or a name of the shop's own.
     #[schema(min_length = 1, max_length = 256)]
     placement: Option<String>,
     /// Products to leave out.
@@ -305,7 +363,8 @@ async fn anonymous(State(app): State<Arc<App>>, caller: Caller, body: Body) -> R
         now_ms: now_ms(),
         ..Query::default()
     };
-    let body = answered(&app, &query, Revision::default()).await?;
+    let (query, place) = place(&app, query, asked.placement.as_deref());
+    let body = answered(&app, &query, &place, Revision::default()).await?;
     let head = [
         (header::CACHE_CONTROL, "no-store"),
         (header::CONTENT_TYPE, "application/json"),

@@ -49,8 +49,21 @@ pub struct ItemView {
     pub title: Arc<str>,
     /// Finite; comparable within one answer only.
     pub score: f32,
+    /// Whether it was put there to be tried out, in place of what the model ranks higher; absent where not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub explored: bool,
+    /// The probability with which exploration lets it stand in this place, given the ranking; 1 where it is absent.
+    #[serde(skip_serializing_if = "is_certain")]
+    #[schema(required = false)]
+    pub probability: f32,
     /// Why it stands there.
     pub reason: ReasonView,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+fn is_certain(probability: &f32) -> bool {
+    *probability >= 1.0
 }
 
 /// Why a product stands in an answer.
@@ -93,6 +106,8 @@ pub fn items(reader: &Reader, live: &Live, scored: Vec<Scored>) -> Vec<ItemView>
             title: item.title.unwrap_or_else(|| Arc::clone(&item.product)),
             product_id: item.product,
             score: item.score,
+            explored: item.explored,
+            probability: item.probability,
             reason: reason(item.reason, &live.excluded, &title),
         })
         .collect()
