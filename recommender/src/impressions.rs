@@ -29,6 +29,8 @@ const BATCH: usize = 500;
 const GATHER: Duration = Duration::from_millis(100);
 /// How often the share is adjusted.
 const ADJUST_EVERY: Duration = Duration::from_secs(1);
+/// Longest the end of the service waits for what is on its way.
+const LAST_WRITES: Duration = Duration::from_secs(2);
 /// The smallest share is one of two to this power.
 const MOST_HALVINGS: u64 = 20;
 /// Draws customers by another law than experiments do.
@@ -106,9 +108,14 @@ impl Impressions {
         };
         let writing = async {
             let mut batch = Vec::new();
-            while inbox.recv_many(&mut batch, BATCH).await > 0 {
+            while stop
+                .run_until_cancelled(inbox.recv_many(&mut batch, BATCH))
+                .await
+                .is_some()
+            {
                 if batch.len() < BATCH {
-                    tokio::time::sleep(GATHER).await;
+                    // Also when the end comes: what was gathered is written first.
+                    stop.run_until_cancelled(tokio::time::sleep(GATHER)).await;
                     while batch.len() < BATCH
                         && let Ok(more) = inbox.try_recv()
                     {
@@ -117,18 +124,20 @@ impl Impressions {
                 }
                 self.write(&*log, batch.drain(..)).await;
             }
+            while let Ok(offered) = inbox.try_recv() {
+                batch.push(offered);
+            }
+            self.write(&*log, batch.drain(..)).await;
+        };
+        let too_late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_WRITES).await;
         };
         tokio::select! {
-            () = stop.cancelled() => {}
             () = adjusting => {}
             () = writing => {}
+            () = too_late => tracing::warn!("impressions may be lost: the log does not take them in time"),
         }
-        // What was gathered when the end came is lost, what still waited is not: the log is closed later.
-        let mut left = Vec::new();
-        while let Ok(offered) = inbox.try_recv() {
-            left.push(offered);
-        }
-        self.write(&*log, left.into_iter()).await;
     }
 
     async fn write(&self, log: &dyn Log, batch: impl Iterator<Item = Offered>) {

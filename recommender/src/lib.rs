@@ -16,6 +16,7 @@ pub mod headless;
 pub mod http;
 pub mod impressions;
 pub mod ingest;
+pub mod insights;
 pub mod kafka;
 pub mod log;
 pub mod metrics;

@@ -1,5 +1,7 @@
 //! `spec.recommender.model` as the recommender's configuration.
 
+use std::collections::BTreeSet;
+
 use recommendation_api::HumanDuration;
 use recommendation_api::config::{ModelConfig, OnnxConfig, RetrainConfig};
 use recommendation_api::model::{Algorithm, ModelSource};
@@ -75,7 +77,18 @@ pub(super) fn config(
     }
     let algorithm = model.algorithm.unwrap_or_default();
     possible(algorithm, "spec.recommender.model.algorithm", recommender)?;
+    let mut names = BTreeSet::new();
     for (e, experiment) in recommender.experiments.iter().flatten().enumerate() {
+        // Customers' arms follow from the name.
+        if !names.insert(&experiment.name) {
+            return Err(InvalidSpec::new(
+                format!("spec.recommender.experiments[{e}].name"),
+                format!(
+                    "{:?} stands twice: every experiment needs a name of its own",
+                    experiment.name
+                ),
+            ));
+        }
         for (a, arm) in experiment.arms.iter().enumerate() {
             let path = format!("spec.recommender.experiments[{e}].arms[{a}].algorithm");
             possible(arm.algorithm, &path, recommender)?;

@@ -40,10 +40,6 @@ fn recommender(spec: &RecommenderSpec, found: &mut Found) {
         );
     }
     found.when(
-        spec.experiments.as_ref().is_some_and(|e| !e.is_empty()),
-        "spec.recommender.experiments",
-    );
-    found.when(
         spec.histories == Some(Histories::Redis),
         "spec.recommender.histories",
     );

@@ -3,6 +3,8 @@
 mod bench;
 mod dead_letters;
 mod evaluate;
+mod experiments;
+mod export;
 mod feed;
 mod import;
 mod replay;
@@ -44,6 +46,10 @@ enum Command {
     Import(import::Args),
     /// Compare models on data of yours: trains on one part, asks about the other
     Evaluate(Box<evaluate::Args>),
+    /// What the arms of experiments lead to
+    Experiments(experiments::Args),
+    /// Write what is recommended to every customer into a file, for e-mail campaigns
+    Export(export::Args),
     /// Records that could not be understood: list them, and send them again
     DeadLetters(Box<dead_letters::Args>),
     /// Snapshots of the model: list, verify, create, prune
@@ -83,6 +89,8 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => runtime().and_then(|rt| rt.block_on(replay::run(args))),
         Command::Import(args) => runtime().and_then(|rt| rt.block_on(import::run(args))),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Experiments(args) => runtime().and_then(|rt| rt.block_on(experiments::run(args))),
+        Command::Export(args) => runtime().and_then(|rt| rt.block_on(export::run(args))),
         Command::DeadLetters(args) => runtime().and_then(|rt| rt.block_on(dead_letters::run(*args))),
         Command::Snapshot(args) => runtime().and_then(|rt| rt.block_on(state::snapshot(args))),
         Command::Model(args) => runtime().and_then(|rt| rt.block_on(state::model(args))),

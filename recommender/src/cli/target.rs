@@ -78,6 +78,17 @@ pub(super) enum Target {
     },
 }
 
+/// A client of a running service.
+pub(super) fn client(timeout: Duration) -> anyhow::Result<reqwest::Client> {
+    // Compiled in: in the image there is no system whose certificates could be found.
+    let authorities: Result<Vec<_>, _> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .map(|der| reqwest::Certificate::from_der(der))
+        .collect();
+    let builder = reqwest::Client::builder().timeout(timeout);
+    Ok(builder.tls_certs_only(authorities?).build()?)
+}
+
 impl TargetArgs {
     /// Opens it, and finds out at once whether it is there. `topic_of` picks the topic.
     pub async fn open(self, topic_of: fn(TopicNames) -> String) -> anyhow::Result<Target> {
@@ -103,17 +114,8 @@ impl TargetArgs {
             .place
             .url
             .context("one of --kafka, --config, --embedded and --url is needed")?;
-        // Compiled in: in the image there is no system whose certificates could be found.
-        let authorities: Result<Vec<_>, _> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-            .iter()
-            .map(|der| reqwest::Certificate::from_der(der))
-            .collect();
-        let client = reqwest::Client::builder()
-            .timeout(REQUEST_TIMEOUT)
-            .tls_certs_only(authorities?)
-            .build()?;
         Ok(Target::Service {
-            client,
+            client: client(REQUEST_TIMEOUT)?,
             url: url.trim_end_matches('/').to_owned(),
             token: self.token,
         })

@@ -18,6 +18,8 @@ pub const RECOMMENDATIONS_READ: &str = "recommendations:read";
 pub const CATALOG_WRITE: &str = "catalog:write";
 /// Write events.
 pub const EVENTS_WRITE: &str = "events:write";
+/// Scope of figures about the shop.
+pub const INSIGHTS_READ: &str = "insights:read";
 
 /// Carries a publishable key; where a header cannot be set, the query parameter [`KEY_PARAMETER`] does.
 pub const KEY_HEADER: &str = "x-publishable-key";

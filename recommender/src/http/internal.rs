@@ -12,6 +12,7 @@ use recommendation_api::report::{DependencyState, ModelReport, Phase, StatusRepo
 
 use super::App;
 use super::problem::Problem;
+use crate::insights::DAYS;
 use crate::quality;
 
 /// The internal router.
@@ -137,12 +138,24 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     let drift = app.progress.load().drift;
     app.scrape
         .refresh(&app.metrics, &app.reader, &app.live.load(), drift);
+    tell_experiments(&app).await;
     match app.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(e) => {
             tracing::error!(error = %e, "metrics cannot be rendered");
             Problem::internal().into_response()
         }
+    }
+}
+
+/// Arms' figures are those of a minute ago at most: they are about a week. Where there are none the others are told
+/// all the same.
+async fn tell_experiments(app: &App) {
+    const OLDEST: Duration = Duration::from_secs(60);
+    if app.is_serving()
+        && let Ok(report) = app.desk.report(app.live.load_full(), DAYS, OLDEST).await
+    {
+        app.metrics.experiments.tell(&report);
     }
 }
 

@@ -38,6 +38,7 @@ use crate::config::Live;
 use crate::directory::Directory;
 use crate::impressions::Impressions;
 use crate::ingest::{LateReader, Progress};
+use crate::insights::desk::Desk;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::quality::Scrape;
@@ -53,6 +54,8 @@ pub struct App {
     pub reader: LateReader,
     /// Profiles, addresses and titles.
     pub directory: Arc<Directory>,
+    /// Figures about the shop.
+    pub desk: Desk,
     /// What was shown to whom, on its way to the log.
     pub impressions: Impressions,
     /// Where events and products are appended.

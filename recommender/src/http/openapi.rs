@@ -25,6 +25,7 @@ use super::problem::ProblemBody;
         (name = "products", description = "The catalogue"),
         (name = "events", description = "What customers do"),
         (name = "customers", description = "What is known of customers"),
+        (name = "insights", description = "What customers do, and what recommendations lead to"),
         (name = "webhooks", description = "Events as other systems send them"),
         (name = "sign-in", description = "Tokens"),
         (name = "limits", description = "A resource with a rate limit"),

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use recommendation_api::{Event, EventError, EventType};
+use recommendation_api::{Event, EventError, EventType, Impression};
 use recommender_engine::{EventKind, Interaction, Published, Writer};
 
 use super::Lookups;
 use super::bulk::Bulk;
 use super::pace::Pace;
 use crate::clock::now_ms;
+use crate::insights::Insights;
 use crate::metrics::Metrics;
 use crate::model;
 use crate::quality::QualityWatch;
@@ -33,6 +34,7 @@ pub(super) struct Learner {
     default_type: Option<EventType>,
     pub metrics: Arc<Metrics>,
     pub quality: QualityWatch,
+    pub insights: Insights,
     /// Gathered until the log is caught up with; `None` from then on.
     bulk: Option<Bulk>,
     /// Record times of live events whose effect is not published yet.
@@ -59,6 +61,7 @@ impl Learner {
         Self {
             writer,
             quality,
+            insights: Insights::default(),
             lookups,
             dedup: BTreeMap::new(),
             default_type,
@@ -80,6 +83,7 @@ impl Learner {
         self.writer = restored.writer;
         self.quality.follow(self.writer.reader());
         self.dedup = restored.dedup;
+        self.insights = restored.insights;
         (self.events, self.malformed) = (restored.manifest.events, restored.manifest.malformed);
         self.bulk = None;
         self.figures();
@@ -100,9 +104,11 @@ impl Learner {
                 malformed: self.malformed,
                 customers: stats.customers,
                 products: stats.products,
+                insights: true,
             },
             dedup: write_dedup(&self.dedup),
             engine: self.writer.freeze(),
+            insights: self.insights.freeze(),
         })
     }
 
@@ -113,6 +119,7 @@ impl Learner {
             Item::Event(record) => self.take_event(record),
             Item::Product(record) => return self.take_product(record),
             Item::Profile(record) => return self.take_profile(record),
+            Item::Impression(record) => return self.take_impression(record),
         };
         if taken.is_err() {
             self.malformed += 1;
@@ -156,6 +163,7 @@ impl Learner {
                 time_ms,
             )
         };
+        self.insights.event(&event, time_ms);
         let live = self.bulk.is_none();
         self.quality
             .observe(record.partition, product, interaction.kind, time_ms, live);
@@ -225,6 +233,16 @@ impl Learner {
         if !self.lookups.directory.set_profile(id, profile) {
             tracing::warn!("limits.maxCustomers is reached: profile not taken up");
         }
+        Ok(())
+    }
+
+    fn take_impression(&mut self, record: Record<'_>) -> Result<(), EventError> {
+        // A tombstone: who was erased.
+        let Some(value) = record.value else { return Ok(()) };
+        let impression = Impression::parse(value).inspect_err(|_| {
+            tracing::warn!(offset = record.offset, "impression not understood");
+        })?;
+        self.insights.impression(&impression);
         Ok(())
     }
 

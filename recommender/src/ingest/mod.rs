@@ -24,6 +24,7 @@ pub use self::restore::Start;
 use crate::baskets::Baskets;
 use crate::clock::now_ms;
 use crate::directory::Directory;
+use crate::insights::Kept;
 use crate::metrics::Metrics;
 use crate::retry::Backoff;
 use crate::snapshot::Frozen;
@@ -97,6 +98,8 @@ pub enum Command {
     Freeze(oneshot::Sender<Frozen>),
     /// Answer with these fitted models from now on.
     Install(Box<Bundle>),
+    /// Hand out the records that figures are made of.
+    Insights(oneshot::Sender<Kept>),
     /// Answer with this model of the user's from now on, or with none.
     Bring(Option<OnnxArtifact>),
 }
@@ -240,6 +243,8 @@ impl Ingest {
             }
             Command::Bring(Some(artifact)) => self.learner.writer.install_onnx(artifact),
             Command::Bring(None) => self.learner.writer.uninstall_onnx(),
+            // Whoever asked may have given up.
+            Command::Insights(answer) => drop(answer.send(self.learner.insights.freeze())),
             Command::Install(bundle) => {
                 let writer = &mut self.learner.writer;
                 for artifact in &bundle.artifacts {

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{AppendError, Appended, Log};
 use crate::clock::now_ms;
+use crate::insights::KEPT_MS;
 
 /// Requests that may wait for a commit.
 const WAITING: usize = 1_024;
@@ -209,6 +210,9 @@ pub fn trim_covered(path: PathBuf, retention_ms: i64) -> crate::snapshot::keeper
             Ok(events) => tracing::info!(events, "events past privacy.retention were removed from the log"),
             Err(e) => tracing::warn!(error = %e, "events past privacy.retention were not removed"),
         }
+        if let Err(e) = trim_impressions(&path, now_ms() - KEPT_MS.min(retention_ms)) {
+            tracing::warn!(error = %e, "impressions that are of no use any more were not removed");
+        }
     })
 }
 
@@ -232,6 +236,15 @@ fn trim(path: &Path, before: i64, before_ms: i64) -> Result<usize, OpenError> {
             return Ok(removed);
         }
     }
+}
+
+/// Removes impressions older than a time: figures are not about them any more.
+fn trim_impressions(path: &Path, before_ms: i64) -> Result<(), OpenError> {
+    let removed = connect(path)?.execute("DELETE FROM impressions WHERE time_ms < ?1", params![before_ms]);
+    removed.map(drop).map_err(|source| OpenError::Sqlite {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 impl EmbeddedLog {

@@ -1,6 +1,7 @@
 //! What Prometheus scrapes. Metrics of events are the same on every replica, because every replica reads
 //! everything (aggregate them with `max`); metrics of requests add up.
 
+mod experiments;
 mod quality;
 mod register;
 mod resilience;
@@ -12,6 +13,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+pub use self::experiments::ExperimentMetrics;
 pub use self::quality::QualityMetrics;
 pub use self::register::Described;
 use self::register::{Register, add};
@@ -25,6 +27,8 @@ pub struct Metrics {
     pub resilience: ResilienceMetrics,
     /// What comes in and how well it is predicted.
     pub quality: QualityMetrics,
+    /// What recommendations lead to.
+    pub experiments: ExperimentMetrics,
     /// Requests by route, method and status.
     pub requests: IntCounterVec,
     /// Duration of requests in seconds, by route and method.
@@ -87,6 +91,7 @@ impl Metrics {
         let counters = |name: &str, help: &str, label: &str| r.counters(name, help, label);
         let resilience = ResilienceMetrics::new(r)?;
         let quality = QualityMetrics::new(r)?;
+        let experiments = ExperimentMetrics::new(r)?;
         let seconds = |name: &str, help: &str| {
             let opts = HistogramOpts::new(format!("recommender_{name}"), help);
             opts.buckets(REQUEST_BUCKETS.to_vec())
@@ -100,6 +105,7 @@ impl Metrics {
         let metrics = Self {
             resilience,
             quality,
+            experiments,
             requests: add(
                 r,
                 IntCounterVec::new(

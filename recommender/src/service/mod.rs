@@ -34,6 +34,7 @@ use crate::http::tokens::AuthError;
 use crate::http::{App, internal_router, public_router, server};
 use crate::impressions::Impressions;
 use crate::ingest::{Ingest, Lookups, Start};
+use crate::insights::desk::Desk;
 use crate::metrics::Metrics;
 use crate::model;
 use crate::onnx::Bringing;
@@ -167,6 +168,7 @@ impl Service {
         ));
         let app = Arc::new(App {
             scrape: Scrape::default(),
+            desk: Desk::new(command.clone(), ingest.reader()),
             impressions: Impressions::new(metrics.impressions.clone()),
             cache: cache.clone(),
             load: Arc::clone(&load),

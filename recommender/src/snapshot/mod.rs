@@ -6,7 +6,8 @@
 //! "RECSTATE"  layout u32  oldest layout that can read it u32
 //! manifest    length u64  checksum u64  JSON, see [`Manifest`]
 //! dedup       length u64  checksum u64  partitions, each with its number and what it remembers
-//! engine      everything that follows; it carries its own version and checksums
+//! engine      it carries its own version, lengths and checksums
+//! insights    length u64  checksum u64  where the manifest says so; who does not know of it stops before it
 //! ```
 //!
 //! Numbers are little-endian, checksums XXH3. New fields of the manifest have defaults, so that the version before
@@ -23,6 +24,7 @@ use recommender_engine::snapshot as engine;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::insights::{Insights, Kept, codec};
 use crate::source::dedup::Dedup;
 use crate::source::positions::Positions;
 use crate::store::StoreError;
@@ -37,6 +39,7 @@ pub(crate) const HEAD: u64 = 32;
 /// Lengths beyond these are damage, not data.
 const MAX_MANIFEST: u64 = 16 << 20;
 const MAX_DEDUP: u64 = 4 << 30;
+const MAX_INSIGHTS: u64 = 1 << 30;
 
 /// What is known of a snapshot without reading it whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,6 +59,8 @@ pub struct Manifest {
     pub customers: u64,
     /// Products known.
     pub products: u64,
+    /// Whether the records follow that figures are made of.
+    pub insights: bool,
 }
 
 /// Everything that goes into a snapshot, taken at one moment; later records do not change it.
@@ -66,6 +71,8 @@ pub struct Frozen {
     pub dedup: Vec<u8>,
     /// What was learned.
     pub engine: engine::Snapshot,
+    /// The records that figures are made of.
+    pub insights: Kept,
 }
 
 /// Why a snapshot cannot be written or used.
@@ -157,6 +164,9 @@ pub fn write(frozen: &Frozen, out: &mut impl Write) -> Result<(), SnapshotError>
     block(out, &manifest)?;
     block(out, &frozen.dedup)?;
     frozen.engine.write(out)?;
+    if frozen.manifest.insights {
+        block(out, &codec::write(&frozen.insights))?;
+    }
     Ok(())
 }
 
@@ -199,6 +209,8 @@ pub struct Restored {
     pub writer: recommender_engine::Writer,
     /// And its reader.
     pub reader: recommender_engine::Reader,
+    /// The records that figures are made of.
+    pub insights: Insights,
 }
 
 /// Reads a snapshot as a whole.
@@ -209,11 +221,18 @@ pub fn read(
     let manifest = read_manifest(input)?;
     let dedup = parse_dedup(&read_block(input, "event ids", MAX_DEDUP)?)?;
     let (writer, reader) = engine::read(config, input)?;
+    let insights = if manifest.insights {
+        let bytes = read_block(input, "insights", MAX_INSIGHTS)?;
+        codec::read(&bytes).map_err(|_| SnapshotError::Damaged("insights"))?
+    } else {
+        Insights::default()
+    };
     Ok(Restored {
         manifest,
         dedup,
         writer,
         reader,
+        insights,
     })
 }
 

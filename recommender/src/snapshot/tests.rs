@@ -12,7 +12,7 @@ use crate::store::tests::S3;
 
 fn frozen(events: u64) -> Frozen {
     let (mut writer, _) = recommender_engine::engine(EngineConfig::default()).unwrap();
-    let mut dedup = Dedup::default();
+    let (mut dedup, mut insights) = (Dedup::default(), Insights::default());
     for i in 0..events {
         let (customer, product) = (format!("c{}", i % 7), format!("p{}", i % 11));
         let at = 1_700_000_000_000 + i as i64;
@@ -21,6 +21,12 @@ fn frozen(events: u64) -> Frozen {
             at,
         );
         dedup.is_new(&i.to_string(), at);
+        let text =
+            format!(r#"{{"customer_id":"{customer}","product_id":"{product}","event_type":"purchase"}}"#);
+        insights.event(
+            &recommendation_api::Event::parse(text.as_bytes(), None).unwrap(),
+            at,
+        );
     }
     let position = Position {
         next: events as i64,
@@ -35,10 +41,12 @@ fn frozen(events: u64) -> Frozen {
             created_ms: 1_700_000_000_000,
             positions,
             events,
+            insights: true,
             ..Manifest::default()
         },
         dedup: write_dedup(&[(0, dedup)].into()),
         engine: writer.freeze(),
+        insights: insights.freeze(),
     }
 }
 

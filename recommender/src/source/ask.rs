@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
 use recommendation_api::report::DependencyState;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,8 @@ pub(super) struct Known {
     pub cluster: Option<String>,
     /// Partitions with their ends.
     pub ends: BTreeMap<i32, Ends>,
+    /// Where reading begins in partitions that are not read from their start.
+    pub begins: BTreeMap<i32, i64>,
     /// Partitions without a leader now: nobody can read them or say how long they are.
     pub leaderless: BTreeSet<i32>,
     /// Whether the cluster answers; `None` before the first answer or failure.
@@ -61,20 +64,22 @@ impl Known {
 struct Answer {
     cluster: Option<String>,
     ends: BTreeMap<i32, Ends>,
+    begins: BTreeMap<i32, i64>,
     leaderless: BTreeSet<i32>,
 }
 
-/// Asks until stopped.
+/// Asks until stopped; with `since_ms`, also where the first record stands that is not older.
 pub(super) fn ask(
     consumer: &BaseConsumer<Quiet>,
     topic: &str,
+    since_ms: Option<i64>,
     known: &Mutex<Known>,
     stop: &CancellationToken,
 ) {
     let mut backoff = Backoff::new(ASK_LOST_EVERY);
     let mut cluster = None;
     while !stop.is_cancelled() {
-        let pause = match ask_once(consumer, topic, &mut cluster) {
+        let pause = match ask_once(consumer, topic, since_ms, &mut cluster) {
             Ok(answer) => {
                 if backoff.succeeded() {
                     tracing::info!(topic, "Kafka answers again");
@@ -94,6 +99,7 @@ pub(super) fn ask(
                 known.absent = answer.ends.is_empty() && answer.leaderless.is_empty();
                 known.cluster = answer.cluster;
                 known.ends.extend(answer.ends);
+                known.begins.extend(answer.begins);
                 known.leaderless = answer.leaderless;
                 known.since.get_or_insert_with(Instant::now);
                 ASK_EVERY
@@ -120,6 +126,7 @@ pub(super) fn ask(
 fn ask_once(
     consumer: &BaseConsumer<Quiet>,
     topic: &str,
+    since_ms: Option<i64>,
     cluster: &mut Option<String>,
 ) -> Result<Answer, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), ASK_TIMEOUT)?;
@@ -129,6 +136,7 @@ fn ask_once(
     let mut answer = Answer {
         cluster: cluster.clone(),
         ends: BTreeMap::new(),
+        begins: BTreeMap::new(),
         leaderless: BTreeSet::new(),
     };
     let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else {
@@ -149,6 +157,22 @@ fn ask_once(
             answer
                 .ends
                 .insert(id, consumer.fetch_watermarks(topic, id, ASK_TIMEOUT)?);
+        }
+    }
+    if let Some(since_ms) = since_ms {
+        let mut asked = TopicPartitionList::new();
+        for id in answer.ends.keys() {
+            asked.add_partition_offset(topic, *id, Offset::Offset(since_ms))?;
+        }
+        for found in consumer.offsets_for_times(asked, ASK_TIMEOUT)?.elements() {
+            // Nothing so young: its end.
+            let begin = match found.offset() {
+                Offset::Offset(begin) => Some(begin),
+                _ => answer.ends.get(&found.partition()).map(|(_, end)| *end),
+            };
+            answer
+                .begins
+                .extend(begin.map(|begin| (found.partition(), begin)));
         }
     }
     Ok(answer)

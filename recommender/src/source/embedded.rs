@@ -30,6 +30,8 @@ pub struct EmbeddedSource {
     seq: i64,
     /// The same of profiles.
     profile_seq: i64,
+    /// Offset of the last impression handed over.
+    impression: i64,
     /// Everything that stood in the catalogue and the profiles was handed over.
     tables_were_read: bool,
     /// Last offset when reading began.
@@ -66,6 +68,7 @@ impl EmbeddedSource {
             offset: 0,
             seq: 0,
             profile_seq: 0,
+            impression: 0,
             tables_were_read: false,
             first_end,
             end: first_end,
@@ -119,6 +122,10 @@ impl EmbeddedSource {
             let mut events = self.connection.prepare_cached(
                 "SELECT offset, time_ms, value FROM events WHERE offset > ?1 ORDER BY offset LIMIT ?2",
             )?;
+            // They are removed once figures are not about them any more, so that all that stand are read.
+            let mut impressions = self.connection.prepare_cached(
+                "SELECT offset, time_ms, customer_id, value FROM impressions WHERE offset > ?1 ORDER BY offset LIMIT ?2",
+            )?;
             // Catalogue and profiles first, to their end.
             self.tables_were_read |= taken == 0;
             let limit = if taken == 0 { BATCH } else { 0 };
@@ -143,6 +150,20 @@ impl EmbeddedSource {
                     });
                 }
                 (self.offset, self.last_ms) = (offset, time_ms);
+                taken += 1;
+            }
+            let mut rows = impressions.query(params![self.impression, limit])?;
+            while let Some(row) = rows.next()? {
+                self.impression = row.get(0)?;
+                let record = Record {
+                    partition: 0,
+                    offset: self.impression,
+                    time_ms: row.get(1)?,
+                    key: Some(row.get_ref(2)?.as_bytes()?),
+                    value: row.get_ref(3)?.as_bytes_or_null()?,
+                    traceparent: None,
+                };
+                let _ = take(Item::Impression(record));
                 taken += 1;
             }
         }
@@ -174,6 +195,7 @@ impl EmbeddedSource {
 /// Names of the tables in snapshots.
 const EVENTS: &str = "events";
 const PRODUCTS: &str = "products";
+const IMPRESSIONS: &str = "impressions";
 
 fn position(from: &Positions, table: &str) -> Option<Position> {
     from.topics.get(table)?.get(&0).copied()
@@ -214,6 +236,9 @@ impl Source for EmbeddedSource {
         if let Some(products) = position(from, PRODUCTS) {
             self.seq = products.next - 1;
         }
+        if let Some(impressions) = position(from, IMPRESSIONS) {
+            self.impression = impressions.next - 1;
+        }
     }
 
     fn positions(&self) -> Positions {
@@ -231,6 +256,7 @@ impl Source for EmbeddedSource {
             topics: [
                 (EVENTS.to_owned(), at(self.offset, self.last_ms)),
                 (PRODUCTS.to_owned(), at(self.seq, 0)),
+                (IMPRESSIONS.to_owned(), at(self.impression, 0)),
             ]
             .into(),
         }

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::positions::{Positions, ResumeError};
 use super::topic::TopicReader;
 use super::{Item, Lag, Source, SourceError, Take};
+use crate::clock::now_ms;
+use crate::insights::KEPT_MS;
 use crate::log::dead_letters;
 use crate::log::kafka::KafkaLog;
 use crate::metrics::Metrics;
@@ -22,12 +24,14 @@ use crate::metrics::Metrics;
 /// that may never hear of it.
 const DELETIONS_KEPT: Duration = Duration::from_secs(20 * 3600);
 
-/// Reads the events topic, the catalogue and the profiles; writes dead letters for the partitions that it owns.
+/// Reads the events topic, the catalogue, the profiles and the impressions; writes dead letters for the partitions that it owns.
 pub struct KafkaSource {
     topics: [String; 2],
+    impressions_topic: String,
     catalog: TopicReader,
     profiles: TopicReader,
     events: TopicReader,
+    impressions: TopicReader,
     /// The catalogue and the profiles, to their end.
     tables_were_read: bool,
     stop: CancellationToken,
@@ -100,11 +104,20 @@ impl KafkaSource {
             false,
         )?;
         let events = TopicReader::start(client, topic, &group, replica)?.traced(traced);
+        // Figures are about the last week: what was shown before that is not even read.
+        let impressions = TopicReader::start_at(
+            client,
+            &config.topics.impressions,
+            &format!("{group}-impressions"),
+            Some(now_ms() - KEPT_MS),
+        )?;
         Ok(Self {
             topics: [config.topics.catalog.clone(), topic.to_owned()],
+            impressions_topic: config.topics.impressions.clone(),
             catalog,
             profiles,
             events,
+            impressions,
             tables_were_read: false,
             stop: CancellationToken::new(),
             dead_letters: None,
@@ -140,6 +153,10 @@ impl Source for KafkaSource {
                 reader.resume(partitions);
             }
         }
+        // Not recognised first: nothing but figures rests on it, and a replica must start without that topic too.
+        if let Some(partitions) = from.topics.get(&self.impressions_topic) {
+            self.impressions.resume(partitions);
+        }
     }
 
     fn positions(&self) -> Positions {
@@ -150,6 +167,7 @@ impl Source for KafkaSource {
             topics: [
                 (catalog.clone(), self.catalog.positions().1),
                 (events.clone(), of_events),
+                (self.impressions_topic.clone(), self.impressions.positions().1),
             ]
             .into(),
         }
@@ -191,6 +209,9 @@ impl Source for KafkaSource {
         taken += self.events.poll(wait, &mut |record| {
             let _ = take(Item::Event(record));
         })?;
+        taken += self.impressions.poll(Duration::ZERO, &mut |record| {
+            let _ = take(Item::Impression(record));
+        })?;
         Ok(taken)
     }
 
@@ -209,6 +230,7 @@ impl Source for KafkaSource {
         self.events.close();
         self.catalog.close();
         self.profiles.close();
+        self.impressions.close();
         if let Some(thread) = self.dead_letters.take() {
             let _ = thread.join();
         }

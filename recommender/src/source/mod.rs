@@ -41,6 +41,8 @@ pub enum Item<'a> {
     Product(Record<'a>),
     /// A customer's profile.
     Profile(Record<'a>),
+    /// What was shown to a customer. Not waited for at the start: only figures rest on it.
+    Impression(Record<'a>),
 }
 
 /// Takes what a source hands over. An error says that the record is malformed: the source then sees to it

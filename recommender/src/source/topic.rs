@@ -78,6 +78,19 @@ impl TopicReader {
         group: &str,
         publish_offsets: bool,
     ) -> Result<Self, SourceError> {
+        let mut reader = Self::start_at(config, topic, group, None)?;
+        reader.publish_offsets = publish_offsets;
+        Ok(reader)
+    }
+
+    /// The same, from the first record that is not older than `since_ms`, unless it is resumed elsewhere; offsets are
+    /// not published.
+    pub fn start_at(
+        config: &ClientConfig,
+        topic: &str,
+        group: &str,
+        since_ms: Option<i64>,
+    ) -> Result<Self, SourceError> {
         let mut config = config.clone();
         config
             .set("group.id", group)
@@ -106,7 +119,7 @@ impl TopicReader {
             let topic = topic.to_owned();
             std::thread::Builder::new()
                 .name("kafka-ask".into())
-                .spawn(move || ask(&consumer, &topic, &known, &stop))
+                .spawn(move || ask(&consumer, &topic, since_ms, &known, &stop))
                 .map_err(|_| SourceError::Thread("kafka-ask"))?
         };
         Ok(Self {
@@ -116,7 +129,7 @@ impl TopicReader {
             known,
             places: HashMap::new(),
             assigned: 0,
-            publish_offsets,
+            publish_offsets: false,
             traced: false,
             published: Instant::now(),
             stop,
@@ -252,9 +265,12 @@ impl TopicReader {
             return Ok(());
         }
         let mut list = TopicPartitionList::new();
+        let begins = self.known().begins.clone();
         for (&partition, place) in &self.places {
             let from = match place.position.next {
-                0 => Offset::Beginning,
+                0 => begins
+                    .get(&partition)
+                    .map_or(Offset::Beginning, |begin| Offset::Offset(*begin)),
                 next => Offset::Offset(next),
             };
             list.add_partition_offset(&self.topic, partition, from)?;

@@ -7,12 +7,14 @@ mod support;
 mod admin;
 mod catalog;
 mod events;
+mod experiments;
 mod keys;
 mod limits;
 mod mail;
 mod models;
 mod rolling;
 mod routes;
+mod snippet;
 mod state;
 mod tls;
 

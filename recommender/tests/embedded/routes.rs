@@ -316,6 +316,20 @@ fn table() -> Vec<Row> {
                 (Forged, 401),
             ],
         ),
+        row(
+            "GET",
+            "/v1/insights",
+            "/v1/insights?days=1",
+            None,
+            &[
+                (Nobody, 401),
+                (Key, 401),
+                (Ann, 403),
+                (Program, 200),
+                (Forged, 401),
+            ],
+        ),
+        row("GET", "/v1/snippet.js", "/v1/snippet.js", None, OPEN),
         row("GET", "/openapi.json", "/openapi.json", None, OPEN),
         row("GET", "/docs", "/docs", None, OPEN),
     ]
@@ -358,7 +372,15 @@ async fn every_route_answers_every_kind_of_caller_as_documented() {
         origins: Vec::new(),
     }];
     let service = Running::start(embedded(dir.path(), config)).await.ready().await;
-    let program = token("shop", &["events:write", "catalog:write", "recommendations:read"]);
+    let program = token(
+        "shop",
+        &[
+            "events:write",
+            "catalog:write",
+            "recommendations:read",
+            "insights:read",
+        ],
+    );
     for path in ["/v1/products/cup", "/v1/products/mug"] {
         let written = service
             .call(Method::PUT, path, Some(&program), Some(&json!({"title": "Cup"})))

@@ -6,6 +6,7 @@ mod support;
 
 mod cache;
 mod dead_letters;
+mod experiments;
 mod faults;
 mod kafka;
 mod outages;

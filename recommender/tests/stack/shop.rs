@@ -57,6 +57,7 @@ impl Shop {
                 events: name("events"),
                 catalog: name("products"),
                 dead_letter: name("dead"),
+                impressions: name("impressions"),
                 ..TopicNames::default()
             },
             ..RecommenderConfig::default()
@@ -77,6 +78,7 @@ impl Shop {
                     NewTopic::new(&topics.events, partitions, one()),
                     NewTopic::new(&topics.catalog, 1, one()).set("cleanup.policy", "compact"),
                     NewTopic::new(&topics.dead_letter, 1, one()),
+                    NewTopic::new(&topics.impressions, 2, one()),
                 ],
                 &AdminOptions::new().operation_timeout(Some(Duration::from_secs(10))),
             )

@@ -354,6 +354,11 @@ fn what_a_field_lives_on_is_asked_for_by_name() {
             "spec.recommender.snapshots",
         ),
         (
+            "{experiments: [{name: e, arms: [{algorithm: Hybrid, percent: 100}]}, {name: e, arms: [{algorithm: Hybrid, percent: 100}]}]}",
+            "spec.recommender.experiments[1].name",
+            "stands twice",
+        ),
+        (
             "{histories: Redis}",
             "spec.recommender.histories",
             "spec.recommender.cache.redis",

@@ -3,10 +3,12 @@
 mod customers;
 mod documentation;
 mod events;
+mod insights;
 mod products;
 mod recommendations;
 mod resource;
 mod sign_in;
+mod snippet;
 mod view;
 mod webhooks;
 
@@ -28,10 +30,12 @@ pub(super) fn router() -> (axum::Router<Arc<App>>, OpenApi) {
         .merge(products::router())
         .merge(events::router())
         .merge(customers::router())
+        .merge(insights::router())
         .merge(webhooks::router())
         .merge(sign_in::router())
         .merge(resource::router())
         .merge(documentation::router())
+        .merge(snippet::router())
         .split_for_parts();
     let router = router
         .merge(products::named_like_a_route())
