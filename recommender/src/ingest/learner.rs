@@ -163,7 +163,7 @@ impl Learner {
                 time_ms,
             )
         };
-        self.insights.event(&event, time_ms);
+        self.insights.event(&event.customer_id, &event, time_ms);
         let live = self.bulk.is_none();
         self.quality
             .observe(record.partition, product, interaction.kind, time_ms, live);
@@ -242,7 +242,7 @@ impl Learner {
         let impression = Impression::parse(value).inspect_err(|_| {
             tracing::warn!(offset = record.offset, "impression not understood");
         })?;
-        self.insights.impression(&impression);
+        self.insights.impression(&impression.customer_id, &impression);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ pub mod report;
 mod shop;
 pub mod stats;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use recommendation_api::{Event, Impression};
@@ -52,6 +53,8 @@ pub struct Insights {
     newest_ms: i64,
     halvings: u32,
     room: usize,
+    /// Erased customers, by hash, while impressions from before may come.
+    erased: HashMap<u64, i64, ahash::RandomState>,
 }
 
 impl Default for Insights {
@@ -70,6 +73,7 @@ impl Insights {
             newest_ms: i64::MIN,
             halvings: 0,
             room,
+            erased: HashMap::default(),
         }
     }
 
@@ -82,15 +86,16 @@ impl Insights {
             newest_ms: kept.newest_ms,
             halvings: kept.halvings,
             room: ROOM,
+            erased: HashMap::default(),
         }
     }
 
-    /// Takes up an event that happened at `time_ms`.
-    pub fn event(&mut self, event: &Event, time_ms: i64) {
+    /// Takes up an event of `customer`, whatever it calls them, that happened at `time_ms`.
+    pub fn event(&mut self, customer: &str, event: &Event, time_ms: i64) {
         let (Some(step), Some(product)) = (Step::of(&event.event_type), &event.product_id) else {
             return;
         };
-        let Some((shard, customer)) = self.place(&event.customer_id, time_ms) else {
+        let Some((shard, customer)) = self.place(customer, time_ms) else {
             return;
         };
         let Some(product) = self.names.number(product) else {
@@ -109,9 +114,13 @@ impl Insights {
         self.make_room(shard);
     }
 
-    /// Takes up what was shown; the same answer twice counts once.
-    pub fn impression(&mut self, impression: &Impression) {
-        let Some((shard, customer)) = self.place(&impression.customer_id, impression.time_ms) else {
+    /// Takes up what was shown to `customer`; the same answer twice counts once.
+    pub fn impression(&mut self, customer: &str, impression: &Impression) {
+        let until_ms = self.erased.get(&xxh3_64(customer.as_bytes()));
+        if until_ms.is_some_and(|until_ms| impression.time_ms <= *until_ms) {
+            return;
+        }
+        let Some((shard, customer)) = self.place(customer, impression.time_ms) else {
             return;
         };
         let shown = Shown {
@@ -128,10 +137,14 @@ impl Insights {
         self.make_room(shard);
     }
 
-    /// Forgets a customer.
-    pub fn erase(&mut self, customer: &str) {
-        let hash = xxh3_64(customer.as_bytes());
-        Arc::make_mut(&mut self.shards[shard_of(hash)]).take(hash);
+    /// Forgets a customer, by the XXH3 hash of their id, and from now on whatever was shown to
+    /// them up to `until_ms`: impressions may be read later than the erasure that is meant for them.
+    pub fn erase(&mut self, owner: u64, until_ms: i64) {
+        Arc::make_mut(&mut self.shards[shard_of(owner)]).take(owner);
+        if until_ms > self.newest_ms.saturating_sub(KEPT_MS) {
+            let known = self.erased.entry(owner).or_insert(until_ms);
+            *known = until_ms.max(*known);
+        }
     }
 
     /// What was known of `from` is of `into` from now on: a visit turned out to be a customer's.
@@ -169,6 +182,8 @@ impl Insights {
             self.newest_ms = time_ms;
             // Also where there is room: what is past its time is personal, and of no use.
             if another_day {
+                let oldest = time_ms.saturating_sub(KEPT_MS);
+                self.erased.retain(|_, until_ms| *until_ms > oldest);
                 (0..SHARDS).for_each(|shard| self.sweep(shard));
             }
         }

@@ -24,6 +24,7 @@ fn frozen(events: u64) -> Frozen {
         let text =
             format!(r#"{{"customer_id":"{customer}","product_id":"{product}","event_type":"purchase"}}"#);
         insights.event(
+            &customer,
             &recommendation_api::Event::parse(text.as_bytes(), None).unwrap(),
             at,
         );

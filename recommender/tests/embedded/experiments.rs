@@ -138,18 +138,31 @@ async fn each_customer_is_answered_by_their_arm_and_what_follows_is_told_by_arm_
     // The same from the log, and then from a snapshot.
     let mut config = config();
     config.snapshots = Some(SnapshotsConfig {
-        url: url::Url::from_directory_path(dir.path().join("state")).unwrap().to_string(),
+        url: url::Url::from_directory_path(dir.path().join("state"))
+            .unwrap()
+            .to_string(),
         interval: HumanDuration::from_secs(1),
         ..SnapshotsConfig::default()
     });
-    for metric in [r#"recommender_snapshots_total{outcome="written"} 1"#, "recommender_snapshot_created_seconds 1"] {
-        let again = Running::start(embedded(dir.path(), config.clone())).await.ready().await;
+    for metric in [
+        r#"recommender_snapshots_total{outcome="written"} 1"#,
+        "recommender_snapshot_created_seconds 1",
+    ] {
+        let again = Running::start(embedded(dir.path(), config.clone()))
+            .await
+            .ready()
+            .await;
         eventually("the same figures", || async {
             let after = insights(&again).await;
-            ["experiments", "funnel", "top_products", "activity"].iter().all(|part| after[part] == before[part])
+            ["experiments", "funnel", "top_products", "activity"]
+                .iter()
+                .all(|part| after[part] == before[part])
         })
         .await;
-        eventually(metric, || async { again.internal("/metrics").await.text.contains(metric) }).await;
+        eventually(metric, || async {
+            again.internal("/metrics").await.text.contains(metric)
+        })
+        .await;
         again.stop().await;
     }
 }

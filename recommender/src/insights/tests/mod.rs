@@ -56,6 +56,14 @@ fn report_of(insights: &Insights, days: u8) -> Report {
     })
 }
 
+fn act(insights: &mut Insights, event: &Event, time_ms: i64) {
+    insights.event(&event.customer_id, event, time_ms);
+}
+
+fn show(insights: &mut Insights, impression: &Impression) {
+    insights.impression(&impression.customer_id, impression);
+}
+
 /// A record of either topic.
 #[derive(Clone)]
 enum Record {
@@ -65,8 +73,8 @@ enum Record {
 
 fn take(insights: &mut Insights, record: &Record) {
     match record {
-        Record::Event(event, time_ms) => insights.event(event, *time_ms),
-        Record::Shown(impression) => insights.impression(impression),
+        Record::Event(event, time_ms) => act(insights, event, *time_ms),
+        Record::Shown(impression) => show(insights, impression),
     }
 }
 
@@ -147,18 +155,29 @@ fn an_experiment_is_told_by_arm_and_placement_and_against_its_control() {
     for n in 0..200_i64 {
         let (customer, arm) = (format!("c{n}"), if n % 2 == 0 { "A" } else { "B" });
         let placement = if n < 100 { Some("home") } else { None };
-        insights.impression(&impression(
-            &format!("r{n}"),
-            &customer,
-            arm,
-            placement,
-            NOW + n,
-            &["cup", "mug"],
-        ));
+        show(
+            &mut insights,
+            &impression(
+                &format!("r{n}"),
+                &customer,
+                arm,
+                placement,
+                NOW + n,
+                &["cup", "mug"],
+            ),
+        );
         // Every tenth of A, every second of B.
         if n % 20 == 0 || n % 4 == 1 {
-            insights.event(&event(&customer, "cup", "view", None, None), NOW + n + 1);
-            insights.event(&event(&customer, "cup", "purchase", None, Some(2.5)), NOW + n + 2);
+            act(
+                &mut insights,
+                &event(&customer, "cup", "view", None, None),
+                NOW + n + 1,
+            );
+            act(
+                &mut insights,
+                &event(&customer, "cup", "purchase", None, Some(2.5)),
+                NOW + n + 2,
+            );
         }
     }
     let report = report_of(&insights, 7);
@@ -210,14 +229,23 @@ fn funnel_products_pairs_and_activity_are_counted() {
         let customer = format!("c{n}");
         for product in ["cup", "saucer", "POST"] {
             for kind in ["view", "cart", "purchase"] {
-                insights.event(&event(&customer, product, kind, None, Some(2.0)), NOW + n);
+                act(
+                    &mut insights,
+                    &event(&customer, product, kind, None, Some(2.0)),
+                    NOW + n,
+                );
             }
         }
-        insights.event(
+        act(
+            &mut insights,
             &event(&customer, "hat", "click", None, None),
             NOW + 3 * DAY_MS + n,
         );
-        insights.event(&event("bob", "cup", "purchase", None, None), NOW + 3 * DAY_MS);
+        act(
+            &mut insights,
+            &event("bob", "cup", "purchase", None, None),
+            NOW + 3 * DAY_MS,
+        );
     }
     let report = report_of(&insights, 7);
     let funnel = &report.funnel;
@@ -260,10 +288,15 @@ fn funnel_products_pairs_and_activity_are_counted() {
 #[test]
 fn what_is_past_its_time_or_erased_is_gone() {
     let mut insights = Insights::default();
-    insights.event(&event("old", "cup", "purchase", None, None), NOW);
-    insights.event(&event("ann", "cup", "purchase", None, None), NOW + KEPT_MS);
+    act(&mut insights, &event("old", "cup", "purchase", None, None), NOW);
+    act(
+        &mut insights,
+        &event("ann", "cup", "purchase", None, None),
+        NOW + KEPT_MS,
+    );
     assert_eq!(insights.freeze().customers().count(), 2);
-    insights.event(
+    act(
+        &mut insights,
         &event("bob", "cup", "purchase", None, None),
         NOW + KEPT_MS + DAY_MS,
     );
@@ -272,23 +305,43 @@ fn what_is_past_its_time_or_erased_is_gone() {
         2,
         "the old one was swept away"
     );
-    insights.event(&event("late", "cup", "purchase", None, None), NOW);
-    insights.impression(&impression("r", "ann", "A", None, NOW + KEPT_MS, &["cup"]));
+    act(&mut insights, &event("late", "cup", "purchase", None, None), NOW);
+    show(
+        &mut insights,
+        &impression("r", "ann", "A", None, NOW + KEPT_MS, &["cup"]),
+    );
     let before = codec::write(&insights.freeze()).len();
-    insights.erase("ann");
+    insights.erase(xxh3_64(b"ann"), NOW + KEPT_MS);
+    // What was shown before, and is read only now, stays away; what comes after does not.
+    show(
+        &mut insights,
+        &impression("r", "ann", "A", None, NOW + KEPT_MS, &["cup"]),
+    );
     let kept = insights.freeze();
     assert_eq!(kept.customers().count(), 1);
     assert!(codec::write(&kept).len() < before);
     assert_eq!(report_of(&insights, 7).activity.customers, 1);
     assert!(report_of(&insights, 7).experiments.is_empty());
+    show(
+        &mut insights,
+        &impression("s", "ann", "A", None, NOW + KEPT_MS + 1, &["cup"]),
+    );
+    assert_eq!(report_of(&insights, 7).experiments[0].arms[0].answers, 1);
 }
 
 #[test]
 fn a_visit_that_turns_out_to_be_a_customers_takes_its_answers_along() {
     let mut insights = Insights::default();
-    insights.impression(&impression("r", "session:1", "A", None, NOW, &["cup"]));
+    show(
+        &mut insights,
+        &impression("r", "session:1", "A", None, NOW, &["cup"]),
+    );
     insights.fold("session:1", "ann");
-    insights.event(&event("ann", "cup", "purchase", None, Some(3.0)), NOW + 1);
+    act(
+        &mut insights,
+        &event("ann", "cup", "purchase", None, Some(3.0)),
+        NOW + 1,
+    );
     let report = report_of(&insights, 7);
     assert_eq!(report.experiments[0].arms[0].revenue, 3.0);
     assert_eq!(report.activity.customers, 1);
@@ -300,16 +353,13 @@ fn what_does_not_fit_is_kept_of_fewer_customers_and_told_of_all() {
     let mut insights = Insights::with_room(room);
     let customers = 20_000;
     for n in 0..customers {
-        insights.impression(&impression(
-            &format!("r{n}"),
-            &n.to_string(),
-            "A",
-            None,
-            NOW + n,
-            &["cup"],
-        ));
+        show(
+            &mut insights,
+            &impression(&format!("r{n}"), &n.to_string(), "A", None, NOW + n, &["cup"]),
+        );
         if n % 4 == 0 {
-            insights.event(
+            act(
+                &mut insights,
                 &event(&n.to_string(), "cup", "purchase", None, Some(1.0)),
                 NOW + n + 1,
             );
@@ -332,14 +382,10 @@ fn placements_that_strangers_make_up_do_not_fill_the_memory() {
     let mut insights = Insights::default();
     for n in 0..2 * MAX_CELLS {
         let placement = format!("place {n}");
-        insights.impression(&impression(
-            &format!("r{n}"),
-            "ann",
-            "A",
-            Some(&placement),
-            NOW,
-            &["cup"],
-        ));
+        show(
+            &mut insights,
+            &impression(&format!("r{n}"), "ann", "A", Some(&placement), NOW, &["cup"]),
+        );
     }
     let kept = insights.freeze();
     assert!(kept.cells.len() <= MAX_CELLS + 1);

@@ -75,10 +75,17 @@ fn week(name: &str, customers: u64, lift: f64) -> Simulated {
             let items: Vec<String> = (0..5).map(|_| format!("p{}", dice.below(300))).collect();
             let items: Vec<&str> = items.iter().map(String::as_str).collect();
             let id = format!("{customer} {visit}");
-            insights.impression(&impression(&id, &customer, &arm, Some("home"), at, &items).within(name));
+            show(
+                &mut insights,
+                &impression(&id, &customer, &arm, Some("home"), at, &items).within(name),
+            );
             truth[second].answers += 1;
             if dice.share() < clicks {
-                insights.event(&event(&customer, items[1], "click", Some(&id), None), at + 1_000);
+                act(
+                    &mut insights,
+                    &event(&customer, items[1], "click", Some(&id), None),
+                    at + 1_000,
+                );
             }
             if dice.share() < buys * effect {
                 let price = 1.0 + dice.below(50) as f64;
@@ -87,7 +94,8 @@ fn week(name: &str, customers: u64, lift: f64) -> Simulated {
                 let later = 2_000 + dice.below(12 * HOUR_MS as u64) as i64;
                 // Within half a day no other answer shows the same product to the same customer, or it would count
                 // for that one, which is of the same arm.
-                insights.event(
+                act(
+                    &mut insights,
                     &event(&customer, items[0], "purchase", named, Some(price)),
                     at + later,
                 );
@@ -97,7 +105,8 @@ fn week(name: &str, customers: u64, lift: f64) -> Simulated {
             if dice.share() < 0.1 {
                 // What they would have bought anyway: never shown, or long after.
                 let organic = format!("o{}", dice.below(100));
-                insights.event(
+                act(
+                    &mut insights,
                     &event(&customer, &organic, "purchase", None, Some(20.0)),
                     at + 3_000,
                 );
