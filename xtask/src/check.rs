@@ -11,7 +11,7 @@ use crate::progress::{Steps, seconds};
 use crate::release;
 use crate::stack::run::Ports;
 use crate::stack::{NodeMode, Stack, StackOptions, kafka_security};
-use crate::{conformance, e2e, machine};
+use crate::{conformance, console, e2e, machine};
 
 /// Limit of a run that had to build the servers or the programs, and of one that had not.
 const BUDGET_COLD: Duration = Duration::from_secs(75 * 60);
@@ -43,6 +43,8 @@ pub enum Tier {
     Unit,
     /// Tests against a real API server, Kafka and Redis.
     Integration,
+    /// The console in a headless browser.
+    Console,
     /// The main job, from nothing to live recommendations.
     EndToEnd,
 }
@@ -175,6 +177,20 @@ fn tiers_in_order(
             tests(count, secured(command, &stack))
         });
         steps.run("their servers stopped", |_| Stack::down(RUN, true))?;
+        result?;
+    }
+    if wanted(Tier::Console) {
+        machine::prepare_browser(options.yes, steps)?;
+        let mut outcome = console::Outcome::default();
+        let result = console::run(&mut outcome, steps);
+        tiers.push((
+            "console",
+            Count {
+                passed: outcome.passed,
+                failed: outcome.failed,
+                skipped: outcome.skipped,
+            },
+        ));
         result?;
     }
     if wanted(Tier::EndToEnd) {

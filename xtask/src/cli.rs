@@ -227,6 +227,7 @@ fn up(args: &UpArgs, steps: &mut Steps) -> Result<()> {
     let wanted = Wanted {
         stack: Some(options.clone()),
         release: false,
+        browser: false,
     };
     machine::prepare_for(&wanted, Consent::from_flag(args.yes), steps)?;
     let stack = Stack::up(&options, steps).map_err(|error| {
@@ -336,6 +337,7 @@ fn images(args: &ImageArgs, steps: &mut Steps) -> Result<Vec<ImageInfo>> {
         &Wanted {
             stack: None,
             release: true,
+            browser: false,
         },
         Consent::from_flag(args.yes),
         steps,

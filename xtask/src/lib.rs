@@ -9,6 +9,7 @@ pub mod clicks;
 pub mod command;
 pub mod compare;
 pub mod conformance;
+mod console;
 pub mod demo;
 pub mod dev;
 pub mod e2e;

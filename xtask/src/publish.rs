@@ -63,6 +63,7 @@ pub fn run(options: &ReleaseOptions, steps: &mut Steps) -> Result<()> {
         &Wanted {
             stack: None,
             release: true,
+            browser: false,
         },
         Consent::from_flag(options.yes),
         steps,

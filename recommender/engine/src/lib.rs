@@ -54,6 +54,7 @@ mod blend;
 mod bulk;
 mod config;
 mod counts;
+mod customers;
 pub mod drift;
 pub mod eval;
 mod event;
@@ -77,6 +78,7 @@ mod rows;
 mod scratch;
 mod sessions;
 mod shared;
+mod shown;
 mod similar;
 mod similarity;
 pub mod snapshot;
@@ -87,6 +89,7 @@ pub use blend::Blend;
 pub use config::{
     Algorithm, ConfigError, EngineConfig, EventWeights, Limits, PurchasedPolicy, Repeats, Rules, Tuning,
 };
+pub use customers::KnownCustomer;
 pub use event::{Applied, EventKind, HistoryItem, Interaction, ProductMeta};
 pub use fitted::{Artifact, ArtifactError, TrainingData};
 pub use knowledge::{Attributes, Effect, KnowledgeRule};

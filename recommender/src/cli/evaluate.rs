@@ -5,6 +5,7 @@ mod plots;
 mod prequential;
 mod report;
 mod search;
+mod sweep;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,6 +50,7 @@ enum Format {
     recommender evaluate --format events --train events.jsonl.gz --split-at 2011-11-10T00:00:00Z --model all\n  \
     recommender evaluate --format interactions --train train.txt --test test.txt --model Rp3Beta --param walkBeta=0.3\n  \
     recommender evaluate --format events --train events.jsonl.gz --prequential --model all --report report.html\n  \
+    recommender evaluate --format events --train events.jsonl.gz --split-at 2011-11-10T00:00:00Z --sweep diversity=0,0.5,1\n  \
     recommender evaluate --format sessions --train train.txt --test test.txt --model SessionKnn --tune --output json"
 )]
 pub(super) struct Args {
@@ -88,6 +90,12 @@ pub(super) struct Args {
     /// With --prequential: about how many events are predicted
     #[arg(long, default_value_t = 10_000)]
     predictions: usize,
+    /// Ask at several values of a parameter instead, to see what it buys and costs: key=value,value,…
+    #[arg(long, value_name = "KEY=VALUES", conflicts_with_all = ["prequential", "tune"])]
+    sweep: Option<sweep::Sweep>,
+    /// With --sweep: draw NDCG against coverage and diversity into this file (SVG)
+    #[arg(long, value_name = "FILE", requires = "sweep")]
+    plot: Option<PathBuf>,
     /// Print each trial of the search
     #[arg(long)]
     trials: bool,
@@ -119,6 +127,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let models = models(&args.model)?;
     if args.prequential {
         return prequential::run(args, &models);
+    }
+    if let Some(sweep) = &args.sweep {
+        return sweep::run(args, &models, sweep);
     }
     let data = load::load(args)?;
     let mut start = Params::for_dataset(&data);

@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// Public address
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Internal address: health, status, metrics
+    /// Internal address: health, status, metrics, console
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
     internal_listen: SocketAddr,
     /// How to write the log; default: json in Kafka mode, text with --embedded
@@ -95,6 +95,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         tracing::info!("try: curl http://{public}/v1/trending");
         tracing::info!(
             "a token: recommender token --embedded {database} --user CUSTOMER --scope recommendations:read"
+        );
+        tracing::info!(
+            "the console: http://{}/ (a token for it: recommender token --embedded {database} --user you --scope customers:read)",
+            service.internal()
         );
     }
     let ending = end.clone();

@@ -20,7 +20,7 @@ use crate::service::embedded_key_file;
         recommender token --embedded ./shop.db --user 17850\n  \
         kubectl get secret shop-jwt -o jsonpath='{.data.secret}' | base64 -d > key &&\n    \
         recommender token --secret-file key --user till-1 --scope events:write --scope catalog:write\n\n\
-        Scopes: recommendations:read, events:write, catalog:write, insights:read"
+        Scopes: recommendations:read, events:write, catalog:write, insights:read, customers:read (the console)"
 )]
 pub(super) struct Args {
     /// File with the key that signs tokens

@@ -14,6 +14,8 @@ use super::tokens::Claims;
 
 /// Read any customer's recommendations.
 pub const RECOMMENDATIONS_READ: &str = "recommendations:read";
+/// Look at any customer's history and recommendations, in the console.
+pub const CUSTOMERS_READ: &str = "customers:read";
 /// Write the catalogue.
 pub const CATALOG_WRITE: &str = "catalog:write";
 /// Write events.

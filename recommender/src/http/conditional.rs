@@ -57,7 +57,8 @@ pub fn bytes(headers: &HeaderMap, cache: &'static str, bytes: Vec<u8>) -> Respon
     response
 }
 
-fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+/// Whether `If-None-Match` names this validator.
+pub fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     headers
         .get_all(header::IF_NONE_MATCH)

@@ -1,4 +1,4 @@
-//! The internal port: health, status, metrics, log level. Never published outside the cluster.
+//! The internal port: health, status, metrics, log level, console. Never published outside the cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/status", get(status))
         .route("/metrics", get(metrics))
         .route("/loglevel", get(log_level).put(set_log_level))
+        .merge(super::console::router())
         .with_state(app)
 }
 
@@ -63,7 +64,8 @@ async fn status(State(app): State<Arc<App>>) -> Json<StatusReport> {
     Json(report(&app))
 }
 
-fn report(app: &App) -> StatusReport {
+/// What this replica says of itself.
+pub(super) fn report(app: &App) -> StatusReport {
     let progress = app.progress.load();
     let live = app.live.load();
     let stats = app.reader.stats();
@@ -139,6 +141,8 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.scrape
         .refresh(&app.metrics, &app.reader, &app.live.load(), drift);
     tell_experiments(&app).await;
+    app.shown
+        .refresh(&app.metrics.shown, &app.reader, crate::clock::now_ms());
     match app.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(e) => {

@@ -5,6 +5,7 @@
 pub mod auth;
 mod caller;
 mod conditional;
+pub mod console;
 pub mod gmail;
 mod input;
 mod internal;
@@ -43,8 +44,10 @@ use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::quality::Scrape;
 use crate::resilience::load::Load;
+use crate::shown::Shown;
 use crate::telemetry::LogFilter;
 use crate::traces::Traces;
+use crate::watching::Watching;
 
 pub use self::internal::router as internal_router;
 
@@ -68,6 +71,12 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Metrics that are looked up when they are scraped.
     pub scrape: Scrape,
+    /// What customers were shown lately.
+    pub shown: Shown,
+    /// Live events, for people who watch.
+    pub watching: Arc<Watching>,
+    /// What the console's routes share.
+    pub console: console::Console,
     /// Answers computed lately, where a cache is configured.
     pub cache: Option<Arc<AnswerCache>>,
     /// Traces, where a collector is configured.

@@ -20,6 +20,7 @@ use crate::source::dedup::Dedup;
 use crate::source::positions::Positions;
 use crate::source::{Item, Record};
 use crate::traces::Traces;
+use crate::watching::Seen;
 
 /// Live events whose freshness is measured at once; under a load that never lets up, the others are not.
 const MAX_FRESH: usize = 100_000;
@@ -172,6 +173,14 @@ impl Learner {
             None => {
                 // So that the engine's own limit does not bind.
                 self.writer.apply(&interaction, now.max(time_ms));
+                self.lookups.watching.show(|| Seen {
+                    customer: event.customer_id.as_str().into(),
+                    kind: event.event_type.label(),
+                    product: product.as_str().into(),
+                    time_ms,
+                    produced_ms: record.time_ms,
+                    learned_ms: now,
+                });
                 if interaction.kind == EventKind::Purchase {
                     self.lookups.baskets.bought(&event.customer_id, product);
                 }

@@ -31,6 +31,7 @@ use crate::snapshot::Frozen;
 use crate::source::{Lag, Source, SourceError};
 use crate::traces::Traces;
 use crate::trainer::fit::Bundle;
+use crate::watching::Watching;
 use tokio::sync::oneshot;
 
 /// Longest wait for the next record; bounds how late a command, a catalogue record or the end is noticed.
@@ -86,6 +87,8 @@ impl Default for Progress {
 pub struct Lookups {
     /// Profiles and titles.
     pub directory: Arc<Directory>,
+    /// Told of every live event, for people who watch.
+    pub watching: Arc<Watching>,
     /// Told of every live purchase; what the log held at the start stands in the histories.
     pub baskets: Arc<Baskets>,
 }

@@ -5,6 +5,7 @@ mod experiments;
 mod quality;
 mod register;
 mod resilience;
+mod shown;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub use self::quality::QualityMetrics;
 pub use self::register::Described;
 use self::register::{Register, add};
 pub use self::resilience::ResilienceMetrics;
+pub use self::shown::ShownMetrics;
 
 /// Every metric of one service; each service has its own registry, so that two may live in one process.
 pub struct Metrics {
@@ -29,6 +31,8 @@ pub struct Metrics {
     pub quality: QualityMetrics,
     /// What recommendations lead to.
     pub experiments: ExperimentMetrics,
+    /// What customers are shown.
+    pub shown: ShownMetrics,
     /// Requests by route, method and status.
     pub requests: IntCounterVec,
     /// Duration of requests in seconds, by route and method.
@@ -92,6 +96,7 @@ impl Metrics {
         let resilience = ResilienceMetrics::new(r)?;
         let quality = QualityMetrics::new(r)?;
         let experiments = ExperimentMetrics::new(r)?;
+        let shown = ShownMetrics::new(r)?;
         let seconds = |name: &str, help: &str| {
             let opts = HistogramOpts::new(format!("recommender_{name}"), help);
             opts.buckets(REQUEST_BUCKETS.to_vec())
@@ -106,6 +111,7 @@ impl Metrics {
             resilience,
             quality,
             experiments,
+            shown,
             requests: add(
                 r,
                 IntCounterVec::new(

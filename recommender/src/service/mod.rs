@@ -25,6 +25,7 @@ pub use self::open::{embedded_key_file, embedded_state_dir};
 use crate::config::{Live, Watch};
 use crate::directory::Directory;
 use crate::http::auth::Auth;
+use crate::http::console::Console;
 use crate::http::gmail::PushTokens;
 use crate::http::limiter::Limiter;
 use crate::http::remote::Trusted;
@@ -42,6 +43,7 @@ use crate::quality::Scrape;
 use crate::ratelimit::RedisWindows;
 use crate::resilience::load::{Load, MAX_IN_FLIGHT};
 use crate::secrets::{self, SecretError};
+use crate::shown::Shown;
 use crate::source::SourceError;
 use crate::source::kafka::events_topic;
 use crate::telemetry::LogFilter;
@@ -170,6 +172,9 @@ impl Service {
             scrape: Scrape::default(),
             desk: Desk::new(command.clone(), ingest.reader()),
             impressions: Impressions::new(metrics.impressions.clone()),
+            shown: Shown::default(),
+            watching: lookups.watching,
+            console: Console::new(&config.pipeline),
             cache: cache.clone(),
             load: Arc::clone(&load),
             traces,

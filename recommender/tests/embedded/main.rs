@@ -6,6 +6,7 @@ mod support;
 
 mod admin;
 mod catalog;
+mod console;
 mod events;
 mod experiments;
 mod keys;

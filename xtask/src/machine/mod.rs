@@ -23,6 +23,8 @@ pub struct Wanted {
     pub stack: Option<StackOptions>,
     /// Whether the static release binaries are built.
     pub release: bool,
+    /// Whether pages are tested in a browser.
+    pub browser: bool,
 }
 
 /// Whether changes need a yes from the user.
@@ -132,6 +134,7 @@ pub fn survey(wanted: &Wanted) -> Result<Plan> {
         Need::KafkaFetch => fetches_kafka,
         Need::Redis => wanted.stack.as_ref().is_some_and(|options| options.redis),
         Need::Release => wanted.release && release::target().is_some(),
+        Need::Browser => wanted.browser,
     };
     Ok(Plan {
         packages: packages::missing(is_needed),
@@ -157,10 +160,23 @@ pub fn prepare(node: bool, yes: bool, steps: &mut Steps) -> Result<()> {
         &Wanted {
             stack: Some(stack),
             release: true,
+            browser: false,
         },
         Consent::from_flag(yes),
         steps,
     )
+}
+
+/// As [`prepare_for`], for tests of pages in a browser.
+///
+/// # Errors
+/// As [`prepare_for`].
+pub fn prepare_browser(yes: bool, steps: &mut Steps) -> Result<()> {
+    let wanted = Wanted {
+        browser: true,
+        ..Wanted::default()
+    };
+    prepare_for(&wanted, Consent::from_flag(yes), steps)
 }
 
 /// Shows what a task needs, asks if need be, and installs it. A node's own changes are made when it starts.

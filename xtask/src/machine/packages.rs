@@ -36,9 +36,11 @@ pub(super) enum Need {
     Redis,
     /// The static release binaries.
     Release,
+    /// A headless browser and what drives it.
+    Browser,
 }
 
-const PACKAGES: [Package; 18] = [
+const PACKAGES: [Package; 22] = [
     Package::new("openssl", Sign::Program("openssl"), Need::Stack),
     Package::new("containerd", Sign::Program("containerd"), Need::Node),
     Package::new("runc", Sign::Program("runc"), Need::Node),
@@ -74,6 +76,15 @@ const PACKAGES: [Package; 18] = [
     Package::new("g++", Sign::Program("g++"), Need::Release),
     Package::new("make", Sign::Program("make"), Need::Release),
     Package::new("git", Sign::Program("git"), Need::Release),
+    Package::new("chromium", Sign::Program("chromium"), Need::Browser),
+    Package::new("nodejs", Sign::Program("node"), Need::Browser),
+    Package::new("npm", Sign::Program("npm"), Need::Browser),
+    // So that pictures look alike wherever they are made.
+    Package::new(
+        "fonts-inter",
+        Sign::File(&["/usr/share/fonts/opentype/inter/Inter-Regular.otf"]),
+        Need::Browser,
+    ),
 ];
 
 /// Packages whose services Debian starts, and that the stack runs on its own terms.

@@ -4,20 +4,27 @@ use std::fmt::Write as _;
 
 const WIDTH: f64 = 680.0;
 const ROW: f64 = 24.0;
-const HEIGHT: f64 = 300.0;
+const HEIGHT: f64 = 320.0;
 /// Room for the names of axes and models.
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 70.0;
 const RIGHT: f64 = 110.0;
 const TOP: f64 = 14.0;
-const BOTTOM: f64 = 44.0;
+const BOTTOM: f64 = 46.0;
+/// Told apart by people who see colours differently too, and each readable as text on white (4.5 to 1).
 const COLORS: [&str; 8] = [
-    "#0b6e99", "#d1495b", "#edae49", "#2e7d32", "#6a4c93", "#5c677d", "#b56576", "#00897b",
+    "#0b5f86", "#b3331f", "#8a5a00", "#256b3b", "#6a4c93", "#4f5b68", "#a0416a", "#00706a",
 ];
+
+/// The looks of what is drawn, wherever it stands.
+pub(super) const STYLE: &str = "svg text{font:12px Inter,system-ui,sans-serif;fill:#1d2733}svg .axis{fill:#56626e}\
+    svg .grid{stroke:#e3e0d8}svg .mark{font-size:11px}";
 
 /// A line or a point with its name.
 pub(super) struct Named<'a> {
     pub name: &'a str,
     pub points: Vec<(f64, f64)>,
+    /// What stands beside each point, where each has a name of its own.
+    pub marks: Vec<String>,
 }
 
 /// An axis: its name, and how a value of it is written.
@@ -38,13 +45,20 @@ pub(super) fn escaped(text: &str) -> String {
         .replace('"', "&quot;")
 }
 
-fn open(page: &mut String, title: &str, height: f64) {
-    let title = escaped(title);
+/// A drawing with its title above, as a part of a page.
+pub(super) fn figure(page: &mut String, title: &str, drawing: &str) {
     let _ = write!(
         page,
-        "<figure><figcaption>{title}</figcaption><svg viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
-        height=\"{height}\" role=\"img\" aria-label=\"{title}\">"
+        "<figure><figcaption>{}</figcaption>{drawing}</figure>",
+        escaped(title)
     );
+}
+
+fn open(title: &str, height: f64) -> String {
+    let title = escaped(title);
+    format!(
+        "<svg viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\" aria-label=\"{title}\">"
+    )
 }
 
 /// A bar for each model, the longest first.
@@ -55,12 +69,12 @@ pub(super) fn bars(page: &mut String, title: &str, values: &[(&str, f64)]) {
         .fold(f64::MIN_POSITIVE, f64::max);
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*b].1.total_cmp(&values[*a].1));
-    open(page, title, ROW * values.len() as f64 + 6.0);
+    let mut drawing = open(title, ROW * values.len() as f64 + 6.0);
     for (row, at) in order.into_iter().enumerate() {
         let (name, value) = values[at];
         let (y, length) = (row as f64 * ROW + 3.0, value / top * (WIDTH - 180.0));
         let _ = write!(
-            page,
+            drawing,
             "<text x=\"104\" y=\"{:.1}\" text-anchor=\"end\">{}</text><rect x=\"112\" y=\"{y:.1}\" \
             width=\"{length:.1}\" height=\"18\" rx=\"2\" fill=\"{}\"/><text x=\"{:.1}\" y=\"{:.1}\">{value:.4}</text>",
             y + 14.0,
@@ -70,100 +84,184 @@ pub(super) fn bars(page: &mut String, title: &str, values: &[(&str, f64)]) {
             y + 14.0,
         );
     }
-    page.push_str("</svg></figure>");
+    drawing.push_str("</svg>");
+    figure(page, title, &drawing);
 }
 
-/// Lines (more than one point) and dots on two axes; names stand beside the last point, apart from each other.
-pub(super) fn chart(page: &mut String, title: &str, x: &Scale<'_>, y: &Scale<'_>, all: &[Named<'_>]) {
-    let points = || all.iter().flat_map(|named| named.points.iter().copied());
-    let (mut left, mut right) = points().fold((f64::MAX, f64::MIN), |(low, high), (x, _)| {
-        (low.min(x), high.max(x))
-    });
-    let up = points().map(|(_, y)| y).fold(f64::MIN_POSITIVE, f64::max) * 1.08;
-    if all.iter().all(|named| named.points.len() < 2) {
-        // Dots: shares, which begin at nothing.
-        (left, right) = (0.0, right * 1.08);
+/// Two axes.
+pub(super) struct Panel<'a> {
+    /// What is seen.
+    pub title: &'a str,
+    pub x: Scale<'a>,
+    pub y: Scale<'a>,
+}
+
+/// Where values stand.
+struct Place {
+    left: f64,
+    span: f64,
+    up: f64,
+}
+
+impl Place {
+    fn of(all: &[Named<'_>]) -> Self {
+        let points = || all.iter().flat_map(|named| named.points.iter().copied());
+        let (mut left, mut right) = points().fold((f64::MAX, f64::MIN), |(low, high), (x, _)| {
+            (low.min(x), high.max(x))
+        });
+        let up = points().map(|(_, y)| y).fold(f64::MIN_POSITIVE, f64::max) * 1.08;
+        if all
+            .iter()
+            .all(|named| named.points.len() < 2 || !named.marks.is_empty())
+        {
+            // Shares, which begin at nothing; times do not.
+            (left, right) = (0.0, right * 1.08);
+        }
+        let span = if right > left { right - left } else { 1.0 };
+        Self { left, span, up }
     }
-    let span = if right > left { right - left } else { 1.0 };
-    let at_x = |value: f64| LEFT + (value - left) / span * (WIDTH - LEFT - RIGHT);
-    let at_y = |value: f64| TOP + (1.0 - value / up) * (HEIGHT - TOP - BOTTOM);
-    open(page, title, HEIGHT);
-    for step in 0..=4 {
-        let share = f64::from(step) / 4.0;
-        let (value, line) = (up * share, at_y(up * share));
-        let _ = write!(
-            page,
-            "<line class=\"grid\" x1=\"{LEFT}\" y1=\"{line:.1}\" x2=\"{:.1}\" y2=\"{line:.1}\"/>\
-            <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            WIDTH - RIGHT,
-            LEFT - 6.0,
-            line + 4.0,
-            (y.write)(value),
-        );
-        let value = left + span * share;
-        let _ = write!(
-            page,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            at_x(value),
-            HEIGHT - BOTTOM + 18.0,
-            (x.write)(value),
-        );
+
+    fn x(&self, value: f64) -> f64 {
+        LEFT + (value - self.left) / self.span * (WIDTH - LEFT - RIGHT)
     }
-    let _ = write!(
-        page,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" class=\"axis\">{}</text>\
-        <text x=\"14\" y=\"{:.1}\" text-anchor=\"middle\" class=\"axis\" transform=\"rotate(-90 14 {:.1})\">{}</text>",
-        (LEFT + WIDTH - RIGHT) / 2.0,
-        HEIGHT - 6.0,
-        escaped(x.name),
-        (TOP + HEIGHT - BOTTOM) / 2.0,
-        (TOP + HEIGHT - BOTTOM) / 2.0,
-        escaped(y.name),
-    );
-    let mut labels: Vec<(usize, f64, f64)> = Vec::new();
-    for (at, named) in all.iter().enumerate() {
-        let Some(&(last_x, last_y)) = named.points.last() else {
-            continue;
-        };
-        if named.points.len() > 1 {
-            let path: Vec<String> = named
-                .points
-                .iter()
-                .map(|(x, y)| format!("{:.1},{:.1}", at_x(*x), at_y(*y)))
-                .collect();
+
+    fn y(&self, value: f64) -> f64 {
+        TOP + (1.0 - value / self.up) * (HEIGHT - TOP - BOTTOM)
+    }
+}
+
+impl Panel<'_> {
+    /// Lines (more than one point) and dots; names stand beside the last point, apart from each other.
+    pub fn draw(&self, all: &[Named<'_>]) -> String {
+        let place = Place::of(all);
+        let mut drawing = open(self.title, HEIGHT);
+        self.axes(&mut drawing, &place);
+        let mut labels: Vec<(usize, f64, f64)> = Vec::new();
+        for (at, named) in all.iter().enumerate() {
+            let Some(&(last_x, last_y)) = named.points.last() else {
+                continue;
+            };
+            line(&mut drawing, &place, named, color(at));
+            labels.push((at, place.x(last_x) + 9.0, place.y(last_y) + 4.0));
+        }
+        for (at, x, y) in apart(labels) {
             let _ = write!(
-                page,
-                "<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"2\" points=\"{}\"/>",
+                drawing,
+                "<text x=\"{x:.1}\" y=\"{y:.1}\" style=\"fill:{};font-weight:600\">{}</text>",
                 color(at),
-                path.join(" ")
-            );
-        } else {
-            let _ = write!(
-                page,
-                "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"5\" fill=\"{}\"/>",
-                at_x(last_x),
-                at_y(last_y),
-                color(at)
+                escaped(all[at].name)
             );
         }
-        labels.push((at, at_x(last_x) + 9.0, at_y(last_y) + 4.0));
+        drawing.push_str("</svg>");
+        drawing
     }
+
+    fn axes(&self, drawing: &mut String, place: &Place) {
+        for step in 0..=4 {
+            let share = f64::from(step) / 4.0;
+            let (value, line) = (place.up * share, place.y(place.up * share));
+            let _ = write!(
+                drawing,
+                "<line class=\"grid\" x1=\"{LEFT}\" y1=\"{line:.1}\" x2=\"{:.1}\" y2=\"{line:.1}\"/>\
+                <text class=\"axis\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                WIDTH - RIGHT,
+                LEFT - 8.0,
+                line + 4.0,
+                (self.y.write)(value),
+            );
+            let value = place.left + place.span * share;
+            let _ = write!(
+                drawing,
+                "<text class=\"axis\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                place.x(value),
+                HEIGHT - BOTTOM + 18.0,
+                (self.x.write)(value),
+            );
+        }
+        let middle = (TOP + HEIGHT - BOTTOM) / 2.0;
+        let _ = write!(
+            drawing,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" class=\"axis\">{}</text>\
+            <text x=\"14\" y=\"{middle:.1}\" text-anchor=\"middle\" class=\"axis\" \
+            transform=\"rotate(-90 14 {middle:.1})\">{}</text>",
+            (LEFT + WIDTH - RIGHT) / 2.0,
+            HEIGHT - 6.0,
+            escaped(self.x.name),
+            escaped(self.y.name),
+        );
+    }
+}
+
+fn line(drawing: &mut String, place: &Place, named: &Named<'_>, color: &str) {
+    if named.points.len() > 1 {
+        let path: Vec<String> = named
+            .points
+            .iter()
+            .map(|(x, y)| format!("{:.1},{:.1}", place.x(*x), place.y(*y)))
+            .collect();
+        let _ = write!(
+            drawing,
+            "<polyline fill=\"none\" stroke=\"{color}\" stroke-width=\"2\" stroke-linejoin=\"round\" points=\"{}\"/>",
+            path.join(" ")
+        );
+    }
+    let dots = named.points.len() == 1 || !named.marks.is_empty();
+    for (x, y) in named.points.iter().filter(|_| dots) {
+        let _ = write!(
+            drawing,
+            "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4.5\" fill=\"{color}\"/>",
+            place.x(*x),
+            place.y(*y),
+        );
+    }
+    for ((x, y), mark) in named.points.iter().zip(&named.marks) {
+        let _ = write!(
+            drawing,
+            "<text class=\"mark\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            place.x(*x),
+            place.y(*y) - 9.0,
+            escaped(mark)
+        );
+    }
+}
+
+/// Names that would stand on each other, moved apart.
+fn apart(mut labels: Vec<(usize, f64, f64)>) -> Vec<(usize, f64, f64)> {
     labels.sort_by(|a, b| a.2.total_cmp(&b.2));
     for next in 1..labels.len() {
-        // Only names that would stand on each other are moved apart.
         let taken = labels[..next]
             .iter()
             .filter(|known| (known.1 - labels[next].1).abs() < 90.0);
         let lowest = taken.map(|known| known.2 + 13.0).fold(f64::MIN, f64::max);
         labels[next].2 = labels[next].2.max(lowest);
     }
-    for (at, x, y) in labels {
+    labels
+}
+
+/// A title and what is drawn below it.
+pub(super) type Titled = (String, String);
+
+/// Room for a title.
+const HEAD: f64 = 34.0;
+
+/// Drawings below each other, as a file of their own.
+pub(super) fn picture(drawings: &[Titled]) -> String {
+    let height = (HEAD + HEIGHT) * drawings.len() as f64;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\">\
+        <style>{STYLE}</style><rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fffefa\"/>"
+    );
+    for (at, (title, drawing)) in drawings.iter().enumerate() {
+        let y = (HEAD + HEIGHT) * at as f64 + HEAD;
         let _ = write!(
-            page,
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" fill=\"{}\">{}</text>",
-            color(at),
-            escaped(all[at].name)
+            svg,
+            "<text x=\"16\" y=\"{:.1}\" style=\"font-weight:600;font-size:13.5px\">{}</text>",
+            y - 10.0,
+            escaped(title)
         );
+        let placed = drawing.replacen("<svg ", &format!("<svg y=\"{y}\" "), 1);
+        svg.push_str(&placed);
     }
-    page.push_str("</svg></figure>");
+    svg.push_str("</svg>\n");
+    svg
 }

@@ -7,18 +7,28 @@ use anyhow::Context as _;
 use recommender_engine::eval::Series;
 
 use super::Result;
-use super::plots::{Named, Scale, bars, chart, escaped};
+use super::plots::{Named, Panel, STYLE, Scale, bars, escaped, figure};
+use super::sweep::{self, Point};
 
 const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-    <meta name=\"viewport\" content=\"width=device-width\"><title>Evaluation of recommendation models</title>\
-    <style>body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2733}\
-    h1{font-size:1.6rem}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
-    td,th{padding:.3rem .7rem;text-align:right;border-bottom:1px solid #dfe4ea}\
-    td:first-child,th:first-child{text-align:left}td.best{font-weight:700}\
-    figure{margin:1.6rem 0}figcaption{font-weight:600;margin-bottom:.4rem}svg{max-width:100%;height:auto}\
-    svg text{font:12px system-ui,sans-serif}svg .axis{fill:#5c677d}svg .grid{stroke:#dfe4ea}\
-    pre{white-space:pre-wrap;font-size:12px;background:#f5f7f9;padding:.6rem}</style>\
-    <h1>Evaluation of recommendation models</h1>";
+    <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>Evaluation of recommendation models</title>\
+    <style>body{font:15px/1.5 Inter,system-ui,sans-serif;max-width:64rem;margin:2.5rem auto;padding:0 1.2rem;\
+    color:#18222c;background:#f5f3ee}h1{font-size:1.5rem;letter-spacing:-.01em;margin:0 0 .4rem}\
+    .scroll{overflow-x:auto;background:#fffefa;border:1px solid #dad6cb;border-radius:10px;padding:.4rem .8rem}\
+    table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%}\
+    td,th{padding:.35rem .6rem;text-align:right;border-bottom:1px solid #e3e0d8;font-weight:400;white-space:nowrap}\
+    thead th{color:#56626e;font-size:.88em}tbody tr:last-child>*{border-bottom:0}\
+    td:first-child,th:first-child{text-align:left}tbody th{font-weight:600}td.best{font-weight:700;color:#256b3b}\
+    figure{margin:1.2rem 0;background:#fffefa;border:1px solid #dad6cb;border-radius:10px;padding:.9rem 1rem}\
+    figcaption{font-weight:600;margin-bottom:.5rem}svg{max-width:100%;height:auto;display:block}\
+    details{margin:.4rem 0}summary{cursor:pointer}\
+    pre{white-space:pre-wrap;font-size:12px;background:#fffefa;border:1px solid #dad6cb;border-radius:8px;padding:.6rem}";
+const TITLE: &str = "</style><h1>Evaluation of recommendation models</h1>";
+
+/// The beginning of every page.
+fn head() -> String {
+    format!("{HEAD}{STYLE}{TITLE}")
+}
 
 /// Writes the page.
 pub(super) fn write(path: &Path, page: &str) -> anyhow::Result<()> {
@@ -27,7 +37,7 @@ pub(super) fn write(path: &Path, page: &str) -> anyhow::Result<()> {
 
 /// The whole page: results on a split, and hit rates over time, where there are any.
 pub(super) fn html(results: &[Result], over_time: &[Series], k: usize) -> String {
-    let mut page = String::from(HEAD);
+    let mut page = head();
     if let Some(first) = results.first() {
         let _ = write!(
             page,
@@ -56,37 +66,38 @@ pub(super) fn html(results: &[Result], over_time: &[Series], k: usize) -> String
             .map(|result| Named {
                 name: result.model,
                 points: vec![(result.metrics.coverage, result.metrics.recall)],
+                marks: Vec::new(),
             })
             .collect();
-        chart(
-            &mut page,
-            "Recall against coverage: up finds more, right shows more of the catalogue",
-            &Scale {
+        let panel = Panel {
+            title: "Recall against coverage: up finds more, right shows more of the catalogue",
+            x: Scale {
                 name: "coverage of the catalogue",
                 write: &|value| format!("{:.0} %", value * 100.0),
             },
-            &Scale {
+            y: Scale {
                 name: "recall",
                 write: &|value| format!("{value:.3}"),
             },
-            &dots,
-        );
+        };
+        figure(&mut page, panel.title, &panel.draw(&dots));
     }
     if !over_time.is_empty() {
         let lines: Vec<Named<'_>> = over_time.iter().map(line).collect();
-        chart(
-            &mut page,
-            &format!("Hit rate over time: each event predicted before it is learned, {k} products an answer"),
-            &Scale {
+        let panel = Panel {
+            title: &format!(
+                "Hit rate over time: each event predicted before it is learned, {k} products an answer"
+            ),
+            x: Scale {
                 name: "time",
                 write: &day,
             },
-            &Scale {
+            y: Scale {
                 name: "hit rate",
                 write: &|value| format!("{value:.3}"),
             },
-            &lines,
-        );
+        };
+        figure(&mut page, panel.title, &panel.draw(&lines));
         let totals: Vec<(&str, f64)> = over_time
             .iter()
             .map(|series| (series.algorithm.name(), series.total.hit_rate))
@@ -106,6 +117,62 @@ pub(super) fn html(results: &[Result], over_time: &[Series], k: usize) -> String
     page
 }
 
+/// The page of a sweep: the table, and what one value buys and costs.
+pub(super) fn of_sweep(points: &[Point], key: &str, k: usize) -> String {
+    let mut page = head();
+    let questions = points.first().map_or(0, |point| point.metrics.users);
+    let _ = write!(
+        page,
+        "<p>{questions} questions, {k} products an answer, at several values of {}.</p>",
+        escaped(key)
+    );
+    let _ = write!(
+        page,
+        "<div class=\"scroll\"><table><thead><tr><th scope=\"col\">model<th scope=\"col\">{}",
+        escaped(key)
+    );
+    for name in [
+        "recall",
+        "NDCG",
+        "hit rate",
+        "MRR",
+        "coverage",
+        "novelty",
+        "diversity",
+        "Gini",
+    ] {
+        let _ = write!(page, "<th scope=\"col\">{name}");
+    }
+    page.push_str("</thead><tbody>");
+    for point in points {
+        let m = &point.metrics;
+        let _ = write!(
+            page,
+            "<tr><th scope=\"row\">{}<td>{}",
+            point.model,
+            escaped(&point.value)
+        );
+        for (value, decimals) in [
+            (m.recall, 4),
+            (m.ndcg, 4),
+            (m.hit_rate, 4),
+            (m.mrr, 4),
+            (m.coverage, 3),
+            (m.novelty, 2),
+            (m.diversity, 3),
+            (m.gini, 3),
+        ] {
+            let _ = write!(page, "<td>{value:.decimals$}");
+        }
+    }
+    page.push_str("</tbody></table></div>");
+    for (title, drawing) in sweep::panels(points, key, k) {
+        figure(&mut page, &title, &drawing);
+    }
+    page.push_str("</html>\n");
+    page
+}
+
 fn line(series: &Series) -> Named<'_> {
     let points = series.points.iter();
     Named {
@@ -113,6 +180,7 @@ fn line(series: &Series) -> Named<'_> {
         points: points
             .map(|point| (point.from_ms as f64, point.hit_rate))
             .collect(),
+        marks: Vec::new(),
     }
 }
 
@@ -138,13 +206,16 @@ fn table(page: &mut String, results: &[Result], k: usize) {
         ("training, s", |result| result.train_seconds, 1, false),
         ("answers, s", |result| result.predict_seconds, 1, false),
     ];
-    let _ = write!(page, "<table><tr><th>model, @{k}");
+    let _ = write!(
+        page,
+        "<div class=\"scroll\"><table><thead><tr><th scope=\"col\">model, @{k}"
+    );
     for (name, ..) in &columns {
-        let _ = write!(page, "<th>{name}");
+        let _ = write!(page, "<th scope=\"col\">{name}");
     }
-    page.push_str("</tr>");
+    page.push_str("</thead><tbody>");
     for result in results {
-        let _ = write!(page, "<tr><td>{}", result.model);
+        let _ = write!(page, "<tr><th scope=\"row\">{}", result.model);
         for (_, value, decimals, more) in &columns {
             let mine = value(result);
             let beaten = results
@@ -156,7 +227,7 @@ fn table(page: &mut String, results: &[Result], k: usize) {
         }
         page.push_str("</tr>");
     }
-    page.push_str("</table>");
+    page.push_str("</tbody></table></div>");
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ mod insights;
 mod products;
 mod recommendations;
 mod resource;
-mod sign_in;
+pub(super) mod sign_in;
 mod snippet;
-mod view;
+pub(super) mod view;
 mod webhooks;
 
 use std::sync::Arc;

@@ -281,6 +281,7 @@ fn answer(app: &App, query: &Query<'_>, place: &Place<'_>, explanation: Option<E
         Fallback::Popular => "popular",
     };
     app.metrics.answers.with_label_values(&[label]).inc();
+    app.shown.observe(&app.reader, &found.items, now_ms());
     Answer {
         recommendation_id: uuid::Uuid::now_v7().to_string(),
         customer_id: query.customer.map(str::to_owned),

@@ -36,7 +36,7 @@ struct Credentials {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Token {
+pub(in crate::http) struct Token {
     /// For `Authorization: Bearer`.
     token: String,
     /// Always `Bearer`.
@@ -52,7 +52,7 @@ struct Token {
     (status = 200, description = "A token", body = Token),
     (status = 401, description = "Wrong username or password", body = ProblemBody, content_type = "application/problem+json"),
 ))]
-async fn token(
+pub(in crate::http) async fn token(
     State(app): State<Arc<App>>,
     peer: Option<Extension<Peer>>,
     headers: HeaderMap,
