@@ -76,7 +76,7 @@ test('a user of the shop signs in with a password', async () => {
 
 test('a customer is found by the beginning of the id, with history and recommendations that say why', async () => {
   const { page } = tab;
-  await page.getByLabel('Find a customer').fill(customer.slice(0, 4));
+  await page.getByRole('searchbox', { name: 'Find a customer' }).fill(customer.slice(0, 4));
   await page.getByText(`beginning with “${customer.slice(0, 4)}”`).waitFor();
   for (const id of await page.locator('#found .id').allInnerTexts()) assert.ok(id.startsWith(customer.slice(0, 4)), id);
   await page.locator(`#found [data-id="${customer}"]`).click();
@@ -149,8 +149,9 @@ test('an event shows while somebody watches, and its customer is a step away', a
   const { page } = tab;
   const streams = [];
   page.on('requestfailed', (request) => { if (request.url().endsWith('/live')) streams.push('closed'); });
+  const begins = () => page.waitForResponse((answer) => answer.url().endsWith('/live'));
+  const begun = begins();
   await page.getByRole('link', { name: 'Live' }).click();
-  const begun = page.waitForResponse((answer) => answer.url().endsWith('/live'));
   await begun;
   const sent = Date.now();
   await shop.post({ customer_id: 'watched-1', product_id: shop.last.product_id, event_type: 'cart' });
@@ -161,8 +162,9 @@ test('an event shows while somebody watches, and its customer is a step away', a
   // Paused, nothing is asked for; what comes meanwhile does not show.
   await page.getByRole('button', { name: 'Pause' }).click();
   await shop.post({ customer_id: 'unwatched', product_id: shop.last.product_id, event_type: 'view' });
+  const again = begins();
   await page.getByRole('button', { name: 'Go on' }).click();
-  await page.waitForResponse((answer) => answer.url().endsWith('/live'));
+  await again;
   await shop.post({ customer_id: 'watched-2', product_id: shop.last.product_id, event_type: 'view' });
   await page.locator('.events tbody tr', { hasText: 'watched-2' }).waitFor();
   assert.equal(await page.locator('.events tbody tr', { hasText: 'unwatched' }).count(), 0);
@@ -197,7 +199,7 @@ test('the health of the model is told in figures', async () => {
 
 test('the shop is told as a funnel with its figures in a table', async () => {
   const { page } = tab;
-  await page.getByRole('link', { name: 'Shop' }).click();
+  await page.getByRole('link', { name: 'Shop', exact: true }).click();
   const steps = page.getByRole('table', { name: 'Events by step' });
   await steps.waitFor();
   const figures = await steps.locator('tbody tr').evaluateAll((all) => all.map((row) => Number(row.children[1].textContent.replaceAll(',', ''))));

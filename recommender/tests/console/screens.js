@@ -49,7 +49,18 @@ try {
       await page.locator('.events tbody tr').nth(12).waitFor();
     },
   });
-  await picture('model', '#/model', { ready: '.figures .spark', viewport: { width: 1240, height: 980 } });
+  await picture('model', '#/model', {
+    ready: '.figures .spark',
+    viewport: { width: 1240, height: 1070 },
+    // Some looks at it, so that plots have something to show.
+    settle: async (page) => {
+      for (let at = 0; at < 160; at += 1) {
+        await shop.post({ customer_id: shop.customers[(at * 29) % shop.customers.length], product_id: shop.products[(at * 61) % shop.products.length], event_type: 'view' });
+        await shop.ask(shop.customers[(at * 3) % shop.customers.length]);
+        await page.waitForTimeout(60 + 150 * Math.abs(Math.sin(at / 14)));
+      }
+    },
+  });
   await picture('shop', '#/shop', { ready: '.funnel', viewport: { width: 1240, height: 900 } });
 } finally {
   await browser.close();

@@ -53,7 +53,7 @@ function events() {
     const push = (event_type, seconds, product_id = event.product_id) => all.push({
       ...event, event_type, product_id, timestamp: new Date(time - seconds * 1000).toISOString(),
     });
-    const other = bought[(at * 7 + 13) % bought.length].product_id;
+    const other = bought[Math.min(at + 3 + (at % 5), bought.length - 1)].product_id;
     push('view', 90, other);
     push('view', 60);
     if (at % 4 === 0) push('cart', 40, other);
@@ -109,12 +109,13 @@ export async function openShop({ live = LIVE, model = {} } = {}) {
   // Live ones: some are predicted before they are learned, and answers are given.
   run('replay', join(dir, 'later.jsonl'), '--url', shop, '--token', writer);
   const customers = [...new Set(all.map((event) => event.customer_id))];
+  const ask = (customer) => fetch(`${shop}/v1/recommendations/${customer}`, { headers: { authorization: `Bearer ${writer}` } });
   for (const customer of customers.slice(0, 60)) {
-    await fetch(`${shop}/v1/recommendations/${customer}`, { headers: { authorization: `Bearer ${writer}` } });
+    await ask(customer);
     await new Promise((resolve) => { setTimeout(resolve, 21); });
   }
   const products = [...new Set(all.map((event) => event.product_id))];
-  return { console, token, post, stop, customers, products, last: all.at(-1), log: () => readFileSync(join(dir, 'log'), 'utf8') };
+  return { console, token, post, ask, stop, customers, products, last: all.at(-1), log: () => readFileSync(join(dir, 'log'), 'utf8') };
 }
 
 /** A headless browser; `page` opens a tab that notes what goes wrong in it. */

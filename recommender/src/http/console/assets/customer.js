@@ -58,7 +58,7 @@ function finder(context, signal) {
   search();
   return {
     node: h('section', { class: 'finder', 'aria-label': 'Find a customer' },
-      h('label', { for: 'find' }, 'Find a customer', h('kbd', {}, '/')), field, said, found),
+      h('label', { for: 'find' }, 'Find a customer', h('kbd', { 'aria-hidden': 'true' }, '/')), field, said, found),
     choose(id) { current = id; mark(); },
   };
 }

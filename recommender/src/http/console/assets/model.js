@@ -6,6 +6,9 @@ import { chip, h, number, percent, section, show, table, time } from './dom.js';
 
 const KEPT = 200;
 
+/** Room for a minute and a half, and more once there is more. */
+const room = (values) => Math.max(30, values.length);
+
 const OUTCOMES = [
   ['learned', 'learned', 'good'], ['weightless', 'without weight', ''], ['damped', 'too many a minute', 'warm'], ['excluded', 'of excluded customers', 'warm'],
   ['non_products', 'of no product', 'warm'], ['refused_products', 'over the limit of products', 'bad'], ['too_old', 'too old', ''], ['invalid', 'invalid', 'bad'],
@@ -27,8 +30,8 @@ function freshness({ status }, kept) {
   const state = (name, value) => h('span', {}, `${name} `, chip(value.toLowerCase(), value === 'Up' ? 'good' : value === 'Down' ? 'bad' : ''));
   return section('Freshness', { class: 'card' },
     h('dl', { class: 'figures' },
-      figure('behind the log', status.lagSeconds < 1 ? 'nothing' : `${number(status.lagSeconds, 1)} s`, `${number(status.lagRecords)} records`, sparkline(kept.lag, { slots: KEPT, top: 1 })),
-      figure('events learned', number(status.events), `${number(status.deadLetters)} dead letters`, sparkline(kept.rate, { slots: KEPT, top: 1 }))),
+      figure('behind the log', status.lagSeconds < 1 ? 'nothing' : `${number(status.lagSeconds, 1)} s`, `${number(status.lagRecords)} records`, sparkline(kept.lag, { slots: room(kept.lag), top: 1 })),
+      figure('events learned', number(status.events), `${number(status.deadLetters)} dead letters`, sparkline(kept.rate, { slots: room(kept.lag), top: 1 }))),
     h('p', { class: 'facts' }, state('log', status.log), state('Redis', status.redis)));
 }
 
@@ -64,9 +67,9 @@ function variety({ shown }, kept) {
   }
   return section('What is shown', { class: 'card' },
     h('dl', { class: 'figures' },
-      figure('coverage of the catalogue', percent(shown.coverage), null, sparkline(kept.coverage, { slots: KEPT, top: 0.05 })),
-      figure('novelty', `${number(shown.novelty_bits, 1)} bits`, null, sparkline(kept.novelty, { slots: KEPT, top: 1 })),
-      figure('diversity of an answer', percent(shown.diversity, 0), null, sparkline(kept.diversity, { slots: KEPT, top: 1 })),
+      figure('coverage of the catalogue', percent(shown.coverage), null, sparkline(kept.coverage, { slots: room(kept.lag), top: 0.05 })),
+      figure('novelty', `${number(shown.novelty_bits, 1)} bits`, null, sparkline(kept.novelty, { slots: room(kept.lag), top: 1 })),
+      figure('diversity of an answer', percent(shown.diversity, 0), null, sparkline(kept.diversity, { slots: room(kept.lag), top: 1 })),
       figure('tried out', percent(shown.explored), null, null)),
     h('p', { class: 'quiet' }, `In the last hour, from ${number(shown.answers)} answers of this replica. Falling coverage with a steady hit rate is over-personalisation, or everybody shown the same.`));
 }
