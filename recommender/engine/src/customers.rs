@@ -30,7 +30,7 @@ impl Reader {
                 continue;
             }
             let history = slot.history.load();
-            let Some(last_ms) = history.entries.first().map(|entry| entry.last_ms) else {
+            let Some(last_ms) = history.entries.front().map(|entry| entry.last_ms) else {
                 continue;
             };
             let full = newest.len() >= limit;

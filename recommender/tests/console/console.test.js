@@ -193,7 +193,7 @@ test('the health of the model is told in figures', async () => {
   }
   assert.match(await page.getByRole('table', { name: /predicted just before/ }).innerText(), /Hybrid\s.*%/s);
   const shown = page.getByRole('region', { name: 'What is shown' });
-  assert.match(await shown.innerText(), /coverage of the catalogue\s+[1-9][\d.]* %/);
+  assert.match(await shown.innerText(), /coverage\s+[1-9][\d.]* %/);
   assert.match(await shown.innerText(), /novelty\s+\d+\.\d bits/);
 });
 

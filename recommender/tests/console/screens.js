@@ -9,7 +9,7 @@ import { openBrowser, openShop } from './shop.js';
 const [folder] = process.argv.slice(2);
 const MOST = 150_000;
 
-const shop = await openShop({ live: 12_000, model: { algorithm: 'Auto' } });
+const shop = await openShop({ live: 24_000, model: { algorithm: 'Auto' } });
 const browser = await openBrowser();
 const token = shop.token('ann', 'customers:read');
 const customer = process.env.CUSTOMER ?? shop.last.customer_id;

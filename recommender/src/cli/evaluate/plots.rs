@@ -96,37 +96,99 @@ pub(super) struct Panel<'a> {
     pub y: Scale<'a>,
 }
 
-/// Where values stand.
+/// Where values stand, and which of them are written at the axes.
 struct Place {
-    left: f64,
-    span: f64,
-    up: f64,
+    x: Span,
+    y: Span,
+}
+
+/// What an axis goes over.
+struct Span {
+    low: f64,
+    high: f64,
+    ticks: Vec<f64>,
+}
+
+impl Span {
+    /// From nothing on.
+    fn from_zero(values: impl Iterator<Item = f64>) -> Self {
+        let high = values.fold(f64::MIN_POSITIVE, f64::max) * 1.08;
+        Self::with_round_ticks(0.0, high)
+    }
+
+    /// As far as the values go, with some room: what differs a little is told apart.
+    fn around(values: impl Iterator<Item = f64>) -> Self {
+        let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
+        let room = ((high - low) * 0.12).max(1e-9);
+        Self::with_round_ticks((low - room).max(0.0), high + room)
+    }
+
+    /// As far as the values go, in four equal parts: times have no round numbers.
+    fn of_time(values: impl Iterator<Item = f64>) -> Self {
+        let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
+        let high = if high > low { high } else { low + 1.0 };
+        let tick = |step: i32| low + (high - low) * f64::from(step) / 4.0;
+        Self {
+            low,
+            high,
+            ticks: (0..=4).map(tick).collect(),
+        }
+    }
+
+    fn with_round_ticks(low: f64, high: f64) -> Self {
+        let rough = (high - low) / 5.0;
+        let power = 10f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+            .map(|factor| factor * power)
+            .into_iter()
+            .find(|step| *step >= rough)
+            .unwrap_or(rough);
+        let first = (low / step).ceil() as i64;
+        let ticks = (first..)
+            .map(|n| n as f64 * step)
+            .take_while(|tick| *tick <= high)
+            .take(12)
+            .collect();
+        Self { low, high, ticks }
+    }
+
+    /// Which share of the axis lies before a value.
+    fn share(&self, value: f64) -> f64 {
+        (value - self.low) / (self.high - self.low)
+    }
 }
 
 impl Place {
     fn of(all: &[Named<'_>]) -> Self {
         let points = || all.iter().flat_map(|named| named.points.iter().copied());
-        let (mut left, mut right) = points().fold((f64::MAX, f64::MIN), |(low, high), (x, _)| {
-            (low.min(x), high.max(x))
-        });
-        let up = points().map(|(_, y)| y).fold(f64::MIN_POSITIVE, f64::max) * 1.08;
-        if all
-            .iter()
-            .all(|named| named.points.len() < 2 || !named.marks.is_empty())
-        {
-            // Shares, which begin at nothing; times do not.
-            (left, right) = (0.0, right * 1.08);
+        let (xs, ys) = (|| points().map(|(x, _)| x), || points().map(|(_, y)| y));
+        if all.iter().any(|named| !named.marks.is_empty()) {
+            return Self {
+                x: Span::around(xs()),
+                y: Span::around(ys()),
+            };
         }
-        let span = if right > left { right - left } else { 1.0 };
-        Self { left, span, up }
+        let dots = all.iter().all(|named| named.points.len() < 2);
+        Self {
+            x: if dots {
+                Span::from_zero(xs())
+            } else {
+                Span::of_time(xs())
+            },
+            y: Span::from_zero(ys()),
+        }
     }
 
     fn x(&self, value: f64) -> f64 {
-        LEFT + (value - self.left) / self.span * (WIDTH - LEFT - RIGHT)
+        LEFT + self.x.share(value) * (WIDTH - LEFT - RIGHT)
     }
 
     fn y(&self, value: f64) -> f64 {
-        TOP + (1.0 - value / self.up) * (HEIGHT - TOP - BOTTOM)
+        TOP + (1.0 - self.y.share(value)) * (HEIGHT - TOP - BOTTOM)
     }
 }
 
@@ -142,7 +204,9 @@ impl Panel<'_> {
                 continue;
             };
             line(&mut drawing, &place, named, color(at));
-            labels.push((at, place.x(last_x) + 9.0, place.y(last_y) + 4.0));
+            // Beside a point, and below its mark where it has one.
+            let below = if named.marks.is_empty() { 4.0 } else { 12.0 };
+            labels.push((at, place.x(last_x) + 9.0, place.y(last_y) + below));
         }
         for (at, x, y) in apart(labels) {
             let _ = write!(
@@ -157,9 +221,8 @@ impl Panel<'_> {
     }
 
     fn axes(&self, drawing: &mut String, place: &Place) {
-        for step in 0..=4 {
-            let share = f64::from(step) / 4.0;
-            let (value, line) = (place.up * share, place.y(place.up * share));
+        for value in place.y.ticks.iter().copied() {
+            let line = place.y(value);
             let _ = write!(
                 drawing,
                 "<line class=\"grid\" x1=\"{LEFT}\" y1=\"{line:.1}\" x2=\"{:.1}\" y2=\"{line:.1}\"/>\
@@ -169,7 +232,8 @@ impl Panel<'_> {
                 line + 4.0,
                 (self.y.write)(value),
             );
-            let value = place.left + place.span * share;
+        }
+        for value in place.x.ticks.iter().copied() {
             let _ = write!(
                 drawing,
                 "<text class=\"axis\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",

@@ -20,7 +20,7 @@ const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
     thead th{color:#56626e;font-size:.88em}tbody tr:last-child>*{border-bottom:0}\
     td:first-child,th:first-child{text-align:left}tbody th{font-weight:600}td.best{font-weight:700;color:#256b3b}\
     figure{margin:1.2rem 0;background:#fffefa;border:1px solid #dad6cb;border-radius:10px;padding:.9rem 1rem}\
-    figcaption{font-weight:600;margin-bottom:.5rem}svg{max-width:100%;height:auto;display:block}\
+    figcaption{font-weight:600;margin-bottom:.5rem}svg{width:100%;max-width:54rem;height:auto;display:block}\
     details{margin:.4rem 0}summary{cursor:pointer}\
     pre{white-space:pre-wrap;font-size:12px;background:#fffefa;border:1px solid #dad6cb;border-radius:8px;padding:.6rem}";
 const TITLE: &str = "</style><h1>Evaluation of recommendation models</h1>";

@@ -162,7 +162,7 @@ pub(super) fn panels(points: &[Point], key: &str, k: usize) -> Vec<Titled> {
                 marks: of_model.iter().map(|point| point.value.clone()).collect(),
             })
             .collect();
-        let title = format!("{ndcg} against {name}; the numbers are {key}");
+        let title = format!("{ndcg} against {name}; beside each dot the {key} asked for");
         let panel = Panel {
             title: &title,
             x: Scale { name, write },

@@ -6,8 +6,8 @@ import { chip, h, number, percent, section, show, table, time } from './dom.js';
 
 const KEPT = 200;
 
-/** Room for a minute and a half, and more once there is more. */
-const room = (values) => Math.max(30, values.length);
+/** Room for half a minute, and more once there is more. */
+const room = (values) => Math.max(10, values.length);
 
 const OUTCOMES = [
   ['learned', 'learned', 'good'], ['weightless', 'without weight', ''], ['damped', 'too many a minute', 'warm'], ['excluded', 'of excluded customers', 'warm'],
@@ -67,11 +67,11 @@ function variety({ shown }, kept) {
   }
   return section('What is shown', { class: 'card' },
     h('dl', { class: 'figures' },
-      figure('coverage of the catalogue', percent(shown.coverage), null, sparkline(kept.coverage, { slots: room(kept.lag), top: 0.05 })),
+      figure('coverage', percent(shown.coverage), null, sparkline(kept.coverage, { slots: room(kept.lag), top: 0.05 })),
       figure('novelty', `${number(shown.novelty_bits, 1)} bits`, null, sparkline(kept.novelty, { slots: room(kept.lag), top: 1 })),
-      figure('diversity of an answer', percent(shown.diversity, 0), null, sparkline(kept.diversity, { slots: room(kept.lag), top: 1 })),
+      figure('diversity', percent(shown.diversity, 0), null, sparkline(kept.diversity, { slots: room(kept.lag), top: 1 })),
       figure('tried out', percent(shown.explored), null, null)),
-    h('p', { class: 'quiet' }, `In the last hour, from ${number(shown.answers)} answers of this replica. Falling coverage with a steady hit rate is over-personalisation, or everybody shown the same.`));
+    h('p', { class: 'quiet' }, `Of the catalogue, of a product, and within an answer: in the last hour, from ${number(shown.answers)} answers of this replica. Falling coverage with a steady hit rate is over-personalisation, or everybody shown the same.`));
 }
 
 function quality({ counts, odd }) {
