@@ -21,7 +21,7 @@ before(async () => {
   browser = await openBrowser();
   tab = await browser.page(shop.console);
   token = shop.token('ann', 'customers:read');
-  customer = shop.last.customer_id;
+  customer = shop.customer;
 }, { timeout: 180_000 });
 
 after(async () => {
@@ -178,9 +178,10 @@ test('an event shows while somebody watches, and its customer is a step away', a
 
 test('a click in the shop changes the list of whoever is looked at, without a reload', async () => {
   const { page } = tab;
-  await page.goto(`${shop.console}/#/customer/newcomer`);
+  const newcomer = await shop.inArm('Hybrid', Array.from({ length: 20 }, (_, at) => `newcomer-${at}`));
+  await page.goto(`${shop.console}/#/customer/${newcomer}`);
   await page.locator('.chip', { hasText: 'nothing is known' }).waitFor();
-  await shop.post({ customer_id: 'newcomer', product_id: shop.last.product_id, event_type: 'purchase' });
+  await shop.post({ customer_id: newcomer, product_id: shop.last.product_id, event_type: 'purchase' });
   await page.locator(`.touched[data-id="${shop.last.product_id}"]`).waitFor({ timeout: 10_000 });
   await page.locator('.chip', { hasText: 'from their history' }).waitFor();
 });
@@ -197,14 +198,20 @@ test('the health of the model is told in figures', async () => {
   assert.match(await shown.innerText(), /novelty\s+\d+\.\d bits/);
 });
 
-test('the shop is told as a funnel with its figures in a table', async () => {
+test('the shop is told as a funnel and experiments as intervals, with their figures in tables', async () => {
   const { page } = tab;
   await page.getByRole('link', { name: 'Shop', exact: true }).click();
-  const steps = page.getByRole('table', { name: 'Events by step' });
+  const steps = page.getByRole('table', { name: /^Pairs of a customer and a product/ });
   await steps.waitFor();
   const figures = await steps.locator('tbody tr').evaluateAll((all) => all.map((row) => Number(row.children[1].textContent.replaceAll(',', ''))));
   assert.ok(figures.length >= 3 && figures.every((figure) => figure > 0), `${figures}`);
   assert.equal(await page.locator('.funnel polygon').count(), figures.length);
+  const experiment = page.getByRole('region', { name: 'Experiment ranking' });
+  const arms = experiment.getByRole('table', { name: 'By arm' });
+  await arms.waitFor();
+  assert.deepEqual((await arms.locator('tbody th').allInnerTexts()).map((name) => name.split(' ')[0]).sort(), ['Hybrid', 'Popularity']);
+  assert.match(await arms.innerText(), /\d %\s*\([\d.]+ % to [\d.]+ %\)/);
+  assert.equal(await experiment.locator('.intervals circle').count(), 4);
 });
 
 test('everything is reached by keyboard alone', async () => {

@@ -12,7 +12,7 @@ const MOST = 150_000;
 const shop = await openShop({ live: 24_000, model: { algorithm: 'Auto' } });
 const browser = await openBrowser();
 const token = shop.token('ann', 'customers:read');
-const customer = process.env.CUSTOMER ?? shop.last.customer_id;
+const customer = process.env.CUSTOMER ?? shop.customer;
 
 const assets = new URL('../../src/http/console/assets/', import.meta.url).pathname;
 const draft = (page) => page.route(/\/console\/[a-z-]+\.(js|css|svg)$/, (route) => route.fulfill({ path: join(assets, basename(route.request().url())) }));

@@ -12,6 +12,8 @@ import { chromium } from 'playwright-core';
 const here = dirname(fileURLToPath(import.meta.url));
 const data = join(here, '../../../data/online-retail');
 
+const EXPERIMENTS = [{ name: 'ranking', arms: [{ algorithm: 'Hybrid', percent: 50 }, { algorithm: 'Popularity', percent: 50 }] }];
+
 /** Purchases of the shop's past, and events of it that come while it runs: those are predicted before they are learned. */
 const PURCHASES = 9_000;
 const LIVE = 2_000;
@@ -75,7 +77,7 @@ export async function openShop({ live = LIVE, model = {} } = {}) {
   mkdirSync(join(dir, 'users'));
   const passwordHash = execFileSync(program(), ['hash-password'], { input: PASSWORD, encoding: 'utf8' }).trim();
   writeFileSync(join(dir, 'users/ann'), JSON.stringify({ passwordHash, scopes: ['customers:read'] }));
-  writeFileSync(join(dir, 'config.json'), JSON.stringify({ pipeline: PIPELINE, model, auth: { usersDir: 'users' }, rules: { excludeProducts: ['POST', 'M', 'D', 'C2', 'DOT'] } }));
+  writeFileSync(join(dir, 'config.json'), JSON.stringify({ pipeline: PIPELINE, model, auth: { usersDir: 'users' }, rules: { excludeProducts: ['POST', 'M', 'D', 'C2', 'DOT'] }, experiments: EXPERIMENTS }));
   const all = events();
   writeFileSync(join(dir, 'events.jsonl'), text(all.slice(0, -live)));
   writeFileSync(join(dir, 'later.jsonl'), text(all.slice(-live)));
@@ -109,13 +111,23 @@ export async function openShop({ live = LIVE, model = {} } = {}) {
   // Live ones: some are predicted before they are learned, and answers are given.
   run('replay', join(dir, 'later.jsonl'), '--url', shop, '--token', writer);
   const customers = [...new Set(all.map((event) => event.customer_id))];
-  const ask = (customer) => fetch(`${shop}/v1/recommendations/${customer}`, { headers: { authorization: `Bearer ${writer}` } });
-  for (const customer of customers.slice(0, 60)) {
-    await ask(customer);
+  const ask = async (customer) => (await fetch(`${shop}/v1/recommendations/${customer}`, { headers: { authorization: `Bearer ${writer}` } })).json();
+  // What is shown to some of them leads to a click, to fewer in one arm of the experiment, and some of those buy.
+  for (const [at, customer_id] of customers.slice(0, 120).entries()) {
+    const { recommendation_id, arm, items: [{ product_id }] } = await ask(customer_id);
+    const event = { customer_id, product_id, recommendation_id, price: 4.5 + (at % 7), quantity: 2 };
+    if (at % (arm === 'Popularity' ? 5 : 2) === 0) await post({ ...event, event_type: 'click' });
+    if (at % (arm === 'Popularity' ? 20 : 6) === 0) await post({ ...event, event_type: 'purchase' });
     await new Promise((resolve) => { setTimeout(resolve, 21); });
   }
+  /** The first of these customers whom the arm of the experiment answers. */
+  const inArm = async (arm, ids) => {
+    for (const id of ids) if ((await ask(id)).arm === arm) return id;
+    throw new Error(`none of ${ids} is in the arm ${arm}`);
+  };
+  const customer = await inArm('Hybrid', [...customers].reverse());
   const products = [...new Set(all.map((event) => event.product_id))];
-  return { console, token, post, ask, stop, customers, products, last: all.at(-1), log: () => readFileSync(join(dir, 'log'), 'utf8') };
+  return { console, token, post, ask, inArm, stop, customer, customers, products, last: all.at(-1), log: () => readFileSync(join(dir, 'log'), 'utf8') };
 }
 
 /** A headless browser; `page` opens a tab that notes what goes wrong in it. */

@@ -15,6 +15,7 @@ use crate::http::caller::{CUSTOMERS_READ, Caller};
 use crate::http::input::{Params, PathId, check_algorithm, check_id};
 use crate::http::problem::Problem;
 use crate::http::routes::view::{self, ItemView, ModelView};
+use crate::placements::{self, Placement};
 
 #[derive(Serialize)]
 pub(super) struct Found {
@@ -132,6 +133,9 @@ pub(super) async fn history(
 #[derive(Serialize)]
 pub(super) struct Answer {
     model: ModelView,
+    /// The experiment whose arm chose the algorithm, if any did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experiment: Option<Arc<str>>,
     /// What the answer rests on.
     fallback: Fallback,
     /// How long the engine took, microseconds.
@@ -161,25 +165,31 @@ pub(super) async fn recommendations(
     caller: Caller,
 ) -> Result<Json<Answer>, Problem> {
     caller.require_scope(CUSTOMERS_READ)?;
-    params.only(&["limit", "algorithm", "diversity", "exploration"])?;
+    params.only(&["limit", "algorithm", "placement", "diversity", "exploration"])?;
     check_id("customer_id", &customer_id)?;
     app.require_model()?;
+    let named = params.one("algorithm")?.map(check_algorithm).transpose()?;
+    let placement = params.one("placement")?;
+    placement.map_or(Ok(()), |placement| check_id("placement", placement))?;
+    let live = app.live.load();
+    // As the customer's own request is answered: a named algorithm is no part of an experiment.
+    let assigned = live.experiments.assign(&customer_id).filter(|_| named.is_none());
     let query = Query {
         customer: Some(&customer_id),
         limit: params.limit()?,
-        algorithm: params.one("algorithm")?.map(check_algorithm).transpose()?,
+        algorithm: named.or(assigned.as_ref().map(|assigned| assigned.algorithm)),
         diversity: params.share("diversity")?,
         exploration: params.share("exploration")?,
         now_ms: now_ms(),
         ..Query::default()
     };
     let started = Instant::now();
-    let found = app.reader.recommend(&query);
+    let place = Placement::of(placement, named.is_some());
+    let found = placements::answer(place, &app.reader, &app.baskets, &live, &query);
     let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     let names: Vec<&str> = found.items.iter().map(|item| &*item.product).collect();
     let variety = app.reader.variety(&names);
     let explored: Vec<bool> = found.items.iter().map(|item| item.explored).collect();
-    let live = app.live.load();
     let shown = view::items(&app.reader, &live, found.items);
     let items = shown.into_iter().zip(explored).map(|(shown, explored)| Item {
         category: app
@@ -191,6 +201,7 @@ pub(super) async fn recommendations(
     });
     Ok(Json(Answer {
         model: ModelView::new(&live, Some(found.algorithm)),
+        experiment: assigned.map(|assigned| assigned.experiment),
         fallback: found.fallback,
         took_us,
         variety,

@@ -47,22 +47,27 @@ async fn read(
 ) -> Result<Response, Problem> {
     caller.require_scope(INSIGHTS_READ)?;
     params.only(&["days", "limit"])?;
-    let days = match params.one("days")? {
-        None => DAYS,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|days| (1..=DAYS).contains(days))
-            .ok_or_else(|| Problem::field("days", format!("days must be a whole number from 1 to {DAYS}")))?,
-    };
+    let days = days(&params)?;
     let limit = params.limit()?;
     app.require_model()?;
     let report = figures(&app, days).await?.shortened(limit);
     conditional::json(&headers, conditional::PERSONAL, &report)
 }
 
+/// How many days are asked about.
+pub(in crate::http) fn days(params: &Params) -> Result<u8, Problem> {
+    match params.one("days")? {
+        None => Ok(DAYS),
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|days| (1..=DAYS).contains(days))
+            .ok_or_else(|| Problem::field("days", format!("days must be a whole number from 1 to {DAYS}"))),
+    }
+}
+
 /// Figures with what the rest of the service knows.
-async fn figures(app: &App, days: u8) -> Result<Report, Problem> {
+pub(in crate::http) async fn figures(app: &App, days: u8) -> Result<Report, Problem> {
     let live = app.live.load_full();
     let found = app.desk.report(Arc::clone(&live), days, desk::FRESH).await;
     let report = found.map_err(|e| Problem::unavailable(e.to_string(), 1))?;

@@ -3,7 +3,7 @@
 mod customers;
 mod documentation;
 mod events;
-mod insights;
+pub(super) mod insights;
 mod products;
 mod recommendations;
 mod resource;

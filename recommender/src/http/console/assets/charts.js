@@ -36,13 +36,13 @@ export function threshold(value, limit) {
     s('line', { class: 'limit', x1: x(limit), x2: x(limit), y1: 0, y2: 12, 'vector-effect': 'non-scaling-stroke' }));
 }
 
-/** Steps that ever fewer take, each as wide as its share of the widest. */
+/** Steps that ever fewer take, each as wide as its value; `share` is that of the step before. */
 export function funnel(steps) {
   const row = 46;
   const width = 520;
   const widest = Math.max(1, ...steps.map((step) => step.value));
   const half = (value) => Math.max(1.5, (value / widest) * 150);
-  const middle = 260;
+  const middle = 275;
   const svg = s('svg', { class: 'funnel', viewBox: `0 0 ${width} ${row * steps.length}`, 'aria-hidden': 'true' });
   steps.forEach((step, at) => {
     const [top, low] = [half(step.value), half(steps[at + 1]?.value ?? step.value)];
@@ -52,11 +52,9 @@ export function funnel(steps) {
         class: `step step-${at}`,
         points: `${middle - top},${y + 2} ${middle + top},${y + 2} ${middle + (top + low) / 2},${y + row - 4} ${middle - (top + low) / 2},${y + row - 4}`,
       }),
-      s('text', { x: 96, y: y + row / 2 + 4, 'text-anchor': 'end' }, step.name),
-      s('text', { class: 'strong', x: 424, y: y + row / 2 + 4 }, number(step.value)));
-    if (at > 0 && steps[at - 1].value > 0) {
-      svg.append(s('text', { class: 'quiet', x: 424, y: y + 6 }, `↓ ${percent(step.value / steps[at - 1].value)}`));
-    }
+      s('text', { x: 116, y: y + row / 2 + 4, 'text-anchor': 'end' }, step.name),
+      s('text', { class: 'strong', x: 434, y: y + row / 2 + 4 }, number(step.value)));
+    if (step.share !== null && step.share !== undefined) svg.append(s('text', { class: 'quiet', x: 434, y: y + 6 }, `↓ ${percent(step.share)}`));
   });
   return svg;
 }

@@ -119,14 +119,16 @@ export function create(context, signal) {
       h('option', { value: '' }, `${session.algorithm} (as configured)`),
       session.algorithms.filter((name) => name !== session.algorithm).map((name) => h('option', { value: name }, name)));
     algorithm.value = session.algorithms.includes(params.algorithm) ? params.algorithm : '';
+    const placement = h('select', { id: 'placement' }, [['', 'anywhere'], ['home', 'home'], ['product', 'product page'], ['cart', 'cart']].map(([value, text]) => h('option', { value }, text)));
+    placement.value = params.placement ?? '';
     const diversity = h('input', { id: 'diversity', type: 'range', min: 0, max: 1, step: 0.05, value: params.diversity ?? 0.2 });
     const shown = h('output', { for: 'diversity' }, params.diversity ?? 'as configured');
     const reset = h('button', { class: 'plain small', hidden: !params.diversity }, 'as configured');
     const again = () => {
-      context.go('customer', id, { algorithm: algorithm.value, diversity: state.params.diversity }, true);
+      context.go('customer', id, { algorithm: algorithm.value, placement: placement.value, diversity: state.params.diversity }, true);
       look();
     };
-    algorithm.addEventListener('change', again);
+    for (const choice of [algorithm, placement]) choice.addEventListener('change', again);
     diversity.addEventListener('input', () => {
       state.params = { ...state.params, diversity: diversity.value };
       shown.textContent = diversity.value;
@@ -146,6 +148,7 @@ export function create(context, signal) {
         h('div', {}, h('h1', { class: 'id' }, id), facts),
         h('form', { class: 'controls', 'aria-label': 'How to recommend', onsubmit: (event) => event.preventDefault() },
           h('div', {}, h('label', { for: 'algorithm' }, 'Model'), algorithm),
+          h('div', {}, h('label', { for: 'placement' }, 'Placement'), placement),
           h('div', {}, h('label', { for: 'diversity' }, 'Diversity ', shown), h('div', { class: 'row' }, diversity, reset)),
           h('a', { class: 'button', href: context.address('compare', id) }, 'Compare models'))),
       h('div', { class: 'two' },
@@ -174,7 +177,7 @@ export function create(context, signal) {
     async function look() {
       run += 1;
       const mine = run;
-      const asked = { limit: 10, algorithm: algorithm.value, diversity: state.params.diversity };
+      const asked = { limit: 10, algorithm: algorithm.value, placement: placement.value, diversity: state.params.diversity };
       const [known, answer] = await Promise.all([
         get(`customers/${encodeURIComponent(id)}`, {}, state.closed.signal),
         get(`customers/${encodeURIComponent(id)}/recommendations`, asked, state.closed.signal),
@@ -186,7 +189,7 @@ export function create(context, signal) {
     function draw(known, answer) {
       const said = JSON.stringify([known, { ...answer, took_us: 0 }]);
       const [words, kind] = BASIS[answer.fallback];
-      show(basis, chip(answer.model.algorithm), chip(words, kind),
+      show(basis, chip(answer.model.algorithm), answer.experiment ? chip(`experiment ${answer.experiment}`, '', 'The arm that this customer is in chose the model') : null, chip(words, kind),
         h('span', { class: 'quiet' }, `${number(answer.took_us / 1000, 2)} ms`),
         answer.variety === undefined ? null : h('span', { class: 'quiet', title: 'One less the mean similarity of two of these products' }, `variety ${percent(answer.variety, 0)}`));
       if (said === state.said) return;
