@@ -172,6 +172,7 @@ fn tiers_in_order(
                 "--no-fail-fast",
             ])
             .env("TEST_KUBECONFIG", &stack.kubeconfig)
+            .env("TEST_AUDIT_LOG", &stack.audit_log)
             .env("TEST_KAFKA", &stack.kafka_host)
             .env("TEST_REDIS", format!("redis://{}", stack.redis_host));
             tests(count, secured(command, &stack))

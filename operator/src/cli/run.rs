@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use http::header::{HeaderValue, USER_AGENT};
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -50,9 +51,12 @@ pub struct RunArgs {
 
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
     let log_filter = Arc::new(LogFilter::install(args.log_format));
-    let config = Config::infer()
+    let mut config = Config::infer()
         .await
         .context("no way to reach a Kubernetes API server")?;
+    config
+        .headers
+        .push((USER_AGENT, user_agent(args.instance.as_deref())?));
     // Behind no fence: it is what closes it.
     let outside = Client::try_from(config.clone()).context("cannot make a Kubernetes client")?;
     let version = deadline::within(deadline::KUBERNETES, outside.apiserver_version())
@@ -123,6 +127,13 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
     let outcome = join(tasks, &stop).await;
     tracing::info!("stopped");
     outcome
+}
+
+/// What the API server's audit log shows as the one who asked: of several replicas, which.
+fn user_agent(instance: Option<&str>) -> anyhow::Result<HeaderValue> {
+    let name = concat!("recommendation-operator/", env!("CARGO_PKG_VERSION"));
+    let agent = instance.map_or_else(|| name.to_owned(), |pod| format!("{name} ({pod})"));
+    HeaderValue::try_from(agent).context("the pod's name is no header")
 }
 
 /// Waits for the lease, tells so, and keeps it until the controller has come to its end.

@@ -12,6 +12,7 @@ mod exposure;
 mod harness;
 mod healing;
 mod ksqldb;
+mod leader;
 mod lifecycle;
 mod monitoring;
 mod namespaces;

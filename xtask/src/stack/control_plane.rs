@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::certs::{ADMIN, CONTROLLER_MANAGER, SCHEDULER};
 use super::network;
@@ -18,6 +18,10 @@ pub const DAEMONS: [&str; 4] = [
     "kube-apiserver",
     "etcd",
 ];
+
+const AUDIT_POLICY: &str = "audit-policy.yaml";
+/// Every write that the API server saw, a JSON object a line; a file of the run's folder.
+pub const AUDIT_LOG: &str = "audit.log";
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -42,6 +46,8 @@ pub fn start_servers(run: &Run) -> Result<()> {
             ports.apiserver,
         )?;
     }
+    let policy = run.path(AUDIT_POLICY);
+    std::fs::write(&policy, include_str!("audit-policy.yaml")).with_context(|| policy.clone())?;
     processes.start(&etcd(run))?;
     processes.start(&apiserver(run))?;
     Ok(())
@@ -164,6 +170,8 @@ fn apiserver(run: &Run) -> Daemon {
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--allow-privileged=true".to_owned(),
         "--profiling=false".to_owned(),
+        format!("--audit-policy-file={}", run.path(AUDIT_POLICY)),
+        format!("--audit-log-path={}", run.path(AUDIT_LOG)),
     ])
 }
 

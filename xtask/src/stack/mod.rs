@@ -100,6 +100,8 @@ pub struct Stack {
     pub kubectl: PathBuf,
     /// Kafka for programs of this machine: `127.0.0.1:9092`.
     pub kafka_host: String,
+    /// Every write that the API server saw, a JSON object a line.
+    pub audit_log: PathBuf,
     /// Kafka for pods: `172.30.77.1:9094`; without a node, as for programs.
     pub kafka_pods: String,
     /// Redis for programs of this machine: `127.0.0.1:6379`.
@@ -197,6 +199,7 @@ impl Stack {
             kubeconfig: run.dir().join("pki").join(format!("{}.kubeconfig", certs::ADMIN)),
             kubectl: run.paths().kubernetes("kubectl"),
             kafka_host: host(ports.kafka),
+            audit_log: run.path(control_plane::AUDIT_LOG).into(),
             kafka_pods: pods(ports.kafka_pods, ports.kafka),
             redis_host: host(ports.redis),
             redis_pods: pods(ports.redis, ports.redis),
