@@ -4,8 +4,16 @@
 //! as plain ksqlDB statements write them, numbers where text is declared) and strict where a guess would
 //! be wrong: a record without its required fields is malformed and goes to the dead-letter topic.
 
+mod borrowed;
+mod check;
+
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use self::borrowed::EventRef;
+use self::borrowed::{Fields, Raw};
 
 /// Longest accepted id (customer, product, session, event), in bytes.
 pub const MAX_ID_BYTES: usize = 256;
@@ -34,15 +42,23 @@ pub enum EventType {
 impl EventType {
     /// Folds the names that shops use into our types; unknown names are kept as [`EventType::Other`].
     pub fn from_name(name: &str) -> Self {
-        match name.trim().to_ascii_lowercase().as_str() {
+        let name = name.trim();
+        // Most are written as they are kept: a copy in lower case is made of the others only.
+        Self::known(name)
+            .or_else(|| Self::known(&name.to_ascii_lowercase()))
+            .unwrap_or_else(|| Self::Other(name.to_owned()))
+    }
+
+    fn known(name: &str) -> Option<Self> {
+        Some(match name {
             "view" | "product_view" => Self::View,
             "click" | "product_click" => Self::Click,
             "cart" | "add_to_cart" => Self::Cart,
             "purchase" | "order" => Self::Purchase,
             "return" => Self::Return,
             "email" => Self::Email,
-            _ => Self::Other(name.trim().to_owned()),
-        }
+            _ => return None,
+        })
     }
 
     /// The name written to topics, metrics and configuration.
@@ -140,54 +156,47 @@ impl Event {
     /// (ksqlDB's `customer_purchases` carries none: everything there is a purchase).
     pub fn parse(bytes: &[u8], default_type: Option<EventType>) -> Result<Self, EventError> {
         let value: Value = serde_json::from_slice(bytes).map_err(|e| EventError::NotJson(e.to_string()))?;
-        let Value::Object(map) = value else {
-            return Err(EventError::NotJson(format!("found {}", kind(&value))));
-        };
-        Self::from_map(map, default_type)
+        match value {
+            Value::Object(map) => Self::from_map(map, default_type),
+            other => Err(EventError::NotJson(format!("found {}", Raw::from(other).kind()))),
+        }
     }
 
     /// As [`Event::parse`], from an object that is parsed already (an HTTP body).
-    pub fn from_map(
-        mut map: Map<String, Value>,
-        default_type: Option<EventType>,
-    ) -> Result<Self, EventError> {
-        // Plain ksqlDB statements write upper-case names; ours win where both stand.
-        let mut take = |name: &str| match map.remove(name) {
-            None | Some(Value::Null) => map.remove(&name.to_ascii_uppercase()).filter(|v| !v.is_null()),
-            found => found,
-        };
-        let event_type = match text("event_type", take("event_type"))? {
-            Some(name) => EventType::from_name(&name),
-            None => default_type.ok_or(EventError::MissingField("event_type"))?,
-        };
-        let customer_id =
-            text("customer_id", take("customer_id"))?.ok_or(EventError::MissingField("customer_id"))?;
-        let product_id = text("product_id", take("product_id"))?;
-        if product_id.is_none() && event_type != EventType::Email {
-            return Err(EventError::MissingField("product_id"));
-        }
-        let properties = match take("properties") {
-            None => None,
-            Some(Value::Object(map)) => Some(map),
-            Some(other) => {
-                return Err(invalid(
-                    "properties",
-                    format!("must be an object, found {}", kind(&other)),
-                ));
-            }
-        };
+    pub fn from_map(map: Map<String, Value>, default_type: Option<EventType>) -> Result<Self, EventError> {
+        let (fields, properties) = Fields::of(map);
+        let event = fields.event(default_type.as_ref())?;
+        let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
         Ok(Self {
-            event_id: text("event_id", take("event_id"))?,
-            customer_id,
-            product_id,
-            event_type,
-            timestamp_ms: timestamp(take("timestamp"))?,
-            quantity: number("quantity", take("quantity"))?,
-            price: number("price", take("price"))?,
-            session_id: text("session_id", take("session_id"))?,
-            recommendation_id: text("recommendation_id", take("recommendation_id"))?,
+            event_id: owned(event.event_id),
+            customer_id: event.customer_id.into_owned(),
+            product_id: owned(event.product_id),
+            event_type: event.event_type,
+            timestamp_ms: event.timestamp_ms,
+            quantity: event.quantity,
+            price: event.price,
+            session_id: owned(event.session_id),
+            recommendation_id: owned(event.recommendation_id),
             properties,
         })
+    }
+
+    /// The same without a copy.
+    pub fn borrowed(&self) -> EventRef<'_> {
+        fn text(text: &Option<String>) -> Option<Cow<'_, str>> {
+            text.as_deref().map(Cow::Borrowed)
+        }
+        EventRef {
+            event_id: text(&self.event_id),
+            customer_id: Cow::Borrowed(&self.customer_id),
+            product_id: text(&self.product_id),
+            event_type: self.event_type.clone(),
+            timestamp_ms: self.timestamp_ms,
+            quantity: self.quantity,
+            price: self.price,
+            session_id: text(&self.session_id),
+            recommendation_id: text(&self.recommendation_id),
+        }
     }
 
     /// The record's value as written to Kafka and the embedded log.
@@ -230,10 +239,14 @@ impl Event {
 
     /// The time to learn with: the event's own, else the record's; clamped to [`MAX_AHEAD_MS`] past `now_ms`.
     pub fn time_ms(&self, record_ms: i64, now_ms: i64) -> i64 {
-        self.timestamp_ms
-            .unwrap_or(record_ms)
-            .min(now_ms.saturating_add(MAX_AHEAD_MS))
+        learning_time(self.timestamp_ms, record_ms, now_ms)
     }
+}
+
+fn learning_time(timestamp_ms: Option<i64>, record_ms: i64, now_ms: i64) -> i64 {
+    timestamp_ms
+        .unwrap_or(record_ms)
+        .min(now_ms.saturating_add(MAX_AHEAD_MS))
 }
 
 /// Epoch milliseconds as RFC 3339 in UTC (`2026-01-31T12:00:00Z`, with milliseconds only where there are any).
@@ -241,100 +254,6 @@ pub fn rfc3339(ms: i64) -> String {
     match jiff::Timestamp::from_millisecond(ms) {
         Ok(t) => t.to_string(),
         Err(_) => ms.to_string(),
-    }
-}
-
-fn kind(v: &Value) -> &'static str {
-    match v {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
-}
-
-fn invalid(field: &'static str, problem: impl Into<String>) -> EventError {
-    EventError::InvalidField {
-        field,
-        problem: problem.into(),
-    }
-}
-
-fn text(field: &'static str, value: Option<Value>) -> Result<Option<String>, EventError> {
-    let s = match value {
-        None => return Ok(None),
-        Some(Value::String(s)) => s,
-        // ksqlDB turns a number into text where VARCHAR is declared: so do we.
-        Some(Value::Number(n)) => n.to_string(),
-        Some(other) => {
-            return Err(invalid(
-                field,
-                format!("must be a string, found {}", kind(&other)),
-            ));
-        }
-    };
-    let s = s.trim();
-    if s.is_empty() {
-        return Ok(None);
-    }
-    if s.len() > MAX_ID_BYTES {
-        return Err(invalid(field, format!("is longer than {MAX_ID_BYTES} bytes")));
-    }
-    if s.chars().any(char::is_control) {
-        return Err(invalid(field, "contains control characters"));
-    }
-    Ok(Some(s.to_owned()))
-}
-
-fn number(field: &'static str, value: Option<Value>) -> Result<Option<f64>, EventError> {
-    let n = match value {
-        None => return Ok(None),
-        Some(Value::Number(n)) => n.as_f64(),
-        Some(Value::String(s)) => s.trim().parse().ok(),
-        Some(other) => {
-            return Err(invalid(
-                field,
-                format!("must be a number, found {}", kind(&other)),
-            ));
-        }
-    };
-    match n {
-        Some(n) if n.is_finite() && n >= 0.0 => Ok(Some(n)),
-        _ => Err(invalid(field, "must be a number that is at least 0")),
-    }
-}
-
-/// RFC 3339, or epoch milliseconds as number or digits.
-fn timestamp(value: Option<Value>) -> Result<Option<i64>, EventError> {
-    let bad = || {
-        invalid(
-            "timestamp",
-            "must be RFC 3339 (2026-01-31T12:00:00Z) or epoch milliseconds",
-        )
-    };
-    let ms = match value {
-        None => return Ok(None),
-        Some(Value::Number(n)) => n
-            .as_i64()
-            .or_else(|| n.as_f64().map(|f| f as i64))
-            .ok_or_else(bad)?,
-        Some(Value::String(s)) => match s.trim().parse::<i64>() {
-            Ok(ms) => ms,
-            Err(_) => s
-                .trim()
-                .parse::<jiff::Timestamp>()
-                .map_err(|_| bad())?
-                .as_millisecond(),
-        },
-        Some(_) => return Err(bad()),
-    };
-    // Years 1970 to 9999: anything else is seconds, nanoseconds or rubbish.
-    if (0..=253_402_300_799_999).contains(&ms) {
-        Ok(Some(ms))
-    } else {
-        Err(bad())
     }
 }
 

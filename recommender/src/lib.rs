@@ -14,6 +14,7 @@ pub mod directory;
 pub mod experiments;
 pub mod headless;
 pub mod http;
+pub mod ids;
 pub mod impressions;
 pub mod ingest;
 pub mod insights;

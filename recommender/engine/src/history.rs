@@ -7,6 +7,8 @@ pub(crate) const INTEREST_STEPS: f64 = 16.0;
 /// Event weights in fixed point: this many units per 1.0.
 pub(crate) const WEIGHT_UNITS: f32 = 64.0;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use crate::{config::Repeats, counts::Ordered, event::EventKind};
 
 /// One product in a customer's history.
@@ -154,6 +156,32 @@ pub(crate) struct History {
     pub degree: u32,
     pub minute: i64,
     pub in_minute: u32,
+    /// Of the entries, once somebody has asked for it.
+    pub digest: Digest,
+}
+
+/// A number that is worked out when it is first asked for; 0 until then. Whoever copies a history means to change it.
+#[derive(Debug, Default)]
+pub(crate) struct Digest(AtomicU64);
+
+impl Clone for Digest {
+    fn clone(&self) -> Self {
+        Digest::default()
+    }
+}
+
+impl Digest {
+    /// The number, which `work_out` finds where nobody has yet. Two readers may both do so, and find the same.
+    pub fn get(&self, work_out: impl FnOnce() -> u64) -> u64 {
+        match self.0.load(Relaxed) {
+            0 => {
+                let digest = work_out().max(1);
+                self.0.store(digest, Relaxed);
+                digest
+            }
+            known => known,
+        }
+    }
 }
 
 impl History {
@@ -167,6 +195,7 @@ impl History {
             newest_ms,
             minute: minute.0,
             in_minute: minute.1,
+            digest: Digest::default(),
         }
     }
 
@@ -176,7 +205,11 @@ impl History {
         let (front, back) = self.entries.as_slices();
         entries.extend(front);
         entries.extend(back);
-        History { entries, ..*self }
+        History {
+            entries,
+            digest: Digest::default(),
+            ..*self
+        }
     }
 
     /// Folds one event in. While `capacity` and `max_per_minute` do not bind, the entries are the same

@@ -57,6 +57,11 @@ impl Reader {
             .map(|stored| stored.meta.clone())
     }
 
+    /// What the catalogue calls a product.
+    pub fn title(&self, id: &str) -> Option<Arc<str>> {
+        self.shared.product(self.shared.product_id(id)?).title()
+    }
+
     /// Whether a product is known, by events or catalogue.
     pub fn has_product(&self, id: &str) -> bool {
         self.shared.product_id(id).is_some()
@@ -95,7 +100,8 @@ impl Reader {
     }
 
     /// What is known of a customer, in a few bytes: two revisions are equal exactly if the customer's history and
-    /// profile are, on every replica (see [`Revision`]). Takes about as long as reading the history.
+    /// profile are, on every replica (see [`Revision`]). The first time after an event it takes about as long as
+    /// reading the history.
     pub fn customer_revision(&self, id: &str) -> Revision {
         Revision::of(&self.shared, id)
     }

@@ -21,9 +21,12 @@ impl Revision {
         if let Some(slot) = shared.customer(customer) {
             let history = slot.history.load();
             revision.newest_ms = history.newest_ms;
-            // A sum does not depend on the order; every term is mixed, so that terms do not cancel.
-            revision.digest = history.entries.iter().fold(1, |sum, entry| {
-                sum.wrapping_add(digest(shared.product(entry.product).name_hash, entry))
+            // A sum does not depend on the order; every term is mixed, so that terms do not cancel. A history that
+            // is shown does not change any more, so that this is worked out once for each.
+            revision.digest = history.digest.get(|| {
+                history.entries.iter().fold(1, |sum, entry| {
+                    sum.wrapping_add(digest(shared.product(entry.product).name_hash, entry))
+                })
             });
         }
         if let Some(profile) = shared.profiles.pin().get(customer) {

@@ -18,7 +18,7 @@ mod stored;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prometheus::IntCounterVec;
+use prometheus::{IntCounter, IntCounterVec};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -35,8 +35,8 @@ const OVERHEAD: u64 = 200;
 #[derive(Clone, Copy)]
 struct ByBytes;
 
-impl Weighter<Key, Arc<Stored>> for ByBytes {
-    fn weight(&self, _: &Key, stored: &Arc<Stored>) -> u64 {
+impl Weighter<u128, Arc<Stored>> for ByBytes {
+    fn weight(&self, _: &u128, stored: &Arc<Stored>) -> u64 {
         stored.body.len() as u64 + OVERHEAD
     }
 }
@@ -52,23 +52,37 @@ pub enum Keep {
 
 /// The cache of one replica.
 pub struct AnswerCache {
-    local: Cache<Key, Arc<Stored>, ByBytes>,
+    local: Cache<u128, Arc<Stored>, ByBytes>,
+    /// Of the digests in `local`.
+    digest_key: (u64, u64),
     shared: Option<SharedAnswers>,
     ttl_ms: i64,
-    requests: IntCounterVec,
+    found: Found,
+}
+
+/// Requests by where their answer was found.
+struct Found {
+    local: IntCounter,
+    shared: IntCounter,
+    miss: IntCounter,
 }
 
 impl AnswerCache {
     /// Answers live for `ttl`, in this process and in `shared`. `requests` counts by where the answer was found:
     /// `local`, `shared`, or `miss`.
-    pub fn new(ttl: Duration, shared: Option<SharedAnswers>, requests: IntCounterVec) -> Self {
+    pub fn new(ttl: Duration, shared: Option<SharedAnswers>, requests: &IntCounterVec) -> Self {
         // An answer of ten products takes some two kilobytes.
         let expected = usize::try_from(LOCAL_BYTES / 2_048).unwrap_or(usize::MAX);
         Self {
             local: Cache::with_weighter(expected, LOCAL_BYTES, ByBytes),
+            digest_key: (rand::random(), rand::random()),
             shared,
             ttl_ms: i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX),
-            requests,
+            found: Found {
+                local: requests.with_label_values(&["local"]),
+                shared: requests.with_label_values(&["shared"]),
+                miss: requests.with_label_values(&["miss"]),
+            },
         }
     }
 
@@ -80,8 +94,9 @@ impl AnswerCache {
         keep: Keep,
         compute: impl FnOnce() -> Result<Body, E>,
     ) -> Result<Arc<Stored>, E> {
-        if let Some(found) = self.fresh(key) {
-            self.count("local");
+        let digest = key.local(self.digest_key);
+        if let Some(found) = self.fresh(digest) {
+            self.found.local.inc();
             return Ok(found);
         }
         if keep == Keep::No {
@@ -89,12 +104,12 @@ impl AnswerCache {
             if let Some(found) = self.of_replicas(key).await {
                 return Ok(found);
             }
-            self.count("miss");
+            self.found.miss.inc();
             return self.computed(compute);
         }
-        let guard = match self.local.get_value_or_guard_async(key).await {
+        let guard = match self.local.get_value_or_guard_async(&digest).await {
             Ok(found) => {
-                self.count("local");
+                self.found.local.inc();
                 return Ok(found);
             }
             Err(guard) => guard,
@@ -103,25 +118,25 @@ impl AnswerCache {
             let _ = guard.insert(Arc::clone(&found));
             return Ok(found);
         }
-        self.count("miss");
+        self.found.miss.inc();
         let computed = self.computed(compute)?;
         // It fails only where the entry was removed meanwhile, which is no loss.
         let _ = guard.insert(Arc::clone(&computed));
         if let Some(shared) = &self.shared {
-            shared.put(*key, Arc::clone(&computed));
+            shared.put(key.clone(), Arc::clone(&computed));
         }
         Ok(computed)
     }
 
     /// What is kept here and need not be renewed by this request.
-    fn fresh(&self, key: &Key) -> Option<Arc<Stored>> {
+    fn fresh(&self, digest: u128) -> Option<Arc<Stored>> {
         let luck = rand::random_range(f64::MIN_POSITIVE..1.0);
-        let found = self.local.get(key)?;
+        let found = self.local.get(&digest)?;
         if !found.is_due(now_ms(), luck) {
             return Some(found);
         }
         // It must go, or this request would find it again instead of computing another one.
-        self.local.remove_if(key, |old| Arc::ptr_eq(old, &found));
+        self.local.remove_if(&digest, |old| Arc::ptr_eq(old, &found));
         None
     }
 
@@ -131,7 +146,7 @@ impl AnswerCache {
         if found.is_due(now_ms(), luck) {
             return None;
         }
-        self.count("shared");
+        self.found.shared.inc();
         Some(Arc::new(found))
     }
 
@@ -143,10 +158,6 @@ impl AnswerCache {
             expires_ms: now_ms().saturating_add(self.ttl_ms),
             cost_us: u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX),
         }))
-    }
-
-    fn count(&self, found: &str) {
-        self.requests.with_label_values(&[found]).inc();
     }
 
     /// Whether Redis is left alone because it fails.

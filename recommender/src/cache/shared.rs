@@ -49,7 +49,7 @@ impl SharedAnswers {
     }
 
     fn name(&self, key: &Key) -> String {
-        format!("{}{}", self.prefix, key.hex())
+        format!("{}{}", self.prefix, key.shared())
     }
 
     /// Whether Redis is left alone because it fails.

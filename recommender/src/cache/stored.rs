@@ -1,7 +1,10 @@
 //! An answer as it is kept: its bytes, ready to be sent but for the id, and how long it may live.
 
 use axum::body::Bytes;
+use http::HeaderValue;
 use uuid::Uuid;
+
+use crate::http::conditional;
 
 /// Stands in an answer where its own `recommendation_id` goes: every answer that is sent has another.
 pub const NO_ID: &str = "00000000-0000-0000-0000-000000000000";
@@ -17,11 +20,12 @@ const HEAD: usize = 1 + 8 + 4;
 #[error("an answer without a place for its recommendation_id")]
 pub struct NotAnAnswer;
 
-/// An answer's JSON with [`NO_ID`] in the place of its id.
+/// An answer's JSON with [`NO_ID`] in the place of its id, and its validator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
     json: Bytes,
     id_at: usize,
+    tag: HeaderValue,
 }
 
 impl Body {
@@ -36,7 +40,8 @@ impl Body {
         if json.get(id_at..id_at + NO_ID.len()) != Some(NO_ID.as_bytes()) {
             return Err(NotAnAnswer);
         }
-        Ok(Self { json, id_at })
+        let tag = conditional::tag(&json);
+        Ok(Self { json, id_at, tag })
     }
 
     /// Length in bytes.
@@ -45,14 +50,23 @@ impl Body {
         self.json.len()
     }
 
-    /// The JSON without an id: equal for equal answers, for validators such as an ETag.
-    pub fn without_id(&self) -> &[u8] {
-        &self.json
+    /// Validator of what the answer says, whatever its id; worked out once, for it reads the whole answer.
+    pub fn tag(&self) -> &HeaderValue {
+        &self.tag
     }
 
     /// The JSON with this id, ready to be sent.
     pub fn with_id(&self, id: &Uuid) -> Vec<u8> {
-        let mut json = self.json.to_vec();
+        self.put(id, self.json.to_vec())
+    }
+
+    /// The same, without a copy where nobody else has the answer.
+    pub fn into_bytes(mut self, id: &Uuid) -> Vec<u8> {
+        let json = std::mem::take(&mut self.json);
+        self.put(id, json.into())
+    }
+
+    fn put(&self, id: &Uuid, mut json: Vec<u8>) -> Vec<u8> {
         id.hyphenated()
             .encode_lower(&mut json[self.id_at..self.id_at + NO_ID.len()]);
         json
@@ -121,11 +135,21 @@ mod tests {
 
     #[test]
     fn the_id_is_put_into_its_place_and_nothing_else_changes() {
-        let (stored, id) = (stored(0, 0), Uuid::now_v7());
+        let (stored, id) = (stored(0, 0), crate::ids::new());
         let json: serde_json::Value = serde_json::from_slice(&stored.body.with_id(&id)).unwrap();
         assert_eq!(json["recommendation_id"], id.to_string());
         assert_eq!(json["customer_id"], r#"x"recommendation_id":"y"#);
+        assert_eq!(stored.body.with_id(&id), stored.body.clone().into_bytes(&id));
         assert_eq!(Body::new(b"{}".to_vec()), Err(NotAnAnswer));
+    }
+
+    #[test]
+    fn the_validator_follows_what_is_said() {
+        let body = |items: &str| {
+            Body::new(format!(r#"{{"recommendation_id":"{NO_ID}","items":[{items}]}}"#).into()).unwrap()
+        };
+        assert_eq!(body("1,2").tag(), body("1,2").tag());
+        assert_ne!(body("1,2").tag(), body("2,1").tag());
     }
 
     #[test]

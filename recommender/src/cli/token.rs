@@ -8,8 +8,8 @@ use recommendation_api::names;
 use secrecy::SecretString;
 
 use super::{Output, print};
-use crate::http::auth::hash_password;
 use crate::http::tokens::{TOKEN_LIFETIME, mint, read_key};
+use crate::http::users::hash_password;
 use crate::secrets;
 use crate::service::embedded_key_file;
 

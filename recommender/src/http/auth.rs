@@ -1,66 +1,45 @@
-//! Tokens and sign-in. Our own tokens are signed with HS256; keys are read again when their files change, so that one
-//! can be rotated: the previous key stays accepted while tokens signed with it live. Tokens of an identity provider
-//! are signed with RS256 or ES256 and checked with the public keys of its key set.
+//! Tokens. Our own are signed with HS256; keys are read again when their files change, so that one can be rotated:
+//! the previous key stays accepted while tokens signed with it live. Tokens of an identity provider are signed with
+//! RS256 or ES256 and checked with the public keys of its key set.
 //!
 //! Which kind of key checks a token follows from the algorithm in its header, and each kind knows its own algorithm
 //! only: a public key is never taken for an HMAC secret.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use argon2::Argon2;
-use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use recommendation_api::config::{AuthConfig, PublishableKeyConfig};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::jwks::Jwks;
 use super::keys::PublishableKeys;
 use super::problem::Problem;
 use super::tokens::{AuthError, Claims, ForeignClaims, MAX_TOKEN_BYTES, TOKEN_LIFETIME, mint, read_key};
+use super::users::Users;
+use super::verified::Verified;
+use crate::clock::now_ms;
 use crate::secrets;
-
-/// Passwords checked at once: each takes 19 MB and some 20 ms of a core.
-const CHECKS_AT_ONCE: usize = 4;
-
-/// A password's argon2id hash, as a user's file carries it.
-pub fn hash_password(password: &SecretString) -> Result<String, AuthError> {
-    let salt = SaltString::encode_b64(&rand::random::<[u8; 16]>()).map_err(AuthError::Hash)?;
-    let hash = Argon2::default().hash_password(password.expose_secret().as_bytes(), &salt);
-    Ok(hash.map_err(AuthError::Hash)?.to_string())
-}
-
-/// A user's file.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct User {
-    password_hash: String,
-    #[serde(default)]
-    customer_id: String,
-    #[serde(default)]
-    scopes: Vec<String>,
-}
 
 /// Checks tokens and signs users in.
 pub struct Auth {
     key_file: PathBuf,
     previous_key_file: Option<PathBuf>,
-    users_dir: Option<PathBuf>,
+    users: Users,
     issuer: String,
     keys: ArcSwap<Keys>,
+    /// How often our keys have changed.
+    changes: AtomicU64,
     /// Keys of the identity provider, if there is one.
     jwks: Option<Jwks>,
+    verified: Verified,
     publishable_config: Vec<PublishableKeyConfig>,
     publishable: ArcSwap<PublishableKeys>,
     secrets_dir: PathBuf,
-    /// Checked in the place of an unknown user's, so that the answer takes as long.
-    dummy_hash: String,
-    checks: Semaphore,
 }
 
 struct Keys {
@@ -87,15 +66,15 @@ impl Auth {
         Ok(Self {
             key_file,
             previous_key_file,
-            users_dir: below(&config.users_dir)?,
+            users: Users::new(below(&config.users_dir)?)?,
             issuer: config.issuer.clone(),
             keys: ArcSwap::from_pointee(keys),
+            changes: AtomicU64::new(0),
             jwks,
+            verified: Verified::new(),
             publishable_config: config.publishable_keys.clone(),
             publishable: ArcSwap::from_pointee(publishable),
             secrets_dir: secrets_dir.to_owned(),
-            dummy_hash: hash_password(&SecretString::from(hex::encode(rand::random::<[u8; 16]>())))?,
-            checks: Semaphore::new(CHECKS_AT_ONCE),
         })
     }
 
@@ -131,19 +110,40 @@ impl Auth {
         };
         if texts(&keys) != texts(&self.keys.load()) {
             self.keys.store(Arc::new(keys));
+            // After the keys: whoever sees the change checks with the new ones.
+            self.changes.fetch_add(1, Ordering::Release);
+            self.verified.clear();
             tracing::info!("signing keys were changed");
         }
     }
 
-    /// Checks a token: ours, or the identity provider's where there is one.
-    pub async fn verify(&self, token: &str) -> Result<Claims, Problem> {
-        let invalid = || Problem::unauthorized("Invalid token");
+    /// Names the keys that are in force: it grows whenever ours or the provider's are others. Both parts only grow,
+    /// so that their sum never comes back to what it was.
+    fn reading(&self) -> u64 {
+        let of_provider = self.jwks.as_ref().map_or(0, Jwks::readings);
+        self.changes.load(Ordering::Acquire) + of_provider
+    }
+
+    /// Checks a token: ours, or the identity provider's where there is one. One that was checked lately is not
+    /// checked again while it lives and the keys are the same.
+    pub async fn verify(&self, token: &str) -> Result<Arc<Claims>, Problem> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(invalid());
+            return Err(Problem::unauthorized("Invalid token"));
         }
+        let reading = self.reading();
+        if let Some(claims) = self.verified.get(token, reading, now_ms() / 1000) {
+            return Ok(claims);
+        }
+        let claims = Arc::new(self.check(token).await?);
+        self.verified.put(token, reading, Arc::clone(&claims));
+        Ok(claims)
+    }
+
+    async fn check(&self, token: &str) -> Result<Claims, Problem> {
+        let invalid = || Problem::unauthorized("Invalid token");
         let header = jsonwebtoken::decode_header(token).map_err(|_| invalid())?;
         let jwks = match header.alg {
-            Algorithm::HS256 => return self.verify_own(token),
+            Algorithm::HS256 => return self.check_own(token),
             Algorithm::RS256 | Algorithm::ES256 => self.jwks.as_ref().ok_or_else(invalid)?,
             _ => return Err(invalid()),
         };
@@ -172,7 +172,7 @@ impl Auth {
     }
 
     /// Checks a token of ours.
-    fn verify_own(&self, token: &str) -> Result<Claims, Problem> {
+    fn check_own(&self, token: &str) -> Result<Claims, Problem> {
         let validation = self.validation(Algorithm::HS256);
         let mut expired = false;
         for key in &self.keys.load().accepted {
@@ -191,69 +191,11 @@ impl Auth {
 
     /// Signs a user in; `None` for a wrong name or password, which take the same time.
     pub async fn sign_in(&self, username: &str, password: SecretString) -> Result<Option<String>, AuthError> {
-        let user = self.user(username).await;
-        let hash = user
-            .as_ref()
-            .map_or_else(|| self.dummy_hash.clone(), |u| u.password_hash.clone());
-        let _permit = self
-            .checks
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
-        let dummy = self.dummy_hash.clone();
-        let checked = tokio::task::spawn_blocking(move || {
-            let check = |hash: &str| {
-                let hash = PasswordHash::new(hash).ok()?;
-                let password = password.expose_secret().as_bytes();
-                Some(Argon2::default().verify_password(password, &hash).is_ok())
-            };
-            match check(&hash) {
-                Some(right) => right.then_some(()),
-                None => {
-                    // A hash that is none (a mistake in the user's file) takes as long as one that does not fit.
-                    tracing::error!("a user's passwordHash is no argon2 hash");
-                    check(&dummy);
-                    None
-                }
-            }
-        });
-        let (Ok(Some(())), Some(user)) = (checked.await, user) else {
+        let Some(user) = self.users.check(username, password).await else {
             return Ok(None);
         };
-        let user_id = if user.customer_id.is_empty() {
-            username
-        } else {
-            &user.customer_id
-        };
-        mint(
-            &self.keys.load().signing,
-            user_id,
-            &user.scopes,
-            &self.issuer,
-            TOKEN_LIFETIME,
-        )
-        .map(Some)
-    }
-
-    async fn user(&self, username: &str) -> Option<User> {
-        // A file's name and nothing else: no path, no hidden file (Kubernetes keeps `..data` there).
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._@-".contains(&b);
-        if username.is_empty()
-            || username.len() > 128
-            || username.starts_with('.')
-            || !username.bytes().all(plain)
-        {
-            return None;
-        }
-        let path = self.users_dir.as_ref()?.join(username);
-        let bytes = tokio::fs::read(path).await.ok()?;
-        // Where, and not what: serde's text may quote the file, and with it a password written there by mistake.
-        serde_json::from_slice(&bytes)
-            .inspect_err(|e| {
-                let (line, column) = (e.line(), e.column());
-                tracing::error!(username, line, column, "a user's file is not understood");
-            })
-            .ok()
+        let signing = &self.keys.load().signing;
+        mint(signing, &user.id, &user.scopes, &self.issuer, TOKEN_LIFETIME).map(Some)
     }
 }
 
@@ -313,11 +255,11 @@ mod tests {
     fn tokens_of_strangers_and_expired_ones_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         let auth = auth(dir.path(), &AuthConfig::default());
-        assert_eq!(auth.verify_own(&token(KEY, "", 60)).unwrap().user_id, "17850");
+        assert_eq!(auth.check_own(&token(KEY, "", 60)).unwrap().user_id, "17850");
         assert_eq!(
             detail(
                 &auth
-                    .verify_own(&token("another key of good length", "", 60))
+                    .check_own(&token("another key of good length", "", 60))
                     .unwrap_err()
             ),
             "Invalid token"
@@ -335,7 +277,7 @@ mod tests {
             &EncodingKey::from_secret(KEY.as_bytes()),
         )
         .unwrap();
-        assert_eq!(detail(&auth.verify_own(&old).unwrap_err()), "Token expired");
+        assert_eq!(detail(&auth.check_own(&old).unwrap_err()), "Token expired");
     }
 
     #[test]
@@ -345,8 +287,8 @@ mod tests {
         let good = token(KEY, "", 60);
         let body = good.split('.').nth(1).unwrap();
         // {"alg":"none"}
-        assert!(auth.verify_own(&format!("eyJhbGciOiJub25lIn0.{body}.")).is_err());
-        assert!(auth.verify_own(&good[..good.len() - 2]).is_err());
+        assert!(auth.check_own(&format!("eyJhbGciOiJub25lIn0.{body}.")).is_err());
+        assert!(auth.check_own(&good[..good.len() - 2]).is_err());
     }
 
     #[test]
@@ -359,9 +301,9 @@ mod tests {
                 ..AuthConfig::default()
             },
         );
-        assert!(auth.verify_own(&token(KEY, "shop", 60)).is_ok());
-        assert!(auth.verify_own(&token(KEY, "other", 60)).is_err());
-        assert!(auth.verify_own(&token(KEY, "", 60)).is_err());
+        assert!(auth.check_own(&token(KEY, "shop", 60)).is_ok());
+        assert!(auth.check_own(&token(KEY, "other", 60)).is_err());
+        assert!(auth.check_own(&token(KEY, "", 60)).is_err());
     }
 
     #[test]
@@ -374,61 +316,71 @@ mod tests {
         };
         let auth = auth(dir.path(), &config);
         assert!(
-            auth.verify_own(&token("the previous key of good length", "", 60))
+            auth.check_own(&token("the previous key of good length", "", 60))
                 .is_ok()
         );
         std::fs::write(dir.path().join("previous"), KEY).unwrap();
         std::fs::write(dir.path().join("key"), "a new key that is long enough").unwrap();
         auth.reload();
         assert!(
-            auth.verify_own(&token("a new key that is long enough", "", 60))
+            auth.check_own(&token("a new key that is long enough", "", 60))
                 .is_ok()
         );
-        assert!(auth.verify_own(&token(KEY, "", 60)).is_ok());
+        assert!(auth.check_own(&token(KEY, "", 60)).is_ok());
         assert!(
-            auth.verify_own(&token("the previous key of good length", "", 60))
+            auth.check_own(&token("the previous key of good length", "", 60))
                 .is_err()
         );
     }
 
-    #[tokio::test]
-    async fn users_sign_in_with_their_password_only() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("users")).unwrap();
-        let hash = hash_password(&SecretString::from("s3cret")).unwrap();
-        let user =
-            serde_json::json!({"passwordHash": hash, "customerId": "17850", "scopes": ["events:write"]});
-        std::fs::write(dir.path().join("users/ann"), user.to_string()).unwrap();
-        let config = AuthConfig {
-            users_dir: Some("users".into()),
-            ..AuthConfig::default()
+    /// As a request is checked, twice: the second time it was checked lately.
+    async fn user(auth: &Auth, token: &str) -> Result<String, String> {
+        let first = auth.verify(token).await;
+        let again = auth.verify(token).await;
+        let told = |result: Result<Arc<Claims>, Problem>| {
+            let user = result.map(|claims| claims.user_id.clone());
+            user.map_err(|problem| detail(&problem))
         };
-        let auth = auth(dir.path(), &config);
-        let token = auth
-            .sign_in("ann", SecretString::from("s3cret"))
-            .await
-            .unwrap()
-            .unwrap();
-        let claims = auth.verify_own(&token).unwrap();
-        assert_eq!(
-            (claims.user_id.as_str(), claims.scopes),
-            ("17850", vec!["events:write".to_owned()])
-        );
-        for (name, password) in [
-            ("ann", "wrong"),
-            ("bob", "s3cret"),
-            ("../key", "s3cret"),
-            ("", ""),
-            ("..data", "x"),
-        ] {
-            assert!(
-                auth.sign_in(name, SecretString::from(password))
-                    .await
-                    .unwrap()
-                    .is_none(),
-                "{name}"
-            );
-        }
+        let first = told(first);
+        assert_eq!(first, told(again));
+        first
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_checked_ends_at_its_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let auth = auth(dir.path(), &AuthConfig::default());
+        let token = token(KEY, "", 1);
+        assert_eq!(user(&auth, &token).await, Ok("17850".to_owned()));
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        assert_eq!(user(&auth, &token).await, Err("Token expired".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_checked_does_not_outlive_the_rotation_that_drops_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let auth = auth(dir.path(), &AuthConfig::default());
+        let old = token(KEY, "", 60);
+        assert!(user(&auth, &old).await.is_ok());
+        auth.reload();
+        assert!(user(&auth, &old).await.is_ok(), "nothing has changed");
+        let other = "a new key that is long enough";
+        std::fs::write(dir.path().join("key"), other).unwrap();
+        auth.reload();
+        assert_eq!(user(&auth, &old).await, Err("Invalid token".to_owned()));
+        assert!(user(&auth, &token(other, "", 60)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_valid_is_never_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let auth = auth(dir.path(), &AuthConfig::default());
+        let stranger = token("another key of good length", "", 60);
+        assert_eq!(user(&auth, &stranger).await, Err("Invalid token".to_owned()));
+        // The same bytes once its key is accepted: nothing was remembered of the refusal either.
+        std::fs::write(dir.path().join("key"), "another key of good length").unwrap();
+        auth.reload();
+        assert!(user(&auth, &stranger).await.is_ok());
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub const VISIT_PREFIX: &str = "session:";
 /// valid, whatever the route: an expired token is never taken for an anonymous call.
 pub struct Caller {
     /// What the token says.
-    pub claims: Option<Claims>,
+    pub claims: Option<Arc<Claims>>,
     /// Whether a valid publishable key was presented.
     key: bool,
     /// Whether the service has publishable keys at all.
@@ -45,7 +45,7 @@ pub struct Caller {
 impl Caller {
     fn claims(&self) -> Result<&Claims, Problem> {
         self.claims
-            .as_ref()
+            .as_deref()
             .ok_or_else(|| Problem::unauthorized("a token is needed: Authorization: Bearer <token>"))
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -58,6 +59,8 @@ pub struct Jwks {
     url: String,
     client: reqwest::Client,
     keys: ArcSwap<Keys>,
+    /// How often they were read.
+    readings: AtomicU64,
     /// When the address was last asked, whatever it answered; held while it is asked.
     asked: Mutex<Option<Instant>>,
     min_interval: Duration,
@@ -77,6 +80,7 @@ impl Jwks {
             url: url.to_owned(),
             client,
             keys: ArcSwap::from_pointee(Keys::new()),
+            readings: AtomicU64::new(0),
             asked: Mutex::new(None),
             min_interval: MIN_INTERVAL,
         })
@@ -106,6 +110,11 @@ impl Jwks {
         self.known(id)
     }
 
+    /// How often the set was read: what was checked before the last time was checked with other keys.
+    pub fn readings(&self) -> u64 {
+        self.readings.load(Ordering::Acquire)
+    }
+
     fn known(&self, id: Option<&str>) -> Option<Arc<PublicKey>> {
         let keys = self.keys.load();
         match id {
@@ -118,7 +127,11 @@ impl Jwks {
     async fn refresh(&self, asked: &mut Option<Instant>) {
         *asked = Some(Instant::now());
         match self.fetch().await {
-            Ok(keys) => self.keys.store(Arc::new(keys)),
+            Ok(keys) => {
+                self.keys.store(Arc::new(keys));
+                // After the keys: whoever sees the count checks with the new ones.
+                self.readings.fetch_add(1, Ordering::Release);
+            }
             Err(e) => {
                 let known = self.keys.load().len();
                 tracing::warn!(error = %e, known, "key set not read; the keys known so far stay in force");

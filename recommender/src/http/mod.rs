@@ -2,9 +2,10 @@
 //!
 //! Errors are [`problem::Problem`]s everywhere: a handler returns `Result<_, Problem>`.
 
+mod admit;
 pub mod auth;
 mod caller;
-mod conditional;
+pub(crate) mod conditional;
 pub mod console;
 pub mod gmail;
 mod input;
@@ -13,6 +14,7 @@ mod jwks;
 pub mod keys;
 mod layers;
 pub mod limiter;
+mod observe;
 pub mod openapi;
 mod problem;
 pub mod remote;
@@ -22,6 +24,8 @@ pub mod server;
 pub mod signature;
 pub mod tls;
 pub mod tokens;
+pub mod users;
+mod verified;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -127,5 +131,10 @@ impl App {
 /// The public router.
 pub fn public_router(app: Arc<App>, config: &RecommenderConfig) -> Router {
     let routes = routes::router().0.with_state(Arc::clone(&app));
-    layers::wrap(routes, &app, config)
+    layers::wrap(routes, &app, &config.http.cors_origins)
+}
+
+/// Other routes within the layers that every request passes: what the service costs without a handler.
+pub fn within_layers(routes: Router, app: &Arc<App>) -> Router {
+    layers::wrap(routes, app, &[])
 }

@@ -9,9 +9,20 @@ use serde::Serialize;
 
 use crate::log::AppendError;
 
+/// A request's id, as its header carries it. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct RequestId(pub HeaderValue);
+
+impl RequestId {
+    /// As text; it is made of harmless characters only.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
 tokio::task_local! {
-    /// Id of the request that this task answers; set by [`super::layers`].
-    pub(super) static REQUEST_ID: String;
+    /// Id of the request that this task answers; set by [`super::observe`].
+    pub(super) static REQUEST_ID: RequestId;
 }
 
 /// An error answer.
@@ -213,7 +224,7 @@ impl IntoResponse for Problem {
             field: self.field,
             event_id: self.event_id,
             retry_ids: self.retry_ids,
-            request_id: REQUEST_ID.try_with(Clone::clone).ok(),
+            request_id: REQUEST_ID.try_with(|id| id.as_str().to_owned()).ok(),
         });
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use recommendation_api::{Event, EventError, EventType, Impression};
+use prometheus::IntCounter;
+use recommendation_api::event::EventRef;
+use recommendation_api::{EventError, EventType, Impression};
 use recommender_engine::{EventKind, Interaction, Published, Writer};
 
 use super::Lookups;
@@ -27,10 +29,43 @@ const MAX_FRESH: usize = 100_000;
 /// How far a record's own time may be ahead of the clock: what Kafka allows producers by default.
 const MAX_RECORD_AHEAD_MS: i64 = 60 * 60 * 1000;
 
+/// Counters by type of event, looked up once: a log of millions is read through them.
+struct EventCounters {
+    types: [(EventType, IntCounter); 6],
+    other: IntCounter,
+}
+
+impl EventCounters {
+    fn new(metrics: &Metrics) -> Self {
+        let of = |kind: &EventType| metrics.events.with_label_values(&[kind.label()]);
+        let types = [
+            EventType::View,
+            EventType::Click,
+            EventType::Cart,
+            EventType::Purchase,
+            EventType::Return,
+            EventType::Email,
+        ];
+        Self {
+            types: types.map(|kind| {
+                let counter = of(&kind);
+                (kind, counter)
+            }),
+            other: of(&EventType::Other(String::new())),
+        }
+    }
+
+    fn of(&self, kind: &EventType) -> &IntCounter {
+        let known = self.types.iter().find(|(known, _)| known == kind);
+        known.map_or(&self.other, |(_, counter)| counter)
+    }
+}
+
 /// Everything that a record changes.
 pub(super) struct Learner {
     pub writer: Writer,
     lookups: Lookups,
+    counted: EventCounters,
     dedup: BTreeMap<i32, Dedup>,
     default_type: Option<EventType>,
     pub metrics: Arc<Metrics>,
@@ -64,6 +99,7 @@ impl Learner {
             quality,
             insights: Insights::default(),
             lookups,
+            counted: EventCounters::new(&metrics),
             dedup: BTreeMap::new(),
             default_type,
             metrics,
@@ -130,7 +166,7 @@ impl Learner {
     }
 
     fn take_event(&mut self, record: Record<'_>) -> Result<(), EventError> {
-        let event = Event::parse(record.value.unwrap_or_default(), self.default_type.clone())?;
+        let event = EventRef::parse(record.value.unwrap_or_default(), self.default_type.as_ref())?;
         if let Some(id) = &event.event_id
             && !self
                 .dedup
@@ -142,10 +178,7 @@ impl Learner {
             return Ok(());
         }
         self.events += 1;
-        self.metrics
-            .events
-            .with_label_values(&[event.event_type.label()])
-            .inc();
+        self.counted.of(&event.event_type).inc();
         // An e-mail without a product says nothing about products.
         let Some(product) = &event.product_id else {
             return Ok(());
@@ -174,9 +207,9 @@ impl Learner {
                 // So that the engine's own limit does not bind.
                 self.writer.apply(&interaction, now.max(time_ms));
                 self.lookups.watching.show(|| Seen {
-                    customer: event.customer_id.as_str().into(),
+                    customer: (*event.customer_id).into(),
                     kind: event.event_type.label(),
-                    product: product.as_str().into(),
+                    product: (**product).into(),
                     time_ms,
                     produced_ms: record.time_ms,
                     learned_ms: now,
@@ -266,6 +299,11 @@ impl Learner {
         let newest = bulk.events().map(|event| event.time_ms).max().unwrap_or(now);
         self.writer.bulk(bulk.events(), now.max(newest));
         self.figures();
+    }
+
+    /// How long to wait for events before lists that wait are worth their time.
+    pub fn rest(&self) -> Duration {
+        self.pace.rest(self.started.elapsed().as_secs_f64())
     }
 
     /// Shows readers what was learned.

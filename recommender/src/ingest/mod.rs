@@ -36,6 +36,9 @@ use tokio::sync::oneshot;
 
 /// Longest wait for the next record; bounds how late a command, a catalogue record or the end is noticed.
 const WAIT: Duration = Duration::from_millis(50);
+/// While events keep coming, what was learned is shown this often at most: each time costs the same, for one event or
+/// for hundreds.
+const PUBLISH_EVERY: Duration = Duration::from_millis(5);
 /// Events gathered for the engine's bulk path at most (24 bytes each, and each id once).
 const MAX_BULK: usize = 20_000_000;
 
@@ -184,14 +187,27 @@ impl Ingest {
         // Neighbour lists that waited when the log had been caught up with. They are shown oldest first, so that
         // those of newer events cannot hold readiness back under a load that never lets up.
         let mut lists_left = None;
+        // When what was taken first has waited long enough to be shown.
+        let mut due = None;
         while !stop.is_cancelled() {
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command);
             }
-            let wait = if pending > 0 { Duration::ZERO } else { WAIT };
+            let idle = match (phase, pending) {
+                (_, 0) => WAIT,
+                (Phase::Serving, _) => self.learner.rest().min(WAIT),
+                _ => Duration::ZERO,
+            };
+            let wait = due.map_or(idle, |due: Instant| {
+                idle.min(due.saturating_duration_since(Instant::now()))
+            });
             let learner = &mut self.learner;
             let problem = match self.source.poll(wait, &mut |item| learner.take(item)) {
-                Ok(_) => {
+                Ok(taken) => {
+                    let now = Instant::now();
+                    if taken > 0 && phase == Phase::Serving && now < *due.get_or_insert(now + PUBLISH_EVERY) {
+                        continue;
+                    }
                     if backoff.succeeded() {
                         tracing::info!("the log can be read again");
                     }
@@ -214,6 +230,7 @@ impl Ingest {
             if lag.caught_up || learner.waiting() >= MAX_BULK {
                 learner.learn_bulk(now);
             }
+            due = None;
             let published = learner.publish(now);
             pending = published.pending;
             if lag.caught_up {

@@ -1,4 +1,10 @@
-//! How many neighbour lists are refreshed between two batches of events.
+//! How many neighbour lists are refreshed between two batches of events, and how long it rests between them.
+//!
+//! Under a stream of events that never lets up there is always another list to refresh: without a rest the thread would
+//! do so all the time, and requests would wait for the processor that it holds. A customer's own history is shown with
+//! each event all the same; lists say what others did, and may be seconds old.
+
+use std::time::Duration;
 
 /// Share of the thread's time that lists may take while events wait.
 const SHARE: f64 = 0.1;
@@ -30,6 +36,12 @@ impl Pace {
         (affordable as usize).clamp(FEWEST, MOST)
     }
 
+    /// How long to wait for events before the fewest lists are worth their time again.
+    pub fn rest(&self, now: f64) -> Duration {
+        let worth = FEWEST as f64 * self.per_list / SHARE;
+        Duration::from_secs_f64((self.ended + worth - now).max(0.0))
+    }
+
     /// Takes up what refreshing this many lists from `began` on took.
     pub fn refreshed(&mut self, lists: usize, began: f64, now: f64) {
         self.ended = now;
@@ -55,6 +67,21 @@ mod tests {
             pace.refreshed(lists, began, now);
         }
         assert!((0.05..0.12).contains(&(showing / now)), "{}", showing / now);
+    }
+
+    #[test]
+    fn while_only_lists_wait_it_rests_most_of_the_time() {
+        let (mut pace, mut now, mut showing, mut shown) = (Pace::new(0.0), 0.0, 0.0, 0);
+        while now < 10.0 {
+            now += pace.rest(now).as_secs_f64();
+            let (lists, began) = (pace.lists(now), now);
+            now += lists as f64 * 20e-6;
+            showing += now - began;
+            shown += lists;
+            pace.refreshed(lists, began, now);
+        }
+        assert!((0.05..0.12).contains(&(showing / now)), "{}", showing / now);
+        assert!(shown > 40_000, "{shown}");
     }
 
     #[test]

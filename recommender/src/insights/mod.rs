@@ -20,7 +20,8 @@ pub mod stats;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use recommendation_api::{Event, Impression};
+use recommendation_api::Impression;
+use recommendation_api::event::EventRef;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use self::kept::Kept;
@@ -91,7 +92,7 @@ impl Insights {
     }
 
     /// Takes up an event of `customer`, whatever it calls them, that happened at `time_ms`.
-    pub fn event(&mut self, customer: &str, event: &Event, time_ms: i64) {
+    pub fn event(&mut self, customer: &str, event: &EventRef<'_>, time_ms: i64) {
         let (Some(step), Some(product)) = (Step::of(&event.event_type), &event.product_id) else {
             return;
         };

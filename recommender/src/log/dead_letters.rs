@@ -18,8 +18,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
+use recommendation_api::event::EventRef;
 use recommendation_api::records::dead_letter;
-use recommendation_api::{Event, EventError, EventType};
+use recommendation_api::{EventError, EventType};
 use tokio_util::sync::CancellationToken;
 
 use super::AppendError;
@@ -33,7 +34,7 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// Judges the records of the partitions that it owns.
 pub struct Validator {
-    consumer: BaseConsumer<Quiet>,
+    config: ClientConfig,
     topic: String,
     default_type: Option<EventType>,
     log: KafkaLog,
@@ -43,7 +44,7 @@ pub struct Validator {
 }
 
 impl Validator {
-    /// Joins the group; Kafka need not be there yet. To be called within a tokio runtime.
+    /// To be called within a tokio runtime.
     pub fn new(
         client: &ClientConfig,
         topic: &str,
@@ -51,7 +52,7 @@ impl Validator {
         group: &str,
         log: KafkaLog,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, KafkaError> {
+    ) -> Self {
         let mut config = client.clone();
         config
             .set("group.id", format!("{group}-dead-letters"))
@@ -65,27 +66,38 @@ impl Validator {
             .set("session.timeout.ms", "10000")
             .set("fetch.wait.max.ms", "500")
             .set("queued.max.messages.kbytes", "8192");
-        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet::default())?;
-        consumer.subscribe(&[topic])?;
-        Ok(Self {
-            consumer,
+        Self {
+            config,
             topic: topic.to_owned(),
             default_type,
             log,
             metrics,
             runtime: tokio::runtime::Handle::current(),
-        })
+        }
     }
 
-    /// Works until stopped.
-    pub fn run(self, stop: &CancellationToken) {
+    /// Joins the group once `begin` says so and works until stopped. A replica that is still reading its log needs the
+    /// processors for that; letters that it owes are written a little later.
+    pub fn run(self, begin: &CancellationToken, stop: &CancellationToken) -> Result<(), KafkaError> {
+        let wait = async {
+            tokio::select! {
+                () = begin.cancelled() => {}
+                () = stop.cancelled() => {}
+            }
+        };
+        self.runtime.block_on(wait);
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+        let consumer: BaseConsumer<Quiet> = self.config.create_with_context(Quiet::default())?;
+        consumer.subscribe(&[&self.topic])?;
         let mut failures = 0u32;
         while !stop.is_cancelled() {
-            match self.consumer.poll(POLL) {
+            match consumer.poll(POLL) {
                 None => {}
                 Some(Ok(message)) => {
                     failures = 0;
-                    self.judge(&message, stop);
+                    self.judge(&consumer, &message, stop);
                 }
                 // The topic is not there yet, or Kafka is not: the client goes on trying by itself.
                 Some(Err(e)) => {
@@ -102,17 +114,18 @@ impl Validator {
             }
         }
         // The consumer commits what is stored while it closes, waiting one session at most.
+        Ok(())
     }
 
-    fn judge(&self, message: &BorrowedMessage<'_>, stop: &CancellationToken) {
+    fn judge(&self, consumer: &BaseConsumer<Quiet>, message: &BorrowedMessage<'_>, stop: &CancellationToken) {
         // A tombstone is no event: a malformed record like any other.
         let value = message.payload().unwrap_or_default();
-        if let Err(error) = Event::parse(value, self.default_type.clone())
+        if let Err(error) = EventRef::parse(value, self.default_type.as_ref())
             && !self.write(message, value, &error, stop)
         {
             return; // stopping: the offset stays before it, the next owner writes it
         }
-        if let Err(e) = self.consumer.store_offset_from_message(message) {
+        if let Err(e) = consumer.store_offset_from_message(message) {
             // The partition was taken away meanwhile; its new owner goes on from the committed offset.
             tracing::debug!(error = %e, "offset not stored");
         }

@@ -9,6 +9,7 @@ mod shown;
 
 use std::time::Duration;
 
+use http::StatusCode;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
@@ -213,9 +214,10 @@ impl Metrics {
     }
 
     /// One request is done.
-    pub fn request(&self, route: &str, method: &str, status: u16, took: Duration) {
-        let status = status.to_string();
-        self.requests.with_label_values(&[route, method, &status]).inc();
+    pub fn request(&self, route: &str, method: &str, status: StatusCode, took: Duration) {
+        self.requests
+            .with_label_values(&[route, method, status.as_str()])
+            .inc();
         self.durations
             .with_label_values(&[route, method])
             .observe(took.as_secs_f64());

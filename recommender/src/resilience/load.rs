@@ -4,6 +4,7 @@
 //! run, which grows when the processors are not enough: an answer that is computed without waiting never is "in
 //! flight" while it waits for its turn, its queue is the runtime's.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -34,9 +35,9 @@ pub struct Load {
 }
 
 /// A request in flight.
-pub struct InFlight<'a>(&'a Load);
+pub struct InFlight(Arc<Load>);
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Relaxed);
     }
@@ -56,13 +57,13 @@ impl Load {
     }
 
     /// Lets one request in, or not. Nobody waits here.
-    pub fn admit(&self) -> Option<InFlight<'_>> {
+    pub fn admit(self: &Arc<Self>) -> Option<InFlight> {
         self.arrived.fetch_add(1, Relaxed);
         let refused = self.refused.load(Relaxed);
         if refused > 0 && rand::random_range(0..1000) < refused {
             return None;
         }
-        let request = InFlight(self);
+        let request = InFlight(Arc::clone(self));
         if self.in_flight.fetch_add(1, Relaxed) >= self.max_in_flight {
             return None; // dropping it counts back
         }
@@ -108,12 +109,12 @@ fn share(delay: f64, rate: f64) -> u64 {
 mod tests {
     use super::*;
 
-    fn load(max_in_flight: usize) -> Load {
-        Load::new(
+    fn load(max_in_flight: usize) -> Arc<Load> {
+        Arc::new(Load::new(
             max_in_flight,
             IntGauge::new("a", "a").unwrap(),
             Gauge::new("b", "b").unwrap(),
-        )
+        ))
     }
 
     #[test]

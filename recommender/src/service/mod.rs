@@ -327,6 +327,11 @@ impl Service {
         self.internal
     }
 
+    /// Other routes within the layers that every public request passes.
+    pub(crate) fn within_layers(&self, routes: axum::Router) -> axum::Router {
+        crate::http::within_layers(routes, &self.app)
+    }
+
     /// Runs until `end` is cancelled, then ends in good order: not ready at once, serving on for the drain
     /// time, then the requests in flight, then the threads, then what is on its way to the log.
     pub async fn run(mut self, end: CancellationToken) -> Result<(), ServiceError> {

@@ -82,7 +82,7 @@ pub(super) fn cache(
     Some(Arc::new(AnswerCache::new(
         ttl,
         Some(shared),
-        figures.cache_requests.clone(),
+        &figures.cache_requests,
     )))
 }
 

@@ -25,7 +25,7 @@ fn frozen(events: u64) -> Frozen {
             format!(r#"{{"customer_id":"{customer}","product_id":"{product}","event_type":"purchase"}}"#);
         insights.event(
             &customer,
-            &recommendation_api::Event::parse(text.as_bytes(), None).unwrap(),
+            &recommendation_api::event::EventRef::parse(text.as_bytes(), None).unwrap(),
             at,
         );
     }

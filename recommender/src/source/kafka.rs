@@ -34,6 +34,8 @@ pub struct KafkaSource {
     impressions: TopicReader,
     /// The catalogue and the profiles, to their end.
     tables_were_read: bool,
+    /// Cancelled once everything was read that stood in the log at the start.
+    has_read: CancellationToken,
     stop: CancellationToken,
     dead_letters: Option<JoinHandle<()>>,
 }
@@ -73,11 +75,15 @@ impl KafkaSource {
             &group(config),
             log.clone(),
             Arc::clone(metrics),
-        )?;
-        let stop = source.stop.clone();
+        );
+        let (begin, stop) = (source.has_read.clone(), source.stop.clone());
         let thread = std::thread::Builder::new()
             .name("dead-letters".into())
-            .spawn(move || work.run(&stop))
+            .spawn(move || {
+                if let Err(e) = work.run(&begin, &stop) {
+                    tracing::error!(error = %e, "dead letters cannot be written");
+                }
+            })
             .map_err(|_| SourceError::Thread("dead-letters"))?;
         source.dead_letters = Some(thread);
         Ok(source)
@@ -119,6 +125,7 @@ impl KafkaSource {
             events,
             impressions,
             tables_were_read: false,
+            has_read: CancellationToken::new(),
             stop: CancellationToken::new(),
             dead_letters: None,
         })
@@ -212,6 +219,9 @@ impl Source for KafkaSource {
         taken += self.impressions.poll(Duration::ZERO, &mut |record| {
             let _ = take(Item::Impression(record));
         })?;
+        if !self.has_read.is_cancelled() && self.events.caught_up() {
+            self.has_read.cancel();
+        }
         Ok(taken)
     }
 

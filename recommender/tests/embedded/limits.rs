@@ -1,7 +1,7 @@
 //! Rate limits, authentication, errors.
 
 use recommendation_api::config::RecommenderConfig;
-use recommender::http::auth::hash_password;
+use recommender::http::users::hash_password;
 use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::json;

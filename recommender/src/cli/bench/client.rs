@@ -184,7 +184,7 @@ async fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<Answe
 }
 
 /// Length of the body, and whether the connection ends with it.
-fn parse(head: &[u8]) -> Option<(usize, bool)> {
+pub(super) fn parse(head: &[u8]) -> Option<(usize, bool)> {
     let head = std::str::from_utf8(head).ok()?;
     let (mut length, mut closes) = (None, false);
     for line in head.lines().skip(1) {

@@ -1,8 +1,12 @@
 //! A shop that is made up: products by Zipf's law, customers nearly so.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rand::rngs::SmallRng;
@@ -10,6 +14,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use recommendation_api::Event;
 use serde_json::{Value, json};
 
+use super::client::parse;
 use crate::clock::now_ms;
 use crate::log::Log as _;
 use crate::log::embedded::EmbeddedLog;
@@ -18,6 +23,8 @@ use crate::log::embedded::EmbeddedLog;
 const AT_ONCE: usize = 10_000;
 /// Batches of live events a second.
 const BATCHES: usize = 20;
+/// Batches that are made up: some seconds' worth.
+const BODIES: usize = 60;
 const DAY_MS: i64 = 86_400_000;
 
 /// Its size.
@@ -85,30 +92,90 @@ impl Shop {
     }
 }
 
-/// Sends so many events a second to a service, as a shop would, until it is aborted.
-pub(super) async fn live(
-    shop: std::sync::Arc<Shop>,
-    service: SocketAddr,
-    token: String,
-    per_second: usize,
-) -> anyhow::Result<()> {
-    let client = reqwest::Client::new();
-    let mut random = SmallRng::seed_from_u64(43);
-    let mut tick = tokio::time::interval(Duration::from_secs(1) / BATCHES as u32);
-    let mut at = 0;
-    loop {
-        tick.tick().await;
-        let events: Vec<Value> = (0..(per_second / BATCHES).max(1))
-            .map(|n| shop.event(&mut random, at + n, now_ms()))
+/// Sends events to a service as a shop would, from a thread of its own that shares nothing with the service but the
+/// machine.
+pub(super) struct Live {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<anyhow::Result<f64>>,
+}
+
+impl Live {
+    /// So many a second, in batches, until stopped.
+    pub fn start(shop: &Shop, service: SocketAddr, token: &str, per_second: usize) -> anyhow::Result<Self> {
+        let mut random = SmallRng::seed_from_u64(43);
+        let size = (per_second / BATCHES).max(1);
+        // Written once and sent again and again: making them up must not take the processor from what is measured.
+        let requests: Vec<Vec<u8>> = (0..BODIES)
+            .map(|n| {
+                let events: Vec<Value> = (0..size)
+                    .map(|at| {
+                        let mut event = shop.event(&mut random, n * size + at, 0);
+                        // The record's own time, whenever it is sent.
+                        event["timestamp"] = Value::Null;
+                        event
+                    })
+                    .collect();
+                let body = json!({ "events": events }).to_string();
+                let head = format!(
+                    "POST /v1/events/batch HTTP/1.1\r\nhost: {service}\r\nauthorization: Bearer {token}\r\n\
+                     content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                [head, body].concat().into_bytes()
+            })
             .collect();
-        at += events.len();
-        let sent = client
-            .post(format!("http://{service}/v1/events/batch"))
-            .bearer_auth(&token)
-            .json(&json!({ "events": events }))
-            .send()
-            .await
-            .context("live events")?;
-        anyhow::ensure!(sent.status().is_success(), "live events: {}", sent.status());
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("bench-live".into())
+            .spawn(move || send(service, &requests, size, &stopped))?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Stops sending; events a second that were acknowledged.
+    pub fn stop(self) -> anyhow::Result<f64> {
+        self.stop.store(true, Relaxed);
+        let ended = self.thread.join();
+        ended.map_err(|_| anyhow::anyhow!("the thread that sends live events panicked"))?
+    }
+}
+
+fn send(service: SocketAddr, requests: &[Vec<u8>], size: usize, stop: &AtomicBool) -> anyhow::Result<f64> {
+    let mut stream = TcpStream::connect(service)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(15)))?;
+    let mut buffer = vec![0; 1 << 20];
+    let (begun, mut acknowledged) = (Instant::now(), 0);
+    let mut due = begun;
+    for request in requests.iter().cycle() {
+        if stop.load(Relaxed) {
+            break;
+        }
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        due += Duration::from_secs(1) / BATCHES as u32;
+        stream.write_all(request)?;
+        if accepted(&mut stream, &mut buffer).context("live events")? {
+            acknowledged += size;
+        }
+    }
+    Ok(acknowledged as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Reads an answer; whether it is 202.
+fn accepted(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<bool> {
+    let mut have = 0;
+    loop {
+        let more = stream.read(&mut buffer[have..])?;
+        anyhow::ensure!(more > 0, "the server closed the connection");
+        have += more;
+        if let Some(head) = buffer[..have].windows(4).position(|end| end == b"\r\n\r\n") {
+            let (length, _) = parse(&buffer[..head]).context("an answer without content-length")?;
+            let bytes = head + 4 + length;
+            anyhow::ensure!(bytes <= buffer.len(), "an answer of {bytes} bytes");
+            if have < bytes {
+                stream.read_exact(&mut buffer[have..bytes])?;
+            }
+            return Ok(buffer.starts_with(b"HTTP/1.1 202"));
+        }
     }
 }

@@ -123,7 +123,7 @@ async fn session(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ses
     // Whoever looks at customers' data is to be found in the log.
     tracing::info!(user = claims.user_id, "the console was opened");
     Ok(Json(Session {
-        user_id: claims.user_id,
+        user_id: claims.user_id.clone(),
         expires: claims.exp,
         pipeline: app.console.pipeline.clone(),
         version: env!("CARGO_PKG_VERSION"),

@@ -20,6 +20,8 @@ use crate::http::schemas::{EventBody, EventsBody};
 
 /// Most events in one batch.
 const MAX_BATCH: usize = 1_000;
+/// A body of so many bytes takes milliseconds to read: not on a thread that other requests wait for.
+const LARGE_BODY: usize = 16 * 1024;
 
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(one)).routes(routes!(batch))
@@ -36,7 +38,7 @@ pub(super) fn with_id(mut event: Event) -> (String, Event) {
     let id = event
         .event_id
         .take()
-        .unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        .unwrap_or_else(|| crate::ids::new().to_string());
     event.event_id = Some(id.clone());
     (id, event)
 }
@@ -113,15 +115,15 @@ async fn batch(
     body: Body,
 ) -> Result<(StatusCode, Json<BatchAnswer>), Problem> {
     caller.require_events()?;
-    let mut ids = Vec::new();
-    let mut events = Vec::new();
-    for item in body.items("events", MAX_BATCH)? {
-        ids.push(parse(&caller, item).map(|event| {
-            let (id, event) = with_id(event);
-            events.push(event);
-            id
-        }));
-    }
+    let Batch { ids, events } = if body.0.len() < LARGE_BODY {
+        parse_all(&caller, &body)?
+    } else {
+        let parsing = tokio::task::spawn_blocking(move || parse_all(&caller, &body));
+        parsing.await.map_err(|e| {
+            tracing::error!(error = %e, "a batch of events was not read");
+            Problem::internal()
+        })??
+    };
     let timer = app.metrics.append.start_timer();
     let mut appended = app.log.append(&events).await.into_iter();
     timer.observe_duration();
@@ -162,6 +164,24 @@ async fn batch(
     ))
 }
 
+/// A batch: each event's id or what is wrong with it, and those that are valid.
+struct Batch {
+    ids: Vec<Result<String, Problem>>,
+    events: Vec<Event>,
+}
+
+fn parse_all(caller: &Caller, body: &Body) -> Result<Batch, Problem> {
+    let (mut ids, mut events) = (Vec::new(), Vec::new());
+    for item in body.items("events", MAX_BATCH)? {
+        ids.push(parse(caller, item).map(|event| {
+            let (id, event) = with_id(event);
+            events.push(event);
+            id
+        }));
+    }
+    Ok(Batch { ids, events })
+}
+
 fn parse(caller: &Caller, item: Value) -> Result<Event, Problem> {
     match item {
         Value::Object(map) => caller.admit_event(map),
@@ -172,9 +192,60 @@ fn parse(caller: &Caller, item: Value) -> Result<Event, Problem> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use recommendation_api::EventType;
+    use recommendation_api::event::EventRef;
     use serde_json::json;
 
     use super::*;
+
+    /// Mostly those that events have, in both spellings.
+    fn field_name() -> impl Strategy<Value = String> {
+        let ours = prop::sample::select(vec![
+            "customer_id",
+            "product_id",
+            "event_type",
+            "event_id",
+            "timestamp",
+            "session_id",
+            "quantity",
+            "price",
+            "recommendation_id",
+            "properties",
+            "customer_id",
+            "product_id",
+            "event_type",
+        ]);
+        prop_oneof![
+            6 => ours.clone().prop_map(str::to_owned),
+            2 => ours.prop_map(str::to_uppercase),
+            1 => "\\PC{0,8}",
+        ]
+    }
+
+    /// JSON of some depth, as text.
+    fn json_value(depth: u32) -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            4 => "[ -~]{0,12}".prop_map(|text| json!(text).to_string()),
+            1 => "\\PC{0,300}".prop_map(|text| json!(text).to_string()),
+            2 => prop::sample::select(vec![
+                "null", "true", "-1", "0", "2.50", "1e3", "1e999", "1700000000000", "\"view\"", "\"order\"",
+                "\"2026-01-31T12:00:00Z\"", "\" \"", "\"\\u0001\"", "\"\\ud800\"", "18446744073709551616",
+            ]).prop_map(str::to_owned),
+            1 => any::<f64>().prop_map(|number| json!(number).to_string()),
+        ];
+        leaf.prop_recursive(depth, 12, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(","))),
+                prop::collection::vec(("[a-z]{0,4}", inner), 0..4).prop_map(|fields| {
+                    let fields: Vec<String> = fields
+                        .iter()
+                        .map(|(name, value)| format!("\"{name}\":{value}"))
+                        .collect();
+                    format!("{{{}}}", fields.join(","))
+                }),
+            ]
+        })
+    }
 
     proptest! {
         #[test]
@@ -192,6 +263,43 @@ mod tests {
                 if let Ok(event) = Event::parse(body.to_string().as_bytes(), None) {
                     prop_assert_eq!(Event::parse(&event.to_json(), None), Ok(event));
                 }
+            }
+        }
+
+        /// The log is read by the one, requests and dead letters by the other.
+        #[test]
+        fn both_ways_of_reading_an_event_accept_and_refuse_the_same(
+            fields in prop::collection::vec((field_name(), json_value(3)), 0..12), cut in any::<prop::sample::Index>(), damage in any::<bool>(),
+        ) {
+            let inner: Vec<String> = fields.iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+            let mut text = format!("{{{}}}", inner.join(","));
+            if damage {
+                let at = (0..=text.len()).filter(|at| text.is_char_boundary(*at)).collect::<Vec<_>>();
+                text.truncate(at[cut.index(at.len())]);
+            }
+            for default_type in [None, Some(EventType::Purchase)] {
+                let borrowed = EventRef::parse(text.as_bytes(), default_type.as_ref());
+                match (borrowed, Event::parse(text.as_bytes(), default_type)) {
+                    (Ok(borrowed), Ok(event)) => {
+                        prop_assert_eq!(borrowed.event_id.as_deref(), event.event_id.as_deref());
+                        prop_assert_eq!(&*borrowed.customer_id, &*event.customer_id);
+                        prop_assert_eq!(borrowed.product_id.as_deref(), event.product_id.as_deref());
+                        prop_assert_eq!(borrowed.event_type, event.event_type);
+                        prop_assert_eq!(borrowed.timestamp_ms, event.timestamp_ms);
+                        prop_assert_eq!((borrowed.quantity, borrowed.price), (event.quantity, event.price));
+                        prop_assert_eq!(borrowed.session_id.as_deref(), event.session_id.as_deref());
+                        prop_assert_eq!(borrowed.recommendation_id.as_deref(), event.recommendation_id.as_deref());
+                    }
+                    (Err(error), Err(same)) => prop_assert_eq!(error, same),
+                    (borrowed, event) => prop_assert!(false, "{}: {:?} and {:?}", text, borrowed, event),
+                }
+            }
+        }
+
+        #[test]
+        fn both_ways_of_reading_refuse_the_same_bytes(bytes in prop::collection::vec(any::<u8>(), 0..60), text in "[\\[\\]{}\":,0-9eE.+a-z \\\\-]{0,40}") {
+            for bytes in [bytes.as_slice(), text.as_bytes()] {
+                prop_assert_eq!(EventRef::parse(bytes, None).err(), Event::parse(bytes, None).err());
             }
         }
     }

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use http::HeaderMap;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::App;
 use crate::http::caller::{Caller, INSIGHTS_READ};
-use crate::http::conditional;
+use crate::http::conditional::{self, Validators};
 use crate::http::input::Params;
 use crate::http::problem::{Problem, ProblemBody};
 use crate::insights::report::{DriftView, Quality, Report};
@@ -43,7 +42,7 @@ async fn read(
     State(app): State<Arc<App>>,
     params: Params,
     caller: Caller,
-    headers: HeaderMap,
+    known: Validators,
 ) -> Result<Response, Problem> {
     caller.require_scope(INSIGHTS_READ)?;
     params.only(&["days", "limit"])?;
@@ -51,7 +50,7 @@ async fn read(
     let limit = params.limit()?;
     app.require_model()?;
     let report = figures(&app, days).await?.shortened(limit);
-    conditional::json(&headers, conditional::PERSONAL, &report)
+    conditional::json(&known, conditional::PERSONAL, &report)
 }
 
 /// How many days are asked about.

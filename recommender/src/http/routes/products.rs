@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use recommendation_api::records::Product;
 use recommender_engine::Scored;
 use serde::Serialize;
@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use super::view::{self, ItemView, ModelView};
 use crate::http::App;
 use crate::http::caller::{CATALOG_WRITE, Caller};
-use crate::http::conditional;
+use crate::http::conditional::{self, Validators};
 use crate::http::input::{Body, Params, PathId, check_id};
 use crate::http::problem::{ItemError, Problem, ProblemBody};
 use crate::http::schemas::{ProductBody, ProductsBody};
@@ -210,7 +210,7 @@ fn near(
     app: &App,
     id: String,
     params: &Params,
-    headers: &HeaderMap,
+    known: &Validators,
     find: impl FnOnce(&str, usize) -> Vec<Scored>,
 ) -> Result<Response, Problem> {
     params.only(&["limit"])?;
@@ -226,7 +226,7 @@ fn near(
         model: ModelView::new(&live, Some(recommender_engine::Algorithm::ItemKnn)),
         items: view::items(&app.reader, &live, items),
     };
-    conditional::json(headers, conditional::SHARED, &answer)
+    conditional::json(known, conditional::SHARED, &answer)
 }
 
 /// Similar products
@@ -251,10 +251,10 @@ async fn similar(
     PathId(id): PathId,
     params: Params,
     caller: Caller,
-    headers: HeaderMap,
+    known: Validators,
 ) -> Result<Response, Problem> {
     caller.require_public()?;
-    near(&app, id, &params, &headers, |id, limit| {
+    near(&app, id, &params, &known, |id, limit| {
         app.reader.similar(id, limit)
     })
 }
@@ -281,10 +281,10 @@ async fn bought_together(
     PathId(id): PathId,
     params: Params,
     caller: Caller,
-    headers: HeaderMap,
+    known: Validators,
 ) -> Result<Response, Problem> {
     caller.require_public()?;
-    near(&app, id, &params, &headers, |id, limit| {
+    near(&app, id, &params, &known, |id, limit| {
         app.baskets
             .together(&app.reader, id, limit, &app.live.load().excluded)
     })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, header};
+use http::{HeaderValue, header};
 use opentelemetry::trace::SpanKind;
 use recommendation_api::event::rfc3339;
 use recommendation_api::report::DependencyState;
@@ -19,9 +19,10 @@ use crate::cache::{Body as CachedBody, Keep, Key, KeyBuilder, NO_ID};
 use crate::clock::now_ms;
 use crate::http::App;
 use crate::http::caller::{Caller, RECOMMENDATIONS_READ, visit};
-use crate::http::conditional;
+use crate::http::conditional::{self, Validators};
 use crate::http::input::{Body, Params, PathId, check_algorithm, check_id, check_limit, check_list};
 use crate::http::problem::{Problem, ProblemBody};
+use crate::ids;
 use crate::placements::{self, Placement};
 
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
@@ -34,8 +35,8 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Recommendations)]
 struct Answer {
-    /// Of this answer; send it with the events that it leads to. First, as [`conditional`] knows.
-    recommendation_id: String,
+    /// Of this answer; send it with the events that it leads to.
+    recommendation_id: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     customer_id: Option<String>,
     /// The experiment that the customer takes part in; absent where there is none, or the request names the algorithm.
@@ -110,7 +111,7 @@ async fn personal(
     PathId(customer_id): PathId,
     params: Params,
     caller: Caller,
-    headers: HeaderMap,
+    known: Validators,
 ) -> Result<Response, Problem> {
     params.only(&[
         "limit",
@@ -141,12 +142,23 @@ async fn personal(
     let (query, place) = place(&app, query, placement);
     if params.flag("explain")? {
         let explanation = Some(explain(&app, &customer_id));
-        let answer = answer(&app, &query, &place, explanation);
-        return conditional::json(&headers, conditional::PERSONAL, &answer);
+        let answer = written(&answer(&app, &query, &place, explanation))?;
+        let tag = answer.tag().clone();
+        let bytes = answer.into_bytes(&ids::new());
+        return Ok(conditional::bytes_with(
+            &known,
+            conditional::PERSONAL,
+            &tag,
+            bytes,
+        ));
     }
-    let revision = app.reader.customer_revision(&customer_id);
-    let body = answered(&app, &query, &place, revision).await?;
-    Ok(conditional::bytes(&headers, conditional::PERSONAL, body))
+    let (tag, bytes) = answered(&app, &query, &place).await?;
+    Ok(conditional::bytes_with(
+        &known,
+        conditional::PERSONAL,
+        &tag,
+        bytes,
+    ))
 }
 
 /// Where an answer is shown, and which arm it is of.
@@ -182,44 +194,46 @@ fn place<'a>(app: &App, query: Query<'a>, name: Option<&'a str>) -> (Query<'a>, 
     (Query { algorithm, ..query }, place)
 }
 
-/// The answer's JSON: from the cache where there is one, else computed.
+/// An answer's JSON, with a place for its id.
+fn written(answer: &Answer) -> Result<CachedBody, Problem> {
+    CachedBody::new(conditional::to_bytes(answer)?).map_err(|_| Problem::internal())
+}
+
+/// The answer's validator and JSON: from the cache where there is one, else computed.
 async fn answered(
     app: &App,
     query: &Query<'_>,
     place: &Place<'_>,
-    revision: Revision,
-) -> Result<Vec<u8>, Problem> {
-    let json = found_or_computed(app, query, place, revision).await?;
+) -> Result<(HeaderValue, Vec<u8>), Problem> {
+    let (tag, json) = found_or_computed(app, query, place).await?;
     // Not of a basket that nobody's name is on: there is nobody whose events could follow.
     if let Some(customer) = query.customer {
         app.impressions.shown(customer, place.name, query.now_ms, &json);
     }
-    Ok(json)
+    Ok((tag, json))
 }
 
 async fn found_or_computed(
     app: &App,
     query: &Query<'_>,
     place: &Place<'_>,
-    revision: Revision,
-) -> Result<Vec<u8>, Problem> {
-    let compute = |id: String| {
-        let step = app.traces.step("recommend", SpanKind::Internal);
-        let answer = Answer {
-            recommendation_id: id,
-            ..answer(app, query, place, None)
-        };
-        drop(step);
-        conditional::to_bytes(&answer)
+) -> Result<(HeaderValue, Vec<u8>), Problem> {
+    let compute = || {
+        let _step = app.traces.step("recommend", SpanKind::Internal);
+        written(&answer(app, query, place, None))
     };
+    let id = ids::new();
     let Some(cache) = &app.cache else {
-        return compute(uuid::Uuid::now_v7().to_string());
+        let body = compute()?;
+        return Ok((body.tag().clone(), body.into_bytes(&id)));
     };
-    let compute = || CachedBody::new(compute(NO_ID.to_owned())?).map_err(|_| Problem::internal());
+    let revision = query.customer.map_or_else(Revision::default, |customer| {
+        app.reader.customer_revision(customer)
+    });
     let stored = cache
         .answer(&key(app, query, place, revision), keep(app, revision), compute)
         .await?;
-    Ok(stored.body.with_id(&uuid::Uuid::now_v7()))
+    Ok((stored.body.tag().clone(), stored.body.with_id(&id)))
 }
 
 /// Everything that an answer depends on, but for what other customers do.
@@ -283,7 +297,7 @@ fn answer(app: &App, query: &Query<'_>, place: &Place<'_>, explanation: Option<E
     app.metrics.answers.with_label_values(&[label]).inc();
     app.shown.observe(&app.reader, &found.items, now_ms());
     Answer {
-        recommendation_id: uuid::Uuid::now_v7().to_string(),
+        recommendation_id: NO_ID,
         customer_id: query.customer.map(str::to_owned),
         experiment: place.experiment.clone(),
         arm: Arc::clone(&place.arm),
@@ -365,7 +379,7 @@ async fn anonymous(State(app): State<Arc<App>>, caller: Caller, body: Body) -> R
         ..Query::default()
     };
     let (query, place) = place(&app, query, asked.placement.as_deref());
-    let body = answered(&app, &query, &place, Revision::default()).await?;
+    let (_, body) = answered(&app, &query, &place).await?;
     let head = [
         (header::CACHE_CONTROL, "no-store"),
         (header::CONTENT_TYPE, "application/json"),
@@ -401,7 +415,7 @@ async fn trending(
     State(app): State<Arc<App>>,
     params: Params,
     caller: Caller,
-    headers: HeaderMap,
+    known: Validators,
 ) -> Result<Response, Problem> {
     caller.require_public()?;
     params.only(&["limit", "category"])?;
@@ -414,5 +428,5 @@ async fn trending(
         model: ModelView::popularity(&live),
         items: view::items(&app.reader, &live, items),
     };
-    conditional::json(&headers, conditional::SHARED, &answer)
+    conditional::json(&known, conditional::SHARED, &answer)
 }

@@ -108,8 +108,8 @@ async fn verify(caller: Caller) -> Result<Json<Verified>, Problem> {
         .claims
         .ok_or_else(|| Problem::unauthorized("Invalid token"))?;
     Ok(Json(Verified {
-        user_id: claims.user_id,
-        scopes: claims.scopes,
+        user_id: claims.user_id.clone(),
+        scopes: claims.scopes.clone(),
         exp: claims.exp,
     }))
 }

@@ -94,12 +94,7 @@ pub fn done(kind: EventKind) -> (&'static str, &'static str) {
 /// The engine's answer with titles and texts. What the rules exclude is not named as a reason either: nobody
 /// wants to read "because you bought POSTAGE".
 pub fn items(reader: &Reader, live: &Live, scored: Vec<Scored>) -> Vec<ItemView> {
-    let title = |id: &str| {
-        reader
-            .product(id)
-            .and_then(|meta| meta.title)
-            .unwrap_or_else(|| id.to_owned())
-    };
+    let title = |id: &Arc<str>| reader.title(id).unwrap_or_else(|| Arc::clone(id));
     scored
         .into_iter()
         .map(|item| ItemView {
@@ -113,10 +108,12 @@ pub fn items(reader: &Reader, live: &Live, scored: Vec<Scored>) -> Vec<ItemView>
         .collect()
 }
 
-fn reason(reason: Reason, excluded: &HashSet<String>, title: &dyn Fn(&str) -> String) -> ReasonView {
+fn reason(reason: Reason, excluded: &HashSet<String>, title: &dyn Fn(&Arc<str>) -> Arc<str>) -> ReasonView {
     match reason {
         Reason::BecauseOf { mut products, kind } => {
-            products.retain(|product| !excluded.contains(&**product));
+            if !excluded.is_empty() {
+                products.retain(|product| !excluded.contains(&**product));
+            }
             let (kind, verb) = done(kind);
             let text = match products.as_slice() {
                 [] => "because of what you did before".to_owned(),
@@ -171,11 +168,9 @@ mod tests {
             let products = products.iter().map(|id| Arc::from(*id)).collect();
             let kind = EventKind::Purchase;
             let excluded = HashSet::from(["POST".to_owned()]);
-            reason(
-                Reason::BecauseOf { products, kind },
-                &excluded,
-                &str::to_lowercase,
-            )
+            reason(Reason::BecauseOf { products, kind }, &excluded, &|id| {
+                id.to_lowercase().into()
+            })
         };
         assert_eq!(because(&["POST", "CUP"]).text, "because you bought cup");
         let only = because(&["POST"]);

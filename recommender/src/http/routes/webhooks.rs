@@ -202,7 +202,7 @@ async fn email(app: &App, body: &Body, signature: Option<&str>) -> Result<(), Pr
             .or_else(|| app.reader.has_product(id).then_some(None))
     };
     let products = app.directory.mentioned(&text, MAX_MENTIONS, title);
-    let id = signature.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
+    let id = signature.map_or_else(|| crate::ids::new().to_string(), str::to_owned);
     let event = |number: usize, product: Option<String>| Event {
         event_id: Some(format!("email-{id}-{number}")),
         customer_id: customer.to_string(),

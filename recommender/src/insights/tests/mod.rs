@@ -5,7 +5,7 @@ mod simulator;
 use std::collections::HashSet;
 
 use proptest::prelude::*;
-use recommendation_api::ShownItem;
+use recommendation_api::{Event, ShownItem};
 
 use super::report::{Ask, Report};
 use super::*;
@@ -57,7 +57,7 @@ fn report_of(insights: &Insights, days: u8) -> Report {
 }
 
 fn act(insights: &mut Insights, event: &Event, time_ms: i64) {
-    insights.event(&event.customer_id, event, time_ms);
+    insights.event(&event.customer_id, &event.borrowed(), time_ms);
 }
 
 fn show(insights: &mut Insights, impression: &Impression) {
