@@ -226,8 +226,7 @@ fn up(args: &UpArgs, steps: &mut Steps) -> Result<()> {
     };
     let wanted = Wanted {
         stack: Some(options.clone()),
-        release: false,
-        browser: false,
+        ..Wanted::default()
     };
     machine::prepare_for(&wanted, Consent::from_flag(args.yes), steps)?;
     let stack = Stack::up(&options, steps).map_err(|error| {
@@ -335,9 +334,8 @@ fn existing(name: &str) -> Result<Run> {
 fn images(args: &ImageArgs, steps: &mut Steps) -> Result<Vec<ImageInfo>> {
     machine::prepare_for(
         &Wanted {
-            stack: None,
             release: true,
-            browser: false,
+            ..Wanted::default()
         },
         Consent::from_flag(args.yes),
         steps,

@@ -76,6 +76,19 @@ impl Paths {
         self.cache.join("tools").join(format!("{name}-{version}"))
     }
 
+    /// Waits for, and takes, the lock of one tool: who builds a tool for minutes must not keep others from a stack.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn lock_tool(&self, name: &str) -> Result<Lock> {
+        let tools = self.cache.join("tools");
+        fs::create_dir_all(&tools).with_context(|| format!("making {}", tools.display()))?;
+        Lock::take(
+            &tools.join(format!("{name}.lock")),
+            &format!("another xtask is building {name}; waiting for it"),
+        )
+    }
+
     /// The folder that holds one folder for each run.
     #[must_use]
     pub fn runs_dir(&self) -> PathBuf {

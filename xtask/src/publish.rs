@@ -61,9 +61,8 @@ pub fn run(options: &ReleaseOptions, steps: &mut Steps) -> Result<()> {
     }
     machine::prepare_for(
         &Wanted {
-            stack: None,
             release: true,
-            browser: false,
+            ..Wanted::default()
         },
         Consent::from_flag(options.yes),
         steps,

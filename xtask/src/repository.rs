@@ -99,6 +99,15 @@ fn the_chart_gives_the_operator_the_rights_of_the_manifest() {
 }
 
 #[test]
+fn the_chart_carries_the_operators_dashboard() {
+    assert_eq!(
+        read("charts/recommendation-operator/files/dashboard.json"),
+        read("manifests/grafana/operator.json"),
+        "files/dashboard.json of the chart is a copy of manifests/grafana/operator.json"
+    );
+}
+
+#[test]
 fn charts_and_manifests_carry_the_version_of_the_programs() {
     let version = env!("CARGO_PKG_VERSION");
     for chart in [

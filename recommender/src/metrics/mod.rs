@@ -210,7 +210,29 @@ impl Metrics {
         register.registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
+        metrics.begin_at_zero();
         Ok(metrics)
+    }
+
+    /// Shows what has not happened yet as zero: a counter that appears with its first event has no rate until the
+    /// second, and a panel without a line looks like one that is broken.
+    fn begin_at_zero(&self) {
+        for (counters, values) in [
+            (&self.answers, &["personal", "session", "popular"][..]),
+            (
+                &self.events,
+                &["view", "click", "cart", "purchase", "return", "email"],
+            ),
+            (
+                &self.rate_limited,
+                &["requests", "resource", "sign-in", "webhook"],
+            ),
+            (&self.resilience.cache_requests, &["local", "shared", "miss"]),
+        ] {
+            for value in values {
+                counters.with_label_values(&[*value]);
+            }
+        }
     }
 
     /// One request is done.
@@ -241,6 +263,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_has_not_happened_yet_is_shown_as_zero() {
+        let text = String::from_utf8(Metrics::new().unwrap().render().unwrap()).unwrap();
+        for series in [
+            "recommender_events_total{type=\"purchase\"} 0",
+            "recommender_rate_limited_total{limit=\"webhook\"} 0",
+            "recommender_cache_requests_total{result=\"shared\"} 0",
+            "recommender_answers_total{fallback=\"session\"} 0",
+        ] {
+            assert!(text.contains(series), "{series} is not in\n{text}");
+        }
+    }
+
+    #[test]
     fn two_services_in_one_process_do_not_share_metrics() {
         let (a, b) = (Metrics::new().unwrap(), Metrics::new().unwrap());
         a.events.with_label_values(&["click"]).inc();
@@ -252,7 +287,7 @@ mod tests {
         assert!(
             !String::from_utf8(b.render().unwrap())
                 .unwrap()
-                .contains("type=\"click\"")
+                .contains("type=\"click\"} 1")
         );
     }
 }

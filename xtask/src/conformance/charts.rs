@@ -29,7 +29,7 @@ pub(super) const CHARTS: [(&str, &[&str]); 3] = [
 /// Values that switch on what is off by default, so that every template is rendered once.
 const EVERYTHING: [&str; 6] = [
     "--set",
-    "metrics.serviceMonitor.enabled=true",
+    "metrics.serviceMonitor.enabled=true,metrics.dashboard.enabled=true",
     "--set",
     "watchNamespaces={a,b}",
     "--set",

@@ -2,12 +2,15 @@
 //! `cargo xtask test`. One suite, one file.
 
 mod api;
+mod argo_cd;
 mod charts;
+mod cluster;
 mod fuzz;
 mod health;
 mod helm;
 mod manifests;
 pub(crate) mod postman;
+mod prometheus;
 pub(crate) mod rules;
 mod service;
 mod supply_chain;
@@ -48,11 +51,29 @@ pub enum Suite {
     Charts,
     /// Argo CD's health script, by the Lua that Argo CD runs it with.
     Health,
+    /// Our charts and a pipeline under a real Argo CD, from a Git repository, on a real node.
+    ArgoCd {
+        /// Do not ask before packages are installed and routes are set
+        #[arg(long)]
+        yes: bool,
+        /// Leave everything running afterwards
+        #[arg(long)]
+        keep: bool,
+    },
     /// From nothing to the first recommendation by Helm alone, upgraded and removed, on a real node.
     Helm {
         /// Do not ask before packages are installed and routes are set
         #[arg(long)]
         yes: bool,
+    },
+    /// Our ServiceMonitors, rules and dashboards by the Prometheus operator and a Prometheus, on a real node.
+    Prometheus {
+        /// Do not ask before packages are installed and routes are set
+        #[arg(long)]
+        yes: bool,
+        /// Leave everything running afterwards
+        #[arg(long)]
+        keep: bool,
     },
     /// Licences, duplicates and sources of dependencies by cargo-deny; the workflows by actionlint.
     SupplyChain,
@@ -73,7 +94,9 @@ pub fn run(options: &ConformanceOptions, steps: &mut Steps) -> Result<()> {
         Suite::Postman => postman::run(steps),
         Suite::Charts => charts::run(steps),
         Suite::Health => health::run(steps),
+        Suite::ArgoCd { yes, keep } => argo_cd::run(yes, keep, steps),
         Suite::Helm { yes } => helm::run(yes, steps),
+        Suite::Prometheus { yes, keep } => prometheus::run(yes, keep, steps),
         Suite::SupplyChain => supply_chain::run(steps),
         Suite::Rules => rules::run(steps),
         Suite::Manifests => manifests::run(steps),

@@ -3,7 +3,7 @@
 pub(crate) mod images;
 mod local;
 mod place;
-mod replay;
+pub(crate) mod replay;
 mod show;
 
 use std::time::Duration;
@@ -15,9 +15,10 @@ use crate::api::Api;
 use crate::clicks;
 use crate::kubectl::{Poll, condition};
 use crate::progress::Steps;
+use crate::stack::run::Ports;
 use crate::{machine, release};
 
-pub use place::{Place, RUN, leave_current};
+pub use place::{Images, Place, RUN, leave_current};
 
 /// Name of the demo's pipeline, as in `manifests/quickstart.yaml`.
 pub const PIPELINE: &str = "shop";
@@ -43,6 +44,9 @@ pub struct DemoOptions {
     /// The run of the local stack.
     #[arg(skip = RUN)]
     pub run: String,
+    /// The ports of the local stack.
+    #[arg(skip)]
+    pub ports: Ports,
 }
 
 impl Default for DemoOptions {
@@ -55,6 +59,7 @@ impl Default for DemoOptions {
             registry: None,
             no_node: false,
             run: RUN.to_owned(),
+            ports: Ports::default(),
         }
     }
 }
@@ -120,7 +125,7 @@ pub fn run(options: &DemoOptions, steps: &mut Steps) -> Result<Outcome> {
 }
 
 /// Waits until `kubectl get recpipe` says Ready, showing the reason while it does not.
-fn wait_ready(place: &Place, steps: &mut Steps) -> Result<()> {
+pub(crate) fn wait_ready(place: &Place, steps: &mut Steps) -> Result<()> {
     let name = format!("pipeline {PIPELINE} becomes Ready");
     steps.run(&name, |progress| {
         // Without a node no pod can ever be ready: then topics and objects are all that can be waited for.

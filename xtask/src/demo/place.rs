@@ -47,9 +47,13 @@ enum Kind {
     },
 }
 
-struct Images {
-    operator: String,
-    recommender: String,
+/// The names of both programs' images in the cluster.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// The operator's.
+    pub operator: String,
+    /// The recommender's.
+    pub recommender: String,
 }
 
 impl Place {
@@ -68,6 +72,7 @@ impl Place {
                         run_name: options.run.clone(),
                         node,
                         kafka,
+                        ports: options.ports,
                         ..StackOptions::default()
                     },
                     steps,
@@ -141,13 +146,22 @@ impl Place {
         self.dir.join(name)
     }
 
+    /// Gives the images of both programs to the cluster; a pipeline that is applied from now on names the recommender's.
+    ///
+    /// # Errors
+    /// When they cannot be built or loaded.
+    pub fn give_images(&mut self, steps: &mut Steps) -> Result<Images> {
+        let images = steps.run("Images of both programs, into the cluster", |_| {
+            self.load_images()
+        })?;
+        self.images = Some(images.clone());
+        Ok(images)
+    }
+
     /// Installs the CRD and the operator, with only the RBAC that it ships.
     pub fn install_operator(&mut self, steps: &mut Steps) -> Result<()> {
         if self.has_pods() {
-            let images = steps.run("Images of both programs, into the cluster", |_| {
-                self.load_images()
-            })?;
-            self.images = Some(images);
+            self.give_images(steps)?;
         }
         steps.run("CRD and operator", |progress| {
             let crds = release::workspace().join("crds");

@@ -25,6 +25,8 @@ pub struct Wanted {
     pub release: bool,
     /// Whether pages are tested in a browser.
     pub browser: bool,
+    /// Whether Prometheus runs, or its promtool.
+    pub prometheus: bool,
 }
 
 /// Whether changes need a yes from the user.
@@ -135,6 +137,7 @@ pub fn survey(wanted: &Wanted) -> Result<Plan> {
         Need::Redis => wanted.stack.as_ref().is_some_and(|options| options.redis),
         Need::Release => wanted.release && release::target().is_some(),
         Need::Browser => wanted.browser,
+        Need::Prometheus => wanted.prometheus,
     };
     Ok(Plan {
         packages: packages::missing(is_needed),
@@ -160,7 +163,7 @@ pub fn prepare(node: bool, yes: bool, steps: &mut Steps) -> Result<()> {
         &Wanted {
             stack: Some(stack),
             release: true,
-            browser: false,
+            ..Wanted::default()
         },
         Consent::from_flag(yes),
         steps,

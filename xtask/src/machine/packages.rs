@@ -38,9 +38,11 @@ pub(super) enum Need {
     Release,
     /// A headless browser and what drives it.
     Browser,
+    /// Prometheus and promtool.
+    Prometheus,
 }
 
-const PACKAGES: [Package; 22] = [
+const PACKAGES: [Package; 23] = [
     Package::new("openssl", Sign::Program("openssl"), Need::Stack),
     Package::new("containerd", Sign::Program("containerd"), Need::Node),
     Package::new("runc", Sign::Program("runc"), Need::Node),
@@ -85,10 +87,11 @@ const PACKAGES: [Package; 22] = [
         Sign::File(&["/usr/share/fonts/opentype/inter/Inter-Regular.otf"]),
         Need::Browser,
     ),
+    Package::new("prometheus", Sign::Program("prometheus"), Need::Prometheus),
 ];
 
 /// Packages whose services Debian starts, and that the stack runs on its own terms.
-const SERVICES: [&str; 2] = ["containerd", "redis-server"];
+const SERVICES: [&str; 3] = ["containerd", "redis-server", "prometheus"];
 
 impl Package {
     const fn new(name: &'static str, sign: Sign, needed: Need) -> Self {

@@ -44,6 +44,18 @@ pub fn consume(run: &Run, topic: &str, quiet: Duration) -> Result<String> {
     Ok(output.stdout)
 }
 
+/// The names of all topics.
+///
+/// # Errors
+/// When Kafka does not answer.
+pub fn topics(run: &Run) -> Result<Vec<String>> {
+    let listed = tool(run, "TopicCommand")?
+        .arg("--list")
+        .run()
+        .context("listing topics")?;
+    Ok(listed.lines().map(str::to_owned).collect())
+}
+
 fn tool(run: &Run, class: &str) -> Result<Cmd> {
     let java = find("java").context("Java 17 or newer is needed for Kafka")?;
     Ok(Cmd::new(java)

@@ -25,7 +25,7 @@ impl CargoTool {
     /// When the build fails.
     pub fn ensure(&self, paths: &Paths, steps: &mut Steps) -> Result<PathBuf> {
         let dir = paths.tool_dir(self.name, self.version);
-        let _lock = paths.lock()?;
+        let _lock = paths.lock_tool(self.name)?;
         if !is_built(&dir, self.version) {
             steps.run(&format!("Build {} {}", self.name, self.version), |progress| {
                 install(&dir, self.version, |into| {

@@ -32,13 +32,28 @@ pub struct GoTool {
     /// `replace` lines of the module's own go.mod that concern third parties: `go build` in another module ignores
     /// them. `old => new v1.2.3` each.
     pub replace: &'static [&'static str],
+    /// The version of Go that it needs.
+    pub go: &'static str,
+    /// Files and folders of the module that are kept beside the program: CRDs, scripts that it calls.
+    pub keep: &'static [&'static str],
 }
 
 impl GoTool {
+    /// What most tools have: nothing but their program, from a Go that builds the stack too.
+    const PLAIN: Self = Self {
+        name: "",
+        module: "",
+        version: "",
+        package: "",
+        replace: &[],
+        go: "1.26",
+        keep: &[],
+    };
+
     fn go_mod(&self) -> String {
         let mut text = format!(
-            "module tool\n\ngo 1.26\n\nrequire {} {}\n",
-            self.module, self.version
+            "module tool\n\ngo {}\n\nrequire {} {}\n",
+            self.go, self.module, self.version
         );
         for line in self.replace {
             text += &format!("replace {line}\n");
@@ -52,9 +67,12 @@ impl GoTool {
     /// When Go is missing or the build fails.
     pub fn ensure(&self, paths: &Paths, steps: &mut Steps) -> Result<PathBuf> {
         let dir = paths.tool_dir(self.name, self.version);
-        let recipe = format!("{}\n{}", self.go_mod(), self.package);
+        let mut recipe = format!("{}\n{}", self.go_mod(), self.package);
+        for kept in self.keep {
+            recipe += &format!("\nkeep {kept}");
+        }
         let program = dir.join(self.name);
-        let _lock = paths.lock()?;
+        let _lock = paths.lock_tool(self.name)?;
         if !is_built(&dir, &recipe) {
             steps.run(&format!("Build {} {}", self.name, self.version), |progress| {
                 install(&dir, &recipe, |into| {
@@ -66,11 +84,38 @@ impl GoTool {
                         go.args(["-ldflags", "-s -w", "-o"])
                             .arg(into.join(self.name))
                             .arg(package)
-                    })
+                    })?;
+                    self.copy_kept(&source, into)
                 })
             })?;
         }
         Ok(program)
+    }
+
+    /// What the module has at `path`, one of [`GoTool::keep`].
+    #[must_use]
+    pub fn kept(&self, paths: &Paths, path: &str) -> PathBuf {
+        let name = Path::new(path).file_name().unwrap_or_default();
+        paths.tool_dir(self.name, self.version).join("kept").join(name)
+    }
+
+    fn copy_kept(&self, source: &Path, into: &Path) -> Result<()> {
+        if self.keep.is_empty() {
+            return Ok(());
+        }
+        let module = go_command(source)
+            .args(["list", "-m", "-f", "{{.Dir}}", self.module])
+            .run()?;
+        let kept = into.join("kept");
+        fs::create_dir_all(&kept)?;
+        for path in self.keep {
+            Cmd::new("cp")
+                .args(["-r", "--no-preserve=mode"])
+                .arg(Path::new(module.trim()).join(path))
+                .arg(&kept)
+                .run()?;
+        }
+        Ok(())
     }
 }
 
@@ -82,7 +127,7 @@ impl GoTool {
 pub fn python(paths: &Paths, name: &str, packages: &[&str], steps: &mut Steps) -> Result<PathBuf> {
     let recipe = packages.join("\n");
     let dir = paths.tool_dir(name, "python");
-    let _lock = paths.lock()?;
+    let _lock = paths.lock_tool(name)?;
     if !is_built(&dir, &recipe) {
         ensure!(
             find("python3").is_some(),
@@ -118,7 +163,7 @@ pub fn python(paths: &Paths, name: &str, packages: &[&str], steps: &mut Steps) -
 pub fn node(paths: &Paths, name: &str, packages: &[&str], steps: &mut Steps) -> Result<PathBuf> {
     let recipe = packages.join("\n");
     let dir = paths.tool_dir(name, "node");
-    let _lock = paths.lock()?;
+    let _lock = paths.lock_tool(name)?;
     if !is_built(&dir, &recipe) {
         ensure!(
             find("npm").is_some(),
