@@ -228,6 +228,10 @@ impl Metrics {
                 &["requests", "resource", "sign-in", "webhook"],
             ),
             (&self.resilience.cache_requests, &["local", "shared", "miss"]),
+            (
+                &self.impressions,
+                &["written", "sampled_out", "dropped", "failed"],
+            ),
         ] {
             for value in values {
                 counters.with_label_values(&[*value]);
