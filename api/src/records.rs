@@ -48,6 +48,52 @@ pub struct CustomerProfile {
     /// Consent to personalisation, where asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<bool>,
+    /// Whose this id is: an anonymous visit that turned out to be a customer's. Everything done under this id
+    /// counts as theirs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alias_of: Option<String>,
+}
+
+/// Ends of partitions by topic: the offset that the next record will get.
+pub type Ends = BTreeMap<String, BTreeMap<i32, i64>>;
+
+/// A customer whom the model has to forget: topic `customer_erasures` (compacted, key HMAC-SHA256 of the customer's
+/// id in hexadecimal). Records of the log before `ends` are not learned any more; later ones are, for the customer may
+/// come back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Erasure {
+    /// When it was asked for, milliseconds since 1970. Decides where a topic is not in `ends`.
+    pub time_ms: i64,
+    /// Where the log ended then.
+    pub ends: Ends,
+    /// The hash by which visits belong to the customer, in hexadecimal, masked with the key: with it a replica finds
+    /// the customer without an HMAC for each that it knows, and nobody else learns anything from it.
+    pub owner: String,
+    /// What is forgotten.
+    pub scope: ErasureScope,
+}
+
+/// What an erasure is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ErasureScope {
+    /// Everything: the customer asked for it.
+    #[default]
+    Everything,
+    /// What was learned. The profile stays: it says that the customer consents no longer, or only now.
+    Learned,
+}
+
+/// The salt of one customer's pseudonym: topic `customer_salts` (compacted, keyed as an [`Erasure`]). Without it
+/// nobody can tell whose the pseudonym was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Salt {
+    /// 32 random bytes in hexadecimal.
+    pub salt: String,
+    /// What the log calls the customer.
+    pub pseudonym: String,
 }
 
 /// Headers of a record on the dead-letter topic; its value and key are the original bytes, unless

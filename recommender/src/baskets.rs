@@ -34,6 +34,24 @@ impl Baskets {
         }
     }
 
+    /// These customers are remembered as buyers of nothing any more.
+    pub fn forget(&self, customers: &HashSet<Arc<str>>) {
+        let mut buyers = self.buyers.write().unwrap_or_else(PoisonError::into_inner);
+        buyers.retain(|_, known| {
+            known.retain(|customer| !customers.contains(customer));
+            !known.is_empty()
+        });
+    }
+
+    /// What one customer bought was bought by another.
+    pub fn rename(&self, from: &str, into: &str) {
+        let into: Arc<str> = into.into();
+        let mut buyers = self.buyers.write().unwrap_or_else(PoisonError::into_inner);
+        for customer in buyers.values_mut().flatten().filter(|name| ***name == *from) {
+            *customer = Arc::clone(&into);
+        }
+    }
+
     /// Takes up who bought what from the histories of a model that was built without telling each purchase.
     pub fn fill(&self, reader: &Reader) {
         let mut found: HashMap<Box<str>, Vec<(i64, Arc<str>)>> = HashMap::new();
@@ -51,7 +69,9 @@ impl Baskets {
             newest(&mut known);
             let before = known.into_iter().map(|(_, customer)| customer);
             let since = buyers.remove(&product).unwrap_or_default();
-            let mut all: VecDeque<Arc<str>> = before.chain(since).collect();
+            // Somebody may have been erased since they were found.
+            let known = |customer: &Arc<str>| reader.knows(customer);
+            let mut all: VecDeque<Arc<str>> = before.chain(since).filter(known).collect();
             all.drain(..all.len().saturating_sub(BUYERS));
             buyers.insert(product, all);
         }
@@ -159,6 +179,10 @@ mod tests {
         assert_eq!(ids(&baskets.together(&reader, "cup", 10, &none)), ["saucer"]);
         writer.erase("b");
         assert!(baskets.together(&reader, "cup", 10, &none).is_empty());
+        baskets.rename("a", "d");
+        baskets.forget(&HashSet::from(["b".into(), "d".into()]));
+        let buyers = baskets.buyers.read().unwrap();
+        assert!(buyers.values().flatten().all(|name| &**name == "c"));
     }
 
     #[test]

@@ -2,10 +2,13 @@
 //! a text mentions. Written by the ingest thread, a record at a time; locks are held for a map's operation only.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use recommendation_api::records::CustomerProfile;
 
+/// Aliases of aliases that are followed.
+const LONGEST_CHAIN: usize = 8;
 /// Longest title that is looked for in a text, in words.
 const LONGEST_TITLE: usize = 16;
 /// Words of a text that are looked at.
@@ -18,11 +21,77 @@ struct Profiles {
     by_id: HashMap<Arc<str>, CustomerProfile>,
     /// By address in lower case. Of two customers with one address the later stands here.
     by_address: HashMap<Box<str>, Arc<str>>,
+    /// The other ids of a customer.
+    aliases: HashMap<Arc<str>, Vec<Arc<str>>>,
+}
+
+impl Profiles {
+    /// Takes a profile out, with everything that leads to it.
+    fn remove(&mut self, customer: &str) -> Option<(Arc<str>, CustomerProfile)> {
+        let (id, profile) = self.by_id.remove_entry(customer)?;
+        if let Some(address) = profile.email.as_deref() {
+            let address = address.to_lowercase();
+            if self
+                .by_address
+                .get(address.as_str())
+                .is_some_and(|id| **id == *customer)
+            {
+                self.by_address.remove(address.as_str());
+            }
+        }
+        if let Some(whose) = profile.alias_of.as_deref()
+            && let Some(aliases) = self.aliases.get_mut(whose)
+        {
+            aliases.retain(|alias| **alias != *customer);
+            if aliases.is_empty() {
+                self.aliases.remove(whose);
+            }
+        }
+        Some((id, profile))
+    }
+
+    /// Whose an id is in the end; `None` for an id that is nobody's alias.
+    fn canonical(&self, id: &str) -> Option<&str> {
+        let mut found = self.by_id.get(id)?.alias_of.as_deref()?;
+        for _ in 1..LONGEST_CHAIN {
+            match self
+                .by_id
+                .get(found)
+                .and_then(|profile| profile.alias_of.as_deref())
+            {
+                Some(next) => found = next,
+                None => break,
+            }
+        }
+        Some(found)
+    }
+}
+
+/// Profiles of which nobody is asked about as long as there are none.
+#[derive(Default)]
+struct Counts {
+    /// Profiles that are aliases.
+    aliases: AtomicUsize,
+    /// Profiles that say anything about consent.
+    consents: AtomicUsize,
+}
+
+impl Counts {
+    fn change(&self, profile: &CustomerProfile, by: isize) {
+        let add = |count: &AtomicUsize, when: bool| {
+            if when {
+                count.fetch_add(by.cast_unsigned(), Ordering::Relaxed);
+            }
+        };
+        add(&self.aliases, profile.alias_of.is_some());
+        add(&self.consents, profile.consent.is_some());
+    }
 }
 
 /// Profiles, addresses and titles.
 pub struct Directory {
     profiles: RwLock<Profiles>,
+    counts: Counts,
     /// Product ids by the hash of their title's words. A title that has changed leaves its old entry: whoever
     /// finds one compares.
     titles: RwLock<HashMap<u64, Box<str>>>,
@@ -41,28 +110,32 @@ impl Directory {
     pub fn new(room: usize) -> Self {
         Self {
             profiles: RwLock::default(),
+            counts: Counts::default(),
             titles: RwLock::default(),
             hasher: ahash::RandomState::new(),
             room,
         }
     }
 
-    /// Takes up a profile; `None` forgets it. False where there is no room for another.
+    fn profiles(&self) -> RwLockReadGuard<'_, Profiles> {
+        self.profiles.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up a profile; `None` forgets it. False where there is no room for another, or where it would be its
+    /// own alias; what says that a customer refuses always finds room.
     pub fn set_profile(&self, customer: &str, profile: Option<CustomerProfile>) -> bool {
         let mut profiles = self.profiles.write().unwrap_or_else(PoisonError::into_inner);
-        let old = profiles.by_id.remove_entry(customer);
-        if let Some(address) = old.as_ref().and_then(|(_, p)| p.email.as_deref()) {
-            let address = address.to_lowercase();
-            if profiles
-                .by_address
-                .get(address.as_str())
-                .is_some_and(|id| **id == *customer)
-            {
-                profiles.by_address.remove(address.as_str());
-            }
+        let old = profiles.remove(customer);
+        if let Some((_, old)) = &old {
+            self.counts.change(old, -1);
         }
         let Some(profile) = profile else { return true };
-        if profiles.by_id.len() >= self.room {
+        if profiles.by_id.len() >= self.room && profile.consent != Some(false) {
+            return false;
+        }
+        if let Some(whose) = profile.alias_of.as_deref()
+            && (whose == customer || profiles.canonical(whose) == Some(customer))
+        {
             return false;
         }
         let id: Arc<str> = old.map_or_else(|| customer.into(), |(id, _)| id);
@@ -71,14 +144,53 @@ impl Directory {
                 .by_address
                 .insert(address.to_lowercase().into(), Arc::clone(&id));
         }
+        if let Some(whose) = profile.alias_of.as_deref() {
+            let aliases = profiles.aliases.entry(whose.into()).or_default();
+            aliases.push(Arc::clone(&id));
+        }
+        self.counts.change(&profile, 1);
         profiles.by_id.insert(id, profile);
         true
     }
 
     /// A customer's profile.
     pub fn profile(&self, customer: &str) -> Option<CustomerProfile> {
-        let profiles = self.profiles.read().unwrap_or_else(PoisonError::into_inner);
-        profiles.by_id.get(customer).cloned()
+        self.profiles().by_id.get(customer).cloned()
+    }
+
+    /// Hands the id of every profile to `take`, in no order.
+    pub fn each_id(&self, take: impl FnMut(&Arc<str>)) {
+        self.profiles().by_id.keys().for_each(take);
+    }
+
+    /// What a customer has said about consent.
+    pub fn consent(&self, customer: &str) -> Option<bool> {
+        if self.counts.consents.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.profiles().by_id.get(customer)?.consent
+    }
+
+    /// Whose an id is; `None` for an id that is nobody's alias.
+    pub fn canonical(&self, id: &str) -> Option<Arc<str>> {
+        if self.counts.aliases.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.profiles().canonical(id).map(Arc::from)
+    }
+
+    /// The other ids of a customer, and theirs.
+    pub fn aliases(&self, customer: &str) -> Vec<Arc<str>> {
+        let profiles = self.profiles();
+        let mut found: Vec<Arc<str>> = profiles.aliases.get(customer).cloned().unwrap_or_default();
+        let mut at = 0;
+        while let Some(alias) = found.get(at) {
+            let further = profiles.aliases.get(&**alias).into_iter().flatten();
+            let new: Vec<Arc<str>> = further.filter(|id| !found.contains(id)).cloned().collect();
+            found.extend(new);
+            at += 1;
+        }
+        found
     }
 
     /// Whose address this is.
@@ -177,6 +289,45 @@ mod tests {
         directory.set_profile("ann", None);
         assert_eq!(directory.customer_of("ann@example.org").as_deref(), Some("bob"));
         assert!(directory.profile("ann").is_none());
+    }
+
+    fn alias(whose: &str) -> Option<CustomerProfile> {
+        Some(CustomerProfile {
+            alias_of: Some(whose.into()),
+            ..CustomerProfile::default()
+        })
+    }
+
+    #[test]
+    fn aliases_lead_to_their_customer_and_back_and_never_in_a_circle() {
+        let directory = Directory::new(10);
+        assert_eq!(directory.canonical("visit"), None);
+        assert!(directory.set_profile("visit", alias("old")) && directory.set_profile("old", alias("ann")));
+        assert_eq!(directory.canonical("visit").as_deref(), Some("ann"));
+        assert_eq!(directory.canonical("ann"), None);
+        let known: Vec<Arc<str>> = vec!["old".into(), "visit".into()];
+        assert_eq!(directory.aliases("ann"), known);
+        assert!(!directory.set_profile("ann", alias("visit")), "a circle");
+        assert!(!directory.set_profile("bob", alias("bob")));
+        directory.set_profile("old", None);
+        assert_eq!(directory.canonical("visit").as_deref(), Some("old"));
+        directory.set_profile("visit", None);
+        assert!(directory.aliases("old").is_empty() && directory.canonical("visit").is_none());
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_even_where_there_is_no_room() {
+        let directory = Directory::new(0);
+        let said = |consent| {
+            Some(CustomerProfile {
+                consent: Some(consent),
+                ..CustomerProfile::default()
+            })
+        };
+        assert!(!directory.set_profile("ann", said(true)) && directory.set_profile("ann", said(false)));
+        assert_eq!(directory.consent("ann"), Some(false));
+        directory.set_profile("ann", None);
+        assert_eq!(directory.consent("ann"), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ingest::{Command, Ingest, LateReader, Lookups, Progress, Start};
 use crate::metrics::Metrics;
 use crate::model;
-use crate::service::{Mode, StartError};
+use crate::service::{Mode, StartError, privacy};
 use crate::snapshot::Frozen;
 use crate::snapshot::load::Snapshots;
 use crate::source::embedded::EmbeddedSource;
@@ -72,7 +72,10 @@ impl Headless {
             Arc::clone(&metrics),
             inbox,
             config.quality.max_lag_seconds,
-            Lookups::default(),
+            Lookups {
+                privacy: Arc::new(privacy(config, secrets_dir, mode)?),
+                ..Lookups::default()
+            },
         )
         .starting_from(start);
         let (reader, progress) = (ingest.reader(), ingest.progress());

@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod model;
 pub mod onnx;
 pub mod placements;
+pub mod privacy;
 pub mod product;
 pub mod profile;
 pub mod quality;

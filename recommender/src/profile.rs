@@ -12,6 +12,7 @@ const MAX_TEXT: usize = 256;
 const MAX_VALUES: usize = 50;
 /// Longest e-mail address (RFC 5321).
 const MAX_ADDRESS: usize = 254;
+const ALIAS: &str = "alias_of";
 const FIELDS: [&str; 3] = ["attributes", "email", "consent"];
 
 fn invalid(field: &'static str, problem: impl Into<String>) -> EventError {
@@ -94,8 +95,15 @@ pub fn parse_record(value: Option<&[u8]>) -> Result<Option<CustomerProfile>, Eve
     let Some(value) = value else { return Ok(None) };
     let mut map: Map<String, Value> =
         serde_json::from_slice(value).map_err(|_| EventError::NotJson("a profile".into()))?;
+    // Not one of the fields that a customer may write: it says whose the profile is.
+    let alias_of = match map.remove(ALIAS) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(whose)) if !whose.is_empty() => Some(whose),
+        Some(_) => return Err(invalid(ALIAS, "must be a customer's id")),
+    };
     map.retain(|name, _| FIELDS.contains(&name.as_str()));
-    parse_profile(map).map(Some)
+    let profile = parse_profile(map)?;
+    Ok(Some(CustomerProfile { alias_of, ..profile }))
 }
 
 #[cfg(test)]
@@ -131,6 +139,13 @@ mod tests {
         let record = br#"{"attributes":{"skin":["dry"]},"email":null,"consent":true,"loyalty":3}"#;
         let profile = parse_record(Some(record)).unwrap().unwrap();
         assert_eq!((profile.email, profile.consent), (None, Some(true)));
+        let alias = parse_record(Some(br#"{"alias_of":"ann"}"#)).unwrap().unwrap();
+        assert_eq!(alias.alias_of.as_deref(), Some("ann"));
+        assert!(parse_record(Some(br#"{"alias_of":7}"#)).is_err());
+        assert!(
+            parse(json!({"alias_of": "ann"})).is_err(),
+            "not a customer's to write"
+        );
         assert!(parse_record(None).unwrap().is_none());
     }
 

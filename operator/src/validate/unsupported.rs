@@ -2,7 +2,6 @@
 //! says what happens anyway is fine. A line goes when its field is acted on.
 
 use recommendation_api::pipeline::recommender::{Histories, Switch};
-use recommendation_api::pipeline::serving::{Consent, Pseudonymization};
 use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec};
 
 /// Paths of the fields that are set to something that does not happen, in the order of the spec.
@@ -43,12 +42,4 @@ fn recommender(spec: &RecommenderSpec, found: &mut Found) {
         spec.histories == Some(Histories::Redis),
         "spec.recommender.histories",
     );
-    if let Some(privacy) = &spec.privacy {
-        let pseudonyms = privacy.pseudonymization == Some(Pseudonymization::PerCustomerSalt);
-        found.when(pseudonyms, "spec.recommender.privacy.pseudonymization");
-        found.when(
-            privacy.consent == Some(Consent::OptIn),
-            "spec.recommender.privacy.consent",
-        );
-    }
 }

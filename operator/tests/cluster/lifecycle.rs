@@ -162,14 +162,14 @@ async fn an_unsupported_field_is_named_and_the_rest_is_acted_on() {
     harness
         .apply(
             "shop",
-            json!({"recommender": {"privacy": {"consent": "OptIn"}, "replicas": 3}}),
+            json!({"recommender": {"histories": "Redis", "cache": {"redis": {"url": "redis://redis:6379"}}, "replicas": 3}}),
         )
         .await
         .unwrap();
     let message = harness
         .condition("shop", "SpecAccepted", "False", "UnsupportedField")
         .await;
-    assert!(message.contains("spec.recommender.privacy.consent"), "{message}");
+    assert!(message.contains("spec.recommender.histories"), "{message}");
     harness
         .condition("shop", "TopicsReady", "True", "AsDeclared")
         .await;

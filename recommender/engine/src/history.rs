@@ -244,6 +244,42 @@ impl History {
         if event.kind != EventKind::Return {
             after.last_ms = after.last_ms.max(event.time_ms);
         }
+        let recorded = self.settle(at, before, after, rules, names);
+        if matches!(recorded, Recorded::Changed(_)) {
+            self.newest_ms = self.newest_ms.max(event.time_ms);
+        }
+        recorded
+    }
+
+    /// Folds in what another history knows of a product, as if its events had been recorded here.
+    pub fn absorb(&mut self, other: &Entry, rules: &HistoryRules, names: &Ordered) -> Recorded {
+        let at = self
+            .entries
+            .iter()
+            .position(|entry| entry.product == other.product);
+        let before = at.map(|at| self.entries[at]);
+        let mut after = before.unwrap_or(Entry::empty(other.product));
+        after.total = after.total.saturating_add(other.total);
+        after.interest = interest(rules.repeats, after.total);
+        after.kinds |= other.kinds;
+        after.purchases = after.purchases.saturating_add(other.purchases);
+        after.last_ms = after.last_ms.max(other.last_ms);
+        let recorded = self.settle(at, before, after, rules, names);
+        if matches!(recorded, Recorded::Changed(_)) {
+            self.newest_ms = self.newest_ms.max(other.last_ms);
+        }
+        recorded
+    }
+
+    /// Puts an entry into its place, which `before` had at `at`.
+    fn settle(
+        &mut self,
+        at: Option<usize>,
+        before: Option<Entry>,
+        after: Entry,
+        rules: &HistoryRules,
+        names: &Ordered,
+    ) -> Recorded {
         let length = self.entries.len();
         let mut evicted = None;
         if let Some(at) = at {
@@ -274,7 +310,6 @@ impl History {
         let gained = interesting(Some(&after).filter(|_| is_counted));
         let lost = interesting(before.as_ref().filter(|_| was_counted)) + interesting(left.as_ref());
         self.degree = degree + gained - lost;
-        self.newest_ms = self.newest_ms.max(event.time_ms);
         let counted = (was_counted, is_counted);
         Recorded::Changed(Change {
             before,

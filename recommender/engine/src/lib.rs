@@ -103,4 +103,4 @@ pub use query::{Fallback, Query, Reason, Recommendations, Scored, Stats};
 pub use reader::Reader;
 pub use revision::Revision;
 pub use similarity::{Bm25, Similarity};
-pub use writer::{BulkReport, Writer, engine};
+pub use writer::{BulkReport, Writer, engine, owner};

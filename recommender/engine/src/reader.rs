@@ -90,6 +90,17 @@ impl Reader {
         }
     }
 
+    /// Whether anything was learned of a customer.
+    pub fn knows(&self, customer: &str) -> bool {
+        self.shared.customer(customer).is_some()
+    }
+
+    /// Hands the name of every customer with a history or a profile to `take`, in no order; one with both twice.
+    pub fn each_name(&self, mut take: impl FnMut(&Arc<str>)) {
+        self.shared.customers.pin().keys().for_each(&mut take);
+        self.shared.profiles.pin().keys().for_each(&mut take);
+    }
+
     /// Hands every product that the catalogue gives a title to `take`, with its id first.
     pub fn each_title(&self, mut take: impl FnMut(&str, &str)) {
         for (_, slot) in self.shared.products.iter() {

@@ -341,6 +341,15 @@ impl Sessions {
         }
     }
 
+    /// The visits of one owner are another's from now on.
+    pub fn pass_on(&mut self, from: u64, to: u64) {
+        for held in &mut self.held {
+            if held.owner == from && !matches!(held.state, State::Free) {
+                held.owner = to;
+            }
+        }
+    }
+
     /// Ends what is quiet, and shows readers what ended when it is time.
     pub fn publish(&mut self, shared: &Shared, now_ms: i64) {
         self.end_quiet(shared);

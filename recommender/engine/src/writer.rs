@@ -63,6 +63,12 @@ pub struct Writer {
     pub(crate) cursor: usize,
 }
 
+/// Who a visit belongs to: a hash that is the same on every replica and in a snapshot. It is all that is kept of
+/// a customer whose visits outlive their history.
+pub fn owner(customer: &str) -> u64 {
+    xxh3_64(customer.as_bytes())
+}
+
 /// Makes an empty engine: its one writer, and a reader to be cloned as often as needed.
 pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
     config.validate()?;
@@ -320,7 +326,7 @@ impl Writer {
 
     /// Who a visit belongs to: a hash that is the same on every replica and in a snapshot.
     pub(crate) fn owner(&self, customer: &str) -> u64 {
-        xxh3_64(customer.as_bytes())
+        owner(customer)
     }
 
     /// Customers as they stand in line for being forgotten, with the activity they are known for.
@@ -374,6 +380,49 @@ impl Writer {
             bump(&self.shared.counters.erased_customers, 1);
         }
         erased
+    }
+
+    /// Forgets the visits of a customer of whom only [`owner`] is known: they may have outlived a customer who
+    /// was forgotten for want of room.
+    pub fn erase_visits(&mut self, owner: u64) {
+        self.sessions.erase(&self.shared, owner);
+        self.watch.forget(owner);
+        self.show_watch();
+    }
+
+    /// Takes what one customer did for what another did, as if the events had been theirs: an anonymous visit
+    /// whose visitor has signed in. Histories are sums, so that the counts are exactly those of a model that was
+    /// told so from the start, while no cap binds. Visits keep to themselves what was seen in each; those that
+    /// still go on are continued by none. Answers whether anything was known of the first. Publish soon after.
+    pub fn merge(&mut self, from: &str, into: &str) -> bool {
+        if from == into || into.is_empty() {
+            return false;
+        }
+        let (old, new) = (self.owner(from), self.owner(into));
+        self.sessions.pass_on(old, new);
+        self.watch.forget(old);
+        self.show_watch();
+        self.shared.profiles.pin().remove(from);
+        let Some(slot) = self.shared.customer(from) else {
+            return false;
+        };
+        let taken = slot.history.load_full();
+        self.remove_customer(from);
+        if taken.entries.is_empty() {
+            return true;
+        }
+        let slot = self.customer(into, taken.newest_ms);
+        let mut history = slot.history.load().with_room();
+        let rules = self.history_rules();
+        // Oldest first, as they would have come: a full history lets the oldest go.
+        for entry in taken.entries.iter().rev() {
+            if let Recorded::Changed(change) = history.absorb(entry, &rules, &self.names) {
+                self.counts.change(&history, &change);
+            }
+        }
+        history.newest_ms = history.newest_ms.max(taken.newest_ms);
+        slot.history.store(Arc::new(history));
+        true
     }
 
     pub(crate) fn remove_customer(&mut self, name: &str) -> bool {

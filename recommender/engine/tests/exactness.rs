@@ -203,6 +203,28 @@ proptest! {
     }
 
     #[test]
+    fn a_customer_who_takes_in_another_is_as_if_all_events_had_been_theirs(events in log(), at in 0usize..120) {
+        let (from, into) = ("c1", "c2");
+        let (mut writer, reader) = empty();
+        let at = at.min(events.len());
+        for event in &events[..at] {
+            writer.apply(&event.interaction(), NOW);
+        }
+        writer.merge(from, into);
+        let renamed = |event: &Event| {
+            let customer = if event.customer == from { into.to_owned() } else { event.customer.clone() };
+            Event { customer, ..event.clone() }
+        };
+        for event in &events[at..] {
+            writer.apply(&renamed(event).interaction(), NOW);
+        }
+        writer.flush(NOW);
+        let all: Vec<Event> = events.iter().map(renamed).collect();
+        prop_assert_eq!(visible(&reader), visible(&online(&all)));
+        prop_assert!(reader.customer_history(from).is_none());
+    }
+
+    #[test]
     fn visits_of_an_erased_customer_answer_for_nobody(events in visits(), victim in 0u32..6) {
         let victim = format!("c{victim}");
         // Someone else's event ends all visits: how far time has come is no secret.

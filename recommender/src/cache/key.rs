@@ -2,44 +2,61 @@
 
 use std::hash::Hasher as _;
 
+use crate::privacy::Tag;
 use sha2::{Digest as _, Sha256};
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
+/// As a cache of this process knows an answer: whom it is about, and a digest.
+pub(super) type Local = (Tag, u128);
+
 /// Names an answer: everything that it is made from, part by part. It stands under a digest, and strangers choose
 /// part of what it is made from (ids): a collision would show one customer's answer to another, so both digests are
-/// ones that nobody can make collide.
+/// ones that nobody can make collide. Whom the answer is about stands beside the digest, so that it can be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key(Vec<u8>);
+pub struct Key {
+    about: Tag,
+    parts: Vec<u8>,
+}
 
 impl Key {
     /// Within this process: by a hash whose key is drawn when it begins, for it costs a tenth of the other one.
-    pub(super) fn local(&self, key: (u64, u64)) -> u128 {
+    pub(super) fn local(&self, key: (u64, u64)) -> Local {
         let mut hasher = SipHasher24::new_with_keys(key.0, key.1);
-        hasher.write(&self.0);
-        hasher.finish128().as_u128()
+        hasher.write(&self.parts);
+        (self.about, hasher.finish128().as_u128())
     }
 
     /// As a Redis key ends: the same on every replica.
     pub(super) fn shared(&self) -> String {
-        hex::encode(&Sha256::digest(&self.0)[..16])
+        let digest = Sha256::digest(&self.parts);
+        format!("{}{}", hex::encode(self.about), hex::encode(&digest[..16]))
     }
 }
 
 /// Makes a [`Key`] from parts. Each is written with its length, so that no two lists of parts look alike.
-pub struct KeyBuilder(Vec<u8>);
+pub struct KeyBuilder(Key);
 
 impl KeyBuilder {
     /// Keys of different kinds of answers never meet.
     pub fn new(kind: &str) -> Self {
-        let mut key = Self(Vec::with_capacity(256));
+        let mut key = Self(Key {
+            about: Tag::default(),
+            parts: Vec::with_capacity(256),
+        });
         key.text(kind);
         key
+    }
+
+    /// The answer is about this customer, and goes when the customer is erased.
+    pub fn about(&mut self, customer: Tag) -> &mut Self {
+        self.0.about = customer;
+        self
     }
 
     /// A text.
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.number(text.len() as u64);
-        self.0.extend_from_slice(text.as_bytes());
+        self.0.parts.extend_from_slice(text.as_bytes());
         self
     }
 
@@ -62,13 +79,13 @@ impl KeyBuilder {
 
     /// A number.
     pub fn number(&mut self, number: u64) -> &mut Self {
-        self.0.extend_from_slice(&number.to_le_bytes());
+        self.0.parts.extend_from_slice(&number.to_le_bytes());
         self
     }
 
     /// The key.
     pub fn finish(self) -> Key {
-        Key(self.0)
+        self.0
     }
 }
 

@@ -11,6 +11,7 @@
 //! it is refreshed early by one of them, with a probability that grows towards its end (Vattani, Chierichetti
 //! and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", PVLDB 8(8), 2015, their XFetch).
 
+mod forget;
 mod key;
 mod shared;
 mod stored;
@@ -22,10 +23,12 @@ use prometheus::{IntCounter, IntCounterVec};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use self::key::Local;
 pub use self::key::{Key, KeyBuilder};
 pub use self::shared::SharedAnswers;
 pub use self::stored::{Body, NO_ID, NotAnAnswer, Stored};
 use crate::clock::now_ms;
+use crate::privacy::Tag;
 
 /// Memory for answers in this process, bytes.
 const LOCAL_BYTES: u64 = 64 * 1024 * 1024;
@@ -35,8 +38,8 @@ const OVERHEAD: u64 = 200;
 #[derive(Clone, Copy)]
 struct ByBytes;
 
-impl Weighter<u128, Arc<Stored>> for ByBytes {
-    fn weight(&self, _: &u128, stored: &Arc<Stored>) -> u64 {
+impl Weighter<Local, Arc<Stored>> for ByBytes {
+    fn weight(&self, _: &Local, stored: &Arc<Stored>) -> u64 {
         stored.body.len() as u64 + OVERHEAD
     }
 }
@@ -52,7 +55,7 @@ pub enum Keep {
 
 /// The cache of one replica.
 pub struct AnswerCache {
-    local: Cache<u128, Arc<Stored>, ByBytes>,
+    local: Cache<Local, Arc<Stored>, ByBytes>,
     /// Of the digests in `local`.
     digest_key: (u64, u64),
     shared: Option<SharedAnswers>,
@@ -129,7 +132,7 @@ impl AnswerCache {
     }
 
     /// What is kept here and need not be renewed by this request.
-    fn fresh(&self, digest: u128) -> Option<Arc<Stored>> {
+    fn fresh(&self, digest: Local) -> Option<Arc<Stored>> {
         let luck = rand::random_range(f64::MIN_POSITIVE..1.0);
         let found = self.local.get(&digest)?;
         if !found.is_due(now_ms(), luck) {
@@ -158,6 +161,14 @@ impl AnswerCache {
             expires_ms: now_ms().saturating_add(self.ttl_ms),
             cost_us: u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX),
         }))
+    }
+
+    /// Forgets the answers about these customers, here and in Redis.
+    pub async fn forget(&self, customers: &[Tag]) {
+        self.local.retain(|(about, _), _| !customers.contains(about));
+        if let Some(shared) = &self.shared {
+            shared.forget(customers).await;
+        }
     }
 
     /// Whether Redis is left alone because it fails.

@@ -26,8 +26,8 @@ type Entry = (Key, Arc<Stored>);
 
 /// Answers in Redis.
 pub struct SharedAnswers {
-    connection: ConnectionManager,
-    prefix: String,
+    pub(super) connection: ConnectionManager,
+    pub(super) prefix: String,
     breaker: Breaker,
     errors: IntCounter,
     put: mpsc::Sender<Entry>,
@@ -71,7 +71,7 @@ impl SharedAnswers {
         let _ = self.put.try_send((key, stored));
     }
 
-    async fn call<T>(
+    pub(super) async fn call<T>(
         &self,
         within: Duration,
         call: impl Future<Output = redis::RedisResult<T>>,

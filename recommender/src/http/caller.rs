@@ -18,6 +18,8 @@ pub const RECOMMENDATIONS_READ: &str = "recommendations:read";
 pub const CUSTOMERS_READ: &str = "customers:read";
 /// Write the catalogue.
 pub const CATALOG_WRITE: &str = "catalog:write";
+/// Export and erase any customer.
+pub const CUSTOMERS_ADMIN: &str = "customers:admin";
 /// Write events.
 pub const EVENTS_WRITE: &str = "events:write";
 /// Scope of figures about the shop.

@@ -96,6 +96,12 @@ pub(super) fn report(app: &App) -> StatusReport {
     if stats.refused_products > 0 {
         notes.push("limits.maxProducts is reached; further products are not learned".to_owned());
     }
+    if app.metrics.plain.get() > 0 {
+        notes.push(
+            "other producers write events with plain customer ids: privacy.pseudonymization does not reach them"
+                .to_owned(),
+        );
+    }
     if let Some(problem) = &live.brought.problem {
         let answers = match &live.brought.version {
             Some(before) => format!("{before}, the model before it, answers"),

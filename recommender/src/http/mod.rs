@@ -24,6 +24,7 @@ pub mod server;
 pub mod signature;
 pub mod tls;
 pub mod tokens;
+mod tracked;
 pub mod users;
 mod verified;
 
@@ -46,6 +47,7 @@ use crate::ingest::{LateReader, Progress};
 use crate::insights::desk::Desk;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::privacy::Privacy;
 use crate::quality::Scrape;
 use crate::resilience::load::Load;
 use crate::shown::Shown;
@@ -65,6 +67,8 @@ pub struct App {
     pub desk: Desk,
     /// What was shown to whom, on its way to the log.
     pub impressions: Impressions,
+    /// Who may be learned from, and how customers are forgotten.
+    pub privacy: Arc<Privacy>,
     /// Where events and products are appended.
     pub log: Arc<dyn Log>,
     /// Tokens and users.

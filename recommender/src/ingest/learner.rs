@@ -11,11 +11,13 @@ use recommender_engine::{EventKind, Interaction, Published, Writer};
 
 use super::Lookups;
 use super::bulk::Bulk;
+use super::forget::{Forget, Forgetting};
 use super::pace::Pace;
 use crate::clock::now_ms;
 use crate::insights::Insights;
 use crate::metrics::Metrics;
 use crate::model;
+use crate::privacy::salts::PREFIX;
 use crate::quality::QualityWatch;
 use crate::snapshot::{Frozen, Manifest, Restored, write_dedup};
 use crate::source::dedup::Dedup;
@@ -64,8 +66,11 @@ impl EventCounters {
 /// Everything that a record changes.
 pub(super) struct Learner {
     pub writer: Writer,
-    lookups: Lookups,
+    pub(super) lookups: Lookups,
     counted: EventCounters,
+    pub(super) forgetting: Forgetting,
+    /// Whether the state began with a snapshot.
+    pub(super) restored: bool,
     dedup: BTreeMap<i32, Dedup>,
     default_type: Option<EventType>,
     pub metrics: Arc<Metrics>,
@@ -100,6 +105,8 @@ impl Learner {
             insights: Insights::default(),
             lookups,
             counted: EventCounters::new(&metrics),
+            forgetting: Forgetting::default(),
+            restored: false,
             dedup: BTreeMap::new(),
             default_type,
             metrics,
@@ -118,6 +125,10 @@ impl Learner {
     /// Goes on from a snapshot.
     pub fn restore(&mut self, restored: Restored) {
         self.writer = restored.writer;
+        self.restored = true;
+        let erasures = &self.lookups.privacy.erasures;
+        let applied = restored.manifest.positions.topics.get(erasures);
+        self.forgetting.applied = applied.cloned().unwrap_or_default();
         self.quality.follow(self.writer.reader());
         self.dedup = restored.dedup;
         self.insights = restored.insights;
@@ -157,6 +168,8 @@ impl Learner {
             Item::Product(record) => return self.take_product(record),
             Item::Profile(record) => return self.take_profile(record),
             Item::Impression(record) => return self.take_impression(record),
+            Item::Erasure(record) => return self.take_erasure(record),
+            Item::Salt(record) => return self.take_salt(record),
         };
         if taken.is_err() {
             self.malformed += 1;
@@ -183,6 +196,22 @@ impl Learner {
         let Some(product) = &event.product_id else {
             return Ok(());
         };
+        let at = (record.partition, record.offset);
+        let Lookups {
+            privacy, directory, ..
+        } = &self.lookups;
+        let erased = &self.forgetting.erasures;
+        if erased.covers(privacy, &event.customer_id, at, record.time_ms) {
+            return Ok(());
+        }
+        if privacy.salts.is_some() && !event.customer_id.starts_with(PREFIX) {
+            self.metrics.plain.inc();
+        }
+        let whose = directory.canonical(&event.customer_id);
+        let customer = whose.as_deref().unwrap_or(&event.customer_id);
+        if !privacy.tracks(directory, customer) {
+            return Ok(());
+        }
         let now = now_ms();
         // Against the record's time and not the clock, so that reading the log again decides as the first time.
         // Only a record that is itself from the future (brokers may let producers choose) is held to the clock.
@@ -190,14 +219,9 @@ impl Learner {
         let time_ms = event.time_ms(record_ms, record_ms);
         let interaction = Interaction {
             session: event.session_id.as_deref(),
-            ..Interaction::new(
-                &event.customer_id,
-                product,
-                model::kind(&event.event_type),
-                time_ms,
-            )
+            ..Interaction::new(customer, product, model::kind(&event.event_type), time_ms)
         };
-        self.insights.event(&event.customer_id, &event, time_ms);
+        self.insights.event(customer, &event, time_ms);
         let live = self.bulk.is_none();
         self.quality
             .observe(record.partition, product, interaction.kind, time_ms, live);
@@ -207,7 +231,7 @@ impl Learner {
                 // So that the engine's own limit does not bind.
                 self.writer.apply(&interaction, now.max(time_ms));
                 self.lookups.watching.show(|| Seen {
-                    customer: (*event.customer_id).into(),
+                    customer: customer.into(),
                     kind: event.event_type.label(),
                     product: (**product).into(),
                     time_ms,
@@ -215,7 +239,7 @@ impl Learner {
                     learned_ms: now,
                 });
                 if interaction.kind == EventKind::Purchase {
-                    self.lookups.baskets.bought(&event.customer_id, product);
+                    self.lookups.baskets.bought(customer, product);
                 }
                 if self.fresh.len() < MAX_FRESH {
                     self.fresh.push(record.time_ms);
@@ -270,10 +294,22 @@ impl Learner {
         let profile = crate::profile::parse_record(record.value).inspect_err(|_| {
             tracing::warn!(offset = record.offset, "profile not understood");
         })?;
-        let attributes = profile.as_ref().map(|p| model::attributes(p.attributes.clone()));
-        self.writer.set_profile(id, attributes.filter(|a| !a.is_empty()));
+        let consent = profile.as_ref().and_then(|profile| profile.consent);
+        let whose = profile.as_ref().and_then(|profile| profile.alias_of.clone());
         if !self.lookups.directory.set_profile(id, profile) {
-            tracing::warn!("limits.maxCustomers is reached: profile not taken up");
+            tracing::warn!("profile not taken up: limits.maxCustomers is reached, or it is its own alias");
+        }
+        self.show_attributes(id);
+        if let Some(whose) = whose {
+            let whose = self
+                .lookups
+                .directory
+                .canonical(id)
+                .map_or(whose, |whose| whose.to_string());
+            let from = id.to_owned();
+            self.forget_soon(Forget::Alias { from, whose });
+        } else if !self.lookups.privacy.allows(consent) {
+            self.forget_soon(Forget::Refused(id.to_owned()));
         }
         Ok(())
     }
@@ -284,8 +320,20 @@ impl Learner {
         let impression = Impression::parse(value).inspect_err(|_| {
             tracing::warn!(offset = record.offset, "impression not understood");
         })?;
-        self.insights.impression(&impression.customer_id, &impression);
+        let Lookups {
+            privacy, directory, ..
+        } = &self.lookups;
+        let whose = directory.canonical(&impression.customer_id);
+        let customer = whose.as_deref().unwrap_or(&impression.customer_id);
+        if privacy.tracks(directory, customer) {
+            self.insights.impression(customer, &impression);
+        }
         Ok(())
+    }
+
+    /// Whether events are learned as they come.
+    pub fn learns_live(&self) -> bool {
+        self.bulk.is_none()
     }
 
     /// Events that wait for the engine's bulk path.

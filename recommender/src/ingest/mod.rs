@@ -2,6 +2,7 @@
 //! readers. Nobody waits for it, and it waits for the source only.
 
 mod bulk;
+mod forget;
 mod late;
 mod learner;
 pub(crate) mod pace;
@@ -26,12 +27,14 @@ use crate::clock::now_ms;
 use crate::directory::Directory;
 use crate::insights::Kept;
 use crate::metrics::Metrics;
+use crate::privacy::{Privacy, Tag};
 use crate::retry::Backoff;
 use crate::snapshot::Frozen;
 use crate::source::{Lag, Source, SourceError};
 use crate::traces::Traces;
 use crate::trainer::fit::Bundle;
 use crate::watching::Watching;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 /// Longest wait for the next record; bounds how late a command, a catalogue record or the end is noticed.
@@ -94,6 +97,10 @@ pub struct Lookups {
     pub watching: Arc<Watching>,
     /// Told of every live purchase; what the log held at the start stands in the histories.
     pub baskets: Arc<Baskets>,
+    /// Who may be learned from, and who has to be forgotten.
+    pub privacy: Arc<Privacy>,
+    /// Told whose answers are to be forgotten too.
+    pub erased: Option<UnboundedSender<Tag>>,
 }
 
 /// What the thread is told from outside.
@@ -189,6 +196,7 @@ impl Ingest {
         let mut lists_left = None;
         // When what was taken first has waited long enough to be shown.
         let mut due = None;
+        let mut settled = false;
         while !stop.is_cancelled() {
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command);
@@ -231,6 +239,12 @@ impl Ingest {
                 learner.learn_bulk(now);
             }
             due = None;
+            learner.forget_waiting();
+            if lag.caught_up && !settled {
+                settled = true;
+                let positions = self.source.positions();
+                learner.settle(positions.topics.get(&learner.lookups.privacy.events));
+            }
             let published = learner.publish(now);
             pending = published.pending;
             if lag.caught_up {
@@ -284,6 +298,8 @@ impl Ingest {
             }
             Command::Freeze(answer) => {
                 let started = Instant::now();
+                // What a batch that is not published yet wants forgotten must not be kept.
+                self.learner.forget_waiting();
                 let frozen = self.learner.freeze(self.source.positions());
                 self.metrics().snapshot_stall.set(started.elapsed().as_secs_f64());
                 // Whoever asked may have given up.

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use recommendation_api::records::{CustomerProfile, Product};
+use recommendation_api::records::{CustomerProfile, Ends, Product};
 use recommendation_api::{Event, Impression};
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{AppendError, Appended, Log};
+use super::{AppendError, Appended, Log, Table};
 use crate::clock::now_ms;
 use crate::insights::KEPT_MS;
+use crate::source::embedded::EVENTS;
 
 /// Requests that may wait for a commit.
 const WAITING: usize = 1_024;
@@ -25,7 +26,7 @@ const ROWS_PER_COMMIT: usize = 50_000;
 /// Longest to wait for another process that writes to the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Version of the tables; a file of a newer version is refused.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS events (
@@ -43,6 +44,21 @@ CREATE TABLE IF NOT EXISTS profiles (
     seq         INTEGER NOT NULL UNIQUE,
     value       BLOB
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS erasures (
+    key   TEXT PRIMARY KEY,
+    seq   INTEGER NOT NULL UNIQUE,
+    value BLOB
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS salts (
+    key   TEXT PRIMARY KEY,
+    seq   INTEGER NOT NULL UNIQUE,
+    value BLOB
+) WITHOUT ROWID;
+-- The last number given in a table whose rows may go: a number that is given again would not be read again.
+CREATE TABLE IF NOT EXISTS sequences (
+    name TEXT PRIMARY KEY,
+    seq  INTEGER NOT NULL
+) WITHOUT ROWID;
 -- One row per malformed event: writing it again changes nothing.
 CREATE TABLE IF NOT EXISTS dead_letters (
     offset  INTEGER PRIMARY KEY,
@@ -59,7 +75,7 @@ CREATE TABLE IF NOT EXISTS impressions (
     value       BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS impressions_by_customer ON impressions (customer_id);
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 ";
 
 /// Why the embedded log cannot be opened.
@@ -125,8 +141,8 @@ impl Committed {
 enum Write {
     Events(Vec<Vec<u8>>),
     Products(Vec<(String, Vec<u8>)>),
-    Profile(String, Vec<u8>),
     Impressions(Vec<(String, Vec<u8>)>),
+    Row(Table, String, Option<Vec<u8>>),
 }
 
 struct Job {
@@ -139,6 +155,7 @@ pub struct EmbeddedLog {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     committed: Arc<Committed>,
+    path: PathBuf,
 }
 
 /// Opens a connection to the log at `path`, making the file (readable by its owner only) and its tables.
@@ -262,6 +279,7 @@ impl EmbeddedLog {
             jobs: Mutex::new(Some(jobs)),
             thread: Mutex::new(Some(thread)),
             committed,
+            path: path.to_owned(),
         })
     }
 
@@ -320,7 +338,38 @@ impl Log for EmbeddedLog {
     ) -> BoxFuture<'a, Result<(), AppendError>> {
         async move {
             let value = serde_json::to_vec(profile).map_err(|e| AppendError::Refused(e.to_string()))?;
-            self.write(Write::Profile(customer_id.to_owned(), value)).await
+            self.put(Table::Profiles, customer_id, Some(value)).await
+        }
+        .boxed()
+    }
+
+    fn put<'a>(
+        &'a self,
+        table: Table,
+        key: &'a str,
+        value: Option<Vec<u8>>,
+    ) -> BoxFuture<'a, Result<(), AppendError>> {
+        self.write(Write::Row(table, key.to_owned(), value)).boxed()
+    }
+
+    fn ends(&self) -> BoxFuture<'_, Result<Ends, AppendError>> {
+        let path = self.path.clone();
+        async move {
+            let end = tokio::task::spawn_blocking(move || {
+                connect(&path)?
+                    .query_row(
+                        "SELECT COALESCE(MAX(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'events'",
+                        [],
+                        |row| row.get(0),
+                    )
+                    .map_err(|source| OpenError::Sqlite { path, source })
+            })
+            .await;
+            let end = end
+                .map_err(|e| e.to_string())
+                .and_then(|end| end.map_err(|e| e.to_string()));
+            let end: i64 = end.map_err(AppendError::Unavailable)?;
+            Ok([(EVENTS.to_owned(), [(0, end)].into())].into())
         }
         .boxed()
     }
@@ -374,8 +423,36 @@ fn size(write: &Write) -> usize {
     match write {
         Write::Events(rows) => rows.len(),
         Write::Products(rows) | Write::Impressions(rows) => rows.len(),
-        Write::Profile(..) => 1,
+        Write::Row(..) => 1,
     }
+}
+
+/// One row of a table. Nobody has to be told of a row that is taken out: the erasure that goes with it tells.
+fn put(tx: &Connection, table: Table, key: &str, value: Option<&[u8]>) -> Result<(), rusqlite::Error> {
+    let (name, id) = match table {
+        Table::Profiles => ("profiles", "customer_id"),
+        Table::Erasures => ("erasures", "key"),
+        Table::Salts => ("salts", "key"),
+    };
+    let Some(value) = value else {
+        let delete = format!("DELETE FROM {name} WHERE {id} = ?1");
+        return tx.prepare_cached(&delete)?.execute(params![key]).map(drop);
+    };
+    let next = format!(
+        "INSERT INTO sequences (name, seq) VALUES ('{name}', (SELECT COALESCE(MAX(seq), 0) + 1 FROM {name}))
+         ON CONFLICT (name) DO UPDATE SET seq = MAX(seq + 1, excluded.seq) RETURNING seq"
+    );
+    let seq: i64 = tx.prepare_cached(&next)?.query_row([], |row| row.get(0))?;
+    // Of salts the first counts.
+    let conflict = match table {
+        Table::Salts => "NOTHING",
+        _ => "UPDATE SET seq = excluded.seq, value = excluded.value",
+    };
+    let upsert =
+        format!("INSERT INTO {name} ({id}, seq, value) VALUES (?1, ?2, ?3) ON CONFLICT ({id}) DO {conflict}");
+    tx.prepare_cached(&upsert)?
+        .execute(params![key, seq, value])
+        .map(drop)
 }
 
 fn commit(connection: &mut Connection, jobs: &[Job]) -> Result<(), rusqlite::Error> {
@@ -386,11 +463,6 @@ fn commit(connection: &mut Connection, jobs: &[Job]) -> Result<(), rusqlite::Err
             "INSERT INTO products (product_id, seq, value)
              VALUES (?1, (SELECT COALESCE(MAX(seq), 0) + 1 FROM products), ?2)
              ON CONFLICT (product_id) DO UPDATE SET seq = excluded.seq, value = excluded.value",
-        )?;
-        let mut profile = tx.prepare_cached(
-            "INSERT INTO profiles (customer_id, seq, value)
-             VALUES (?1, (SELECT COALESCE(MAX(seq), 0) + 1 FROM profiles), ?2)
-             ON CONFLICT (customer_id) DO UPDATE SET seq = excluded.seq, value = excluded.value",
         )?;
         let mut impression =
             tx.prepare_cached("INSERT INTO impressions (time_ms, customer_id, value) VALUES (?1, ?2, ?3)")?;
@@ -407,9 +479,7 @@ fn commit(connection: &mut Connection, jobs: &[Job]) -> Result<(), rusqlite::Err
                         product.execute(params![id, value])?;
                     }
                 }
-                Write::Profile(id, value) => {
-                    profile.execute(params![id, value])?;
-                }
+                Write::Row(table, key, value) => put(&tx, *table, key, value.as_deref())?,
                 Write::Impressions(rows) => {
                     for (customer, value) in rows {
                         impression.execute(params![now, customer, value])?;

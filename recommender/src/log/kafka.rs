@@ -7,20 +7,23 @@ use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, future::join_all};
 use opentelemetry::trace::SpanKind;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{ClientConfig, util::Timeout};
 use recommendation_api::config::TopicNames;
-use recommendation_api::records::{CustomerProfile, Product};
+use recommendation_api::records::{CustomerProfile, Ends, Product};
 use recommendation_api::{Event, Impression};
 
 use super::context::Quiet;
-use super::{AppendError, Appended, Log};
+use super::{AppendError, Appended, Log, Table};
 use crate::traces::{TRACEPARENT, Traces};
 
 /// Longest a record may wait for its acknowledgement.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(8);
+/// Longest one question to the cluster may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest the end of the program waits for records on their way.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -64,6 +67,12 @@ pub struct KafkaLog {
     catalog: Arc<str>,
     profiles: Arc<str>,
     impressions: Arc<str>,
+    erasures: Arc<str>,
+    salts: Arc<str>,
+    /// Asks where topics end.
+    client: ClientConfig,
+    /// Topics that are learned from.
+    learned: Arc<[String]>,
     dead_letter: Arc<str>,
     traces: Traces,
 }
@@ -80,6 +89,10 @@ impl KafkaLog {
             catalog: topics.catalog.as_str().into(),
             profiles: topics.profiles.as_str().into(),
             impressions: topics.impressions.as_str().into(),
+            erasures: topics.erasures.as_str().into(),
+            salts: topics.salts.as_str().into(),
+            client: client.clone(),
+            learned: [topics.events.clone()].into(),
             dead_letter: topics.dead_letter.as_str().into(),
             traces: Traces::default(),
         })
@@ -89,6 +102,19 @@ impl KafkaLog {
     #[must_use]
     pub fn traced(self, traces: Traces) -> Self {
         Self { traces, ..self }
+    }
+
+    /// Models are learned from this topic: an erasure has to know where it ends.
+    #[must_use]
+    pub fn learned_from(self, topic: &str) -> Self {
+        let mut learned = self.learned.to_vec();
+        if !learned.iter().any(|known| known == topic) {
+            learned.push(topic.to_owned());
+        }
+        Self {
+            learned: learned.into(),
+            ..self
+        }
     }
 
     /// Sends one record and waits for its acknowledgement.
@@ -146,6 +172,33 @@ impl KafkaLog {
     }
 }
 
+/// Asks the cluster where topics end. Blocks, for some seconds where it does not answer.
+fn ends(client: &ClientConfig, topics: &[String]) -> Result<Ends, String> {
+    let mut config = client.clone();
+    // A topic that is not there must not come to be by being asked about.
+    config.set("allow.auto.create.topics", "false");
+    let consumer: BaseConsumer<Quiet> = config
+        .create_with_context(Quiet::default())
+        .map_err(|e| e.to_string())?;
+    let mut ends = Ends::new();
+    for topic in topics {
+        let metadata = consumer
+            .fetch_metadata(Some(topic), ASK_TIMEOUT)
+            .map_err(|e| e.to_string())?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let found = found.filter(|found| found.error().is_none());
+        let found = found.ok_or_else(|| format!("topic {topic} is not there"))?;
+        let of_topic = ends.entry(topic.clone()).or_default();
+        for partition in found.partitions() {
+            let (_, end) = consumer
+                .fetch_watermarks(topic, partition.id(), ASK_TIMEOUT)
+                .map_err(|e| format!("{topic}/{}: {e}", partition.id()))?;
+            of_topic.insert(partition.id(), end);
+        }
+    }
+    Ok(ends)
+}
+
 impl Log for KafkaLog {
     fn append<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Appended> {
         async move {
@@ -192,9 +245,27 @@ impl Log for KafkaLog {
     ) -> BoxFuture<'a, Result<(), AppendError>> {
         async move {
             let value = serde_json::to_vec(profile).map_err(|e| AppendError::Refused(e.to_string()))?;
-            let record = FutureRecord::to(&self.profiles)
-                .key(customer_id.as_bytes())
-                .payload(&value[..]);
+            self.put(Table::Profiles, customer_id, Some(value)).await
+        }
+        .boxed()
+    }
+
+    fn put<'a>(
+        &'a self,
+        table: Table,
+        key: &'a str,
+        value: Option<Vec<u8>>,
+    ) -> BoxFuture<'a, Result<(), AppendError>> {
+        async move {
+            let topic = match table {
+                Table::Profiles => &self.profiles,
+                Table::Erasures => &self.erasures,
+                Table::Salts => &self.salts,
+            };
+            let mut record = FutureRecord::to(topic).key(key.as_bytes());
+            if let Some(value) = &value {
+                record = record.payload(&value[..]);
+            }
             self.send(record).await
         }
         .boxed()
@@ -210,6 +281,17 @@ impl Log for KafkaLog {
                 self.send(record).await
             }))
             .await
+        }
+        .boxed()
+    }
+
+    fn ends(&self) -> BoxFuture<'_, Result<Ends, AppendError>> {
+        let (client, topics) = (self.client.clone(), Arc::clone(&self.learned));
+        async move {
+            let asked = tokio::task::spawn_blocking(move || ends(&client, &topics)).await;
+            asked
+                .unwrap_or_else(|e| Err(e.to_string()))
+                .map_err(AppendError::Unavailable)
         }
         .boxed()
     }

@@ -7,7 +7,7 @@ pub mod embedded;
 pub mod kafka;
 
 use futures::future::BoxFuture;
-use recommendation_api::records::{CustomerProfile, Product};
+use recommendation_api::records::{CustomerProfile, Ends, Product};
 use recommendation_api::{Event, Impression};
 
 /// Why something was not written.
@@ -19,6 +19,17 @@ pub enum AppendError {
     /// The log refuses this record for good (too large, for example).
     #[error("the log refuses the record: {0}")]
     Refused(String),
+}
+
+/// Records about customers that are found by their key; the last of one key counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Profiles and aliases, by id.
+    Profiles,
+    /// Erasures, by HMAC.
+    Erasures,
+    /// Salts of pseudonyms, by HMAC.
+    Salts,
 }
 
 /// One result per record, in the order given.
@@ -41,6 +52,17 @@ pub trait Log: Send + Sync {
 
     /// Writes what was shown to customers; nobody waits for it to be read.
     fn put_impressions<'a>(&'a self, impressions: &'a [Impression]) -> BoxFuture<'a, Appended>;
+
+    /// Writes a record of a table; `None` takes out what stands under the key.
+    fn put<'a>(
+        &'a self,
+        table: Table,
+        key: &'a str,
+        value: Option<Vec<u8>>,
+    ) -> BoxFuture<'a, Result<(), AppendError>>;
+
+    /// Where what is learned from ends now: the offset that the next record of each partition will get.
+    fn ends(&self) -> BoxFuture<'_, Result<Ends, AppendError>>;
 
     /// Waits until everything is written, at most some seconds; called once at the end.
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -52,6 +52,10 @@ pub struct Metrics {
     pub malformed: IntCounter,
     /// Dead letters that this replica wrote.
     pub dead_letters: IntCounter,
+    /// Customers whom the model was told to forget.
+    pub erasures: IntCounter,
+    /// Events with a plain customer id, where pseudonyms are configured.
+    pub plain: IntCounter,
     /// E-mails of nobody known.
     pub emails_unmatched: IntCounter,
     /// Gmail's push notifications acknowledged.
@@ -152,6 +156,11 @@ impl Metrics {
             )?,
             malformed: counter("events_malformed_total", "Malformed records read from the log")?,
             dead_letters: counter("dead_letters_total", "Dead letters written by this replica")?,
+            erasures: counter("erasures_total", "Customers whom the model was told to forget")?,
+            plain: counter(
+                "events_plain_total",
+                "Events that other producers wrote with a plain customer id, where pseudonyms are configured",
+            )?,
             emails_unmatched: counter("emails_unmatched_total", "E-mails whose address no profile has")?,
             emails_pushed: counter(
                 "emails_pushed_total",

@@ -2,11 +2,11 @@
 //! seconds that their delivery is given, so that waiting requests do not pile up.
 
 use futures::future::BoxFuture;
-use recommendation_api::records::{CustomerProfile, Product};
+use recommendation_api::records::{CustomerProfile, Ends, Product};
 use recommendation_api::{Event, Impression};
 
 use super::breaker::Breaker;
-use crate::log::{AppendError, Appended, Log};
+use crate::log::{AppendError, Appended, Log, Table};
 
 /// A log behind a breaker.
 pub struct GuardedLog<L> {
@@ -41,6 +41,19 @@ impl<L: Log> GuardedLog<L> {
     }
 }
 
+impl<L: Log> GuardedLog<L> {
+    async fn guarded_one<'a>(
+        &self,
+        put: impl FnOnce() -> BoxFuture<'a, Result<(), AppendError>> + Send + 'a,
+    ) -> Result<(), AppendError> {
+        let put = || -> BoxFuture<'a, Appended> { Box::pin(async move { vec![put().await] }) };
+        self.guarded(1, put)
+            .await
+            .pop()
+            .expect("one record has one result")
+    }
+}
+
 impl<L: Log> Log for GuardedLog<L> {
     fn append<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Appended> {
         Box::pin(self.guarded(events.len(), || self.log.append(events)))
@@ -55,15 +68,21 @@ impl<L: Log> Log for GuardedLog<L> {
         customer_id: &'a str,
         profile: &'a CustomerProfile,
     ) -> BoxFuture<'a, Result<(), AppendError>> {
-        Box::pin(async move {
-            let put = || -> BoxFuture<'a, Appended> {
-                Box::pin(async move { vec![self.log.put_profile(customer_id, profile).await] })
-            };
-            self.guarded(1, put)
-                .await
-                .pop()
-                .expect("one record has one result")
-        })
+        Box::pin(self.guarded_one(|| self.log.put_profile(customer_id, profile)))
+    }
+
+    fn put<'a>(
+        &'a self,
+        table: Table,
+        key: &'a str,
+        value: Option<Vec<u8>>,
+    ) -> BoxFuture<'a, Result<(), AppendError>> {
+        Box::pin(self.guarded_one(move || self.log.put(table, key, value)))
+    }
+
+    fn ends(&self) -> BoxFuture<'_, Result<Ends, AppendError>> {
+        // What follows it is guarded.
+        self.log.ends()
     }
 
     /// Past the breaker: no request waits for these, and what becomes of them says nothing to those that do.
@@ -109,6 +128,19 @@ mod tests {
 
         fn put_impressions<'a>(&'a self, _: &'a [Impression]) -> BoxFuture<'a, Appended> {
             Box::pin(async { Vec::new() })
+        }
+
+        fn put<'a>(
+            &'a self,
+            _: Table,
+            _: &'a str,
+            _: Option<Vec<u8>>,
+        ) -> BoxFuture<'a, Result<(), AppendError>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn ends(&self) -> BoxFuture<'_, Result<Ends, AppendError>> {
+            Box::pin(async { Ok(Ends::new()) })
         }
 
         fn close(&self) -> BoxFuture<'_, ()> {

@@ -31,6 +31,9 @@ pub enum StartError {
     /// Kafka mode without a key to check tokens with.
     #[error("configuration: auth.jwtSecretFile is required unless --embedded is given")]
     NoKey,
+    /// Kafka mode without the key of erasures.
+    #[error("configuration: privacy.keyFile is required unless --embedded is given")]
+    NoPrivacyKey,
     /// Keys cannot be used.
     #[error("authentication: {0}")]
     Auth(#[from] AuthError),

@@ -19,9 +19,9 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::{ServiceError, StartError};
-pub(crate) use self::open::snapshots;
 use self::open::{cache, key_file, listen, open};
 pub use self::open::{embedded_key_file, embedded_state_dir};
+pub(crate) use self::open::{privacy, snapshots};
 use crate::config::{Live, Watch};
 use crate::directory::Directory;
 use crate::http::auth::Auth;
@@ -139,10 +139,13 @@ impl Service {
         let (command, commands) = mpsc::channel();
         let default_type = events_topic(config).1;
         let max_lag = config.quality.max_lag_seconds;
+        let (erased, to_sweep) = tokio::sync::mpsc::unbounded_channel();
         let lookups = Lookups {
             directory: Arc::new(Directory::new(
                 usize::try_from(config.limits.max_customers).unwrap_or(usize::MAX),
             )),
+            privacy: Arc::new(privacy(config, &options.secrets_dir, &options.mode)?),
+            erased: Some(erased),
             ..Lookups::default()
         };
         let ingest = Ingest::new(
@@ -181,6 +184,7 @@ impl Service {
             reader: ingest.reader(),
             directory: lookups.directory,
             baskets: lookups.baskets,
+            privacy: lookups.privacy,
             gmail: PushTokens::new(config.webhooks.gmail.as_ref()).map_err(AuthError::from)?,
             log,
             auth: Arc::clone(&auth),
@@ -283,6 +287,11 @@ impl Service {
         parts.spawn(async move {
             load.watch(load_stop).await;
             ("load watch", Ok(()))
+        });
+        let (sweep_cache, sweep_stop) = (cache.clone(), stop.clone());
+        parts.spawn(async move {
+            crate::privacy::sweep::run(to_sweep, sweep_cache, sweep_stop).await;
+            ("sweep of caches", Ok(()))
         });
         if let Some(cache) = cache {
             let cache_stop = stop.clone();

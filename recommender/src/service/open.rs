@@ -14,6 +14,7 @@ use crate::log::Log;
 use crate::log::embedded::EmbeddedLog;
 use crate::log::kafka::KafkaLog;
 use crate::metrics::Metrics;
+use crate::privacy::Privacy;
 use crate::ratelimit::RedisWindows;
 use crate::resilience::breaker::{Breaker, Settings};
 use crate::resilience::guarded_log::GuardedLog;
@@ -21,7 +22,7 @@ use crate::secrets;
 use crate::snapshot::load::Snapshots;
 use crate::source::Source;
 use crate::source::embedded::EmbeddedSource;
-use crate::source::kafka::KafkaSource;
+use crate::source::kafka::{KafkaSource, events_topic};
 use crate::store::{Store, StoreError};
 use crate::traces::Traces;
 
@@ -39,7 +40,9 @@ pub(super) fn open(options: &Options, metrics: &Arc<Metrics>, traces: &Traces) -
         Mode::Kafka => {
             let kafka = config.kafka.as_ref().ok_or(StartError::NoKafka)?;
             let client = crate::kafka::client(kafka, &options.secrets_dir, "recommender")?;
-            let log = KafkaLog::new(&client, &config.topics)?.traced(traces.clone());
+            let log = KafkaLog::new(&client, &config.topics)?
+                .learned_from(events_topic(config).0)
+                .traced(traces.clone());
             let source = KafkaSource::start(&client, config, &log, metrics, traces.is_on())?;
             let log = GuardedLog::new(log, breaker("kafka", KAFKA, metrics));
             Ok((Arc::new(log), Box::new(source)))
@@ -103,8 +106,27 @@ pub(super) fn key_file(options: &Options) -> Result<PathBuf, StartError> {
 
 /// Where embedded mode keeps its key: beside the database.
 pub fn embedded_key_file(database: &std::path::Path) -> PathBuf {
+    beside(database, ".key")
+}
+
+/// The key of erasures and pseudonyms: the configured one, or in embedded mode one made beside the database.
+pub(crate) fn privacy(
+    config: &RecommenderConfig,
+    secrets_dir: &std::path::Path,
+    mode: &Mode,
+) -> Result<Privacy, StartError> {
+    let embedded = matches!(mode, Mode::Embedded(_));
+    let key = match (&config.privacy.key_file, mode) {
+        (Some(name), _) => secrets::read(&secrets::below(secrets_dir, name)?)?,
+        (None, Mode::Embedded(path)) => secrets::read_or_make(&beside(path, ".privacy-key"))?.0,
+        (None, Mode::Kafka) => return Err(StartError::NoPrivacyKey),
+    };
+    Ok(Privacy::new(&key, config, embedded))
+}
+
+fn beside(database: &std::path::Path, ending: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
-    name.push(".key");
+    name.push(ending);
     PathBuf::from(name)
 }
 
@@ -124,9 +146,7 @@ pub(crate) fn snapshots(
 
 /// Where embedded mode keeps snapshots and fitted models: beside the database.
 pub fn embedded_state_dir(database: &std::path::Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".state");
-    PathBuf::from(name)
+    beside(database, ".state")
 }
 
 pub(super) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -60,6 +60,7 @@ pub(super) fn spawn(
         progress: Arc::clone(&app.progress),
         metrics: Arc::clone(&app.metrics),
         covered,
+        erasures: app.privacy.erasures.clone(),
     };
     let keeper_stop = stop.clone();
     parts.spawn(async move {

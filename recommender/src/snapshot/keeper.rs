@@ -20,6 +20,7 @@ use super::{Frozen, Manifest, SnapshotError, write};
 use crate::clock::now_ms;
 use crate::ingest::{Command, Progress};
 use crate::metrics::Metrics;
+use crate::source::positions::Positions;
 
 /// Bytes gathered before they are handed over, and parts of an upload.
 const PIECE: usize = 8 << 20;
@@ -47,6 +48,8 @@ pub struct Keeper {
     pub metrics: Arc<Metrics>,
     /// Told, after each snapshot, what the oldest of those that are kept covers.
     pub covered: Option<Covered>,
+    /// The topic of erasures, as positions name it.
+    pub erasures: String,
 }
 
 /// What became of a slot.
@@ -131,6 +134,7 @@ impl Keeper {
             return Ok(Kept::Another);
         };
         self.snapshots.prune(KEPT, now_ms(), longest_ms).await?;
+        self.remove_outdated(name).await?;
         if let Some(covered) = &self.covered
             && let Some(oldest) = self.snapshots.list().await?.last()
         {
@@ -140,6 +144,30 @@ impl Keeper {
                 .map_err(io::Error::other)?;
         }
         Ok(Kept::Written(name))
+    }
+
+    /// Removes snapshots from before an erasure that the newest one knows of: what is to be forgotten stands in them.
+    async fn remove_outdated(&self, newest: Name) -> Result<(), SnapshotError> {
+        let known = self.snapshots.manifest(newest).await?.positions;
+        if !Positions::default().lacks(&known, &self.erasures) {
+            return Ok(()); // nobody was ever erased
+        }
+        for old in self.snapshots.list().await? {
+            if old.name >= newest {
+                continue;
+            }
+            // One that cannot be read serves nobody, and might hold anything.
+            let lacks = match self.snapshots.manifest(old.name).await {
+                Ok(manifest) => manifest.positions.lacks(&known, &self.erasures),
+                Err(SnapshotError::Store(e)) => return Err(e.into()),
+                Err(_) => true,
+            };
+            if lacks {
+                self.snapshots.store.remove(&old.name.path()).await?;
+                tracing::info!(name = %old.name, "snapshot from before an erasure removed");
+            }
+        }
+        Ok(())
     }
 
     async fn write(&self, slot: i64) -> Result<Name, SnapshotError> {

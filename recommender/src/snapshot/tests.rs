@@ -161,6 +161,7 @@ async fn of_replicas_that_start_a_slot_together_one_writes_it() {
         progress: Default::default(),
         metrics: std::sync::Arc::new(crate::metrics::Metrics::new().unwrap()),
         covered: None,
+        erasures: "erasures".to_owned(),
     };
     let replicas = [keeper(), keeper(), keeper(), keeper()];
     let kept = futures::future::join_all(replicas.iter().map(|replica| replica.keep(600_000))).await;

@@ -32,7 +32,11 @@ pub struct EmbeddedSource {
     profile_seq: i64,
     /// Offset of the last impression handed over.
     impression: i64,
-    /// Everything that stood in the catalogue and the profiles was handed over.
+    /// The same of erasures.
+    erasure_seq: i64,
+    /// The same of salts.
+    salt_seq: i64,
+    /// Everything that stood in the catalogue, the profiles and the erasures was handed over.
     tables_were_read: bool,
     /// Last offset when reading began.
     first_end: i64,
@@ -69,6 +73,8 @@ impl EmbeddedSource {
             seq: 0,
             profile_seq: 0,
             impression: 0,
+            erasure_seq: 0,
+            salt_seq: 0,
             tables_were_read: false,
             first_end,
             end: first_end,
@@ -102,6 +108,41 @@ impl EmbeddedSource {
                 let _ = take(Item::Product(record));
                 taken += 1;
             }
+            // Before profiles: who was erased may have come back and written a new one.
+            let mut erasures = self.connection.prepare_cached(
+                "SELECT seq, key, value FROM erasures WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+            )?;
+            let mut rows = erasures.query(params![self.erasure_seq, BATCH])?;
+            while let Some(row) = rows.next()? {
+                self.erasure_seq = row.get(0)?;
+                let record = Record {
+                    partition: 0,
+                    offset: self.erasure_seq,
+                    time_ms: 0,
+                    key: Some(row.get_ref(1)?.as_bytes()?),
+                    value: row.get_ref(2)?.as_bytes_or_null()?,
+                    traceparent: None,
+                };
+                let _ = take(Item::Erasure(record));
+                taken += 1;
+            }
+            let mut salts = self
+                .connection
+                .prepare_cached("SELECT seq, key, value FROM salts WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+            let mut rows = salts.query(params![self.salt_seq, BATCH])?;
+            while let Some(row) = rows.next()? {
+                self.salt_seq = row.get(0)?;
+                let record = Record {
+                    partition: 0,
+                    offset: self.salt_seq,
+                    time_ms: 0,
+                    key: Some(row.get_ref(1)?.as_bytes()?),
+                    value: row.get_ref(2)?.as_bytes_or_null()?,
+                    traceparent: None,
+                };
+                let _ = take(Item::Salt(record));
+                taken += 1;
+            }
             let mut profiles = self.connection.prepare_cached(
                 "SELECT seq, customer_id, value FROM profiles WHERE seq > ?1 ORDER BY seq LIMIT ?2",
             )?;
@@ -126,7 +167,7 @@ impl EmbeddedSource {
             let mut impressions = self.connection.prepare_cached(
                 "SELECT offset, time_ms, customer_id, value FROM impressions WHERE offset > ?1 ORDER BY offset LIMIT ?2",
             )?;
-            // Catalogue and profiles first, to their end.
+            // The tables first, to their end.
             self.tables_were_read |= taken == 0;
             let limit = if taken == 0 { BATCH } else { 0 };
             let mut rows = events.query(params![self.offset, limit])?;
@@ -193,9 +234,12 @@ impl EmbeddedSource {
 }
 
 /// Names of the tables in snapshots.
-const EVENTS: &str = "events";
+/// See [`crate::privacy::Privacy::events`].
+pub const EVENTS: &str = "events";
 const PRODUCTS: &str = "products";
 const IMPRESSIONS: &str = "impressions";
+/// See [`crate::privacy::Privacy::erasures`].
+pub const ERASURES: &str = "erasures";
 
 fn position(from: &Positions, table: &str) -> Option<Position> {
     from.topics.get(table)?.get(&0).copied()
@@ -257,6 +301,7 @@ impl Source for EmbeddedSource {
                 (EVENTS.to_owned(), at(self.offset, self.last_ms)),
                 (PRODUCTS.to_owned(), at(self.seq, 0)),
                 (IMPRESSIONS.to_owned(), at(self.impression, 0)),
+                (ERASURES.to_owned(), at(self.erasure_seq, 0)),
             ]
             .into(),
         }

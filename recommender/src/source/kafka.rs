@@ -1,4 +1,4 @@
-//! The Kafka source: catalogue and profiles first, to their end, then the events, then all as they come.
+//! The Kafka source: catalogue, profiles and erasures first, to their end, then the events, then all as they come.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,6 +8,7 @@ use rdkafka::ClientConfig;
 use recommendation_api::EventType;
 use recommendation_api::config::RecommenderConfig;
 use recommendation_api::model::ModelSource;
+use recommendation_api::pipeline::serving::Pseudonymization;
 use recommendation_api::report::DependencyState;
 use tokio_util::sync::CancellationToken;
 
@@ -24,15 +25,20 @@ use crate::metrics::Metrics;
 /// that may never hear of it.
 const DELETIONS_KEPT: Duration = Duration::from_secs(20 * 3600);
 
-/// Reads the events topic, the catalogue, the profiles and the impressions; writes dead letters for the partitions that it owns.
+/// Reads the events topic, the catalogue, the profiles, the erasures and the impressions; writes dead letters for the partitions that it owns.
 pub struct KafkaSource {
     topics: [String; 2],
     impressions_topic: String,
+    /// The topic of erasures.
+    erased: String,
     catalog: TopicReader,
     profiles: TopicReader,
+    erasures: TopicReader,
+    /// Where pseudonyms are configured.
+    salts: Option<TopicReader>,
     events: TopicReader,
     impressions: TopicReader,
-    /// The catalogue and the profiles, to their end.
+    /// The catalogue, the profiles and the erasures, to their end.
     tables_were_read: bool,
     /// Cancelled once everything was read that stood in the log at the start.
     has_read: CancellationToken,
@@ -102,13 +108,15 @@ impl KafkaSource {
     ) -> Result<Self, SourceError> {
         let group = group(config);
         let (topic, _) = events_topic(config);
-        let catalog = TopicReader::start(client, &config.topics.catalog, &format!("{group}-catalog"), false)?;
-        let profiles = TopicReader::start(
-            client,
-            &config.topics.profiles,
-            &format!("{group}-profiles"),
-            false,
-        )?;
+        let table =
+            |topic: &str, name: &str| TopicReader::start(client, topic, &format!("{group}-{name}"), false);
+        let catalog = table(&config.topics.catalog, "catalog")?;
+        let profiles = table(&config.topics.profiles, "profiles")?;
+        let erasures = table(&config.topics.erasures, "erasures")?;
+        let pseudonyms = config.privacy.pseudonymization == Pseudonymization::PerCustomerSalt;
+        let salts = pseudonyms
+            .then(|| table(&config.topics.salts, "salts"))
+            .transpose()?;
         let events = TopicReader::start(client, topic, &group, replica)?.traced(traced);
         // Figures are about the last week: what was shown before that is not even read.
         let impressions = TopicReader::start_at(
@@ -120,8 +128,11 @@ impl KafkaSource {
         Ok(Self {
             topics: [config.topics.catalog.clone(), topic.to_owned()],
             impressions_topic: config.topics.impressions.clone(),
+            erased: config.topics.erasures.clone(),
             catalog,
             profiles,
+            erasures,
+            salts,
             events,
             impressions,
             tables_were_read: false,
@@ -153,7 +164,8 @@ impl Source for KafkaSource {
         self.catalog.recognise(of_catalog, false)
     }
 
-    /// Profiles are read from their start all the same: what is looked up in them is not in snapshots.
+    /// Profiles and erasures are read from their start all the same: what is looked up in them is not in snapshots.
+    /// How far erasures were applied to a snapshot stands in its positions.
     fn resume(&mut self, from: &Positions) {
         for (topic, reader) in self.topics.iter().zip([&mut self.catalog, &mut self.events]) {
             if let Some(partitions) = from.topics.get(topic) {
@@ -175,6 +187,7 @@ impl Source for KafkaSource {
                 (catalog.clone(), self.catalog.positions().1),
                 (events.clone(), of_events),
                 (self.impressions_topic.clone(), self.impressions.positions().1),
+                (self.erased.clone(), self.erasures.positions().1),
             ]
             .into(),
         }
@@ -185,7 +198,8 @@ impl Source for KafkaSource {
     }
 
     fn problem(&self) -> Option<String> {
-        let tables = [&self.catalog, &self.profiles];
+        let tables = [&self.catalog, &self.profiles, &self.erasures];
+        let tables = tables.into_iter().chain(&self.salts);
         self.events
             .problem()
             .or_else(|| tables.into_iter().find_map(TopicReader::problem))
@@ -205,12 +219,24 @@ impl Source for KafkaSource {
         let mut taken = self.catalog.poll(table_wait, &mut |record| {
             let _ = take(Item::Product(record));
         })?;
+        // Before profiles: who was erased may have come back and written a new one.
+        taken += self.erasures.poll(table_wait, &mut |record| {
+            let _ = take(Item::Erasure(record));
+        })?;
+        if let Some(salts) = &mut self.salts {
+            taken += salts.poll(table_wait, &mut |record| {
+                let _ = take(Item::Salt(record));
+            })?;
+        }
         taken += self.profiles.poll(table_wait, &mut |record| {
             let _ = take(Item::Profile(record));
         })?;
         if !self.tables_were_read {
             let read = |table: &TopicReader| table.caught_up() || table.is_absent();
-            self.tables_were_read = read(&self.catalog) && read(&self.profiles);
+            self.tables_were_read = read(&self.catalog)
+                && read(&self.profiles)
+                && read(&self.erasures)
+                && self.salts.iter().all(read);
             return Ok(taken);
         }
         taken += self.events.poll(wait, &mut |record| {
@@ -241,6 +267,10 @@ impl Source for KafkaSource {
         self.catalog.close();
         self.profiles.close();
         self.impressions.close();
+        self.erasures.close();
+        if let Some(salts) = &mut self.salts {
+            salts.close();
+        }
         if let Some(thread) = self.dead_letters.take() {
             let _ = thread.join();
         }

@@ -24,7 +24,7 @@ pub struct Record<'a> {
     pub offset: i64,
     /// When it was appended, milliseconds since 1970.
     pub time_ms: i64,
-    /// Key, if any; for products and profiles their id.
+    /// Key, if any; for products and profiles their id, for erasures their customer's HMAC.
     pub key: Option<&'a [u8]>,
     /// Value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
@@ -43,6 +43,10 @@ pub enum Item<'a> {
     Profile(Record<'a>),
     /// What was shown to a customer. Not waited for at the start: only figures rest on it.
     Impression(Record<'a>),
+    /// A customer to be forgotten.
+    Erasure(Record<'a>),
+    /// The salt of a customer's pseudonym.
+    Salt(Record<'a>),
 }
 
 /// Takes what a source hands over. An error says that the record is malformed: the source then sees to it

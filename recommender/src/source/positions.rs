@@ -30,6 +30,16 @@ pub struct Positions {
 }
 
 impl Positions {
+    /// Whether records of a topic were read for `newer` that were not for these.
+    pub fn lacks(&self, newer: &Self, topic: &str) -> bool {
+        let none = Partitions::new();
+        let (old, new) = (self.topics.get(topic), newer.topics.get(topic));
+        let old = old.unwrap_or(&none);
+        new.into_iter()
+            .flatten()
+            .any(|(partition, position)| old.get(partition).copied().unwrap_or_default().next < position.next)
+    }
+
     /// How many records were read, where none were removed.
     pub fn records(&self, topic: &str) -> u64 {
         let all = self.topics.get(topic).into_iter().flat_map(BTreeMap::values);
@@ -70,6 +80,28 @@ pub fn within(topic: &str, partition: i32, position: &Position, ends: (i64, i64)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_read_less_of_a_topic_lacks_it() {
+        let read = |ends: &[(i32, i64)]| {
+            let at = |next| Position {
+                next,
+                ..Position::default()
+            };
+            let partitions = ends
+                .iter()
+                .map(|(partition, next)| (*partition, at(*next)))
+                .collect();
+            Positions {
+                topics: [("erasures".to_owned(), partitions)].into(),
+                ..Positions::default()
+            }
+        };
+        let newer = read(&[(0, 3), (1, 0)]);
+        assert!(!read(&[(0, 3)]).lacks(&newer, "erasures") && !read(&[]).lacks(&newer, "events"));
+        assert!(read(&[(0, 2), (1, 9)]).lacks(&newer, "erasures"));
+        assert!(Positions::default().lacks(&newer, "erasures"));
+    }
 
     #[test]
     fn positions_outside_the_log_are_told_apart() {

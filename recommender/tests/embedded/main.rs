@@ -13,6 +13,7 @@ mod keys;
 mod limits;
 mod mail;
 mod models;
+mod privacy;
 mod rolling;
 mod routes;
 mod snippet;

@@ -247,6 +247,41 @@ fn table() -> Vec<Row> {
             &[(Ann, 400)],
         ),
         row(
+            "GET",
+            "/v1/customers/{customer_id}",
+            "/v1/customers/ann",
+            None,
+            OF_ANN,
+        ),
+        row(
+            "POST",
+            "/v1/customers/{customer_id}/aliases",
+            "/v1/customers/ann/aliases",
+            Some(json!({"session_id": "visit-1"})),
+            WRITTEN_OF_ANN,
+        ),
+        row(
+            "POST",
+            "/v1/customers/{customer_id}/aliases",
+            "/v1/customers/ann/aliases",
+            Some(json!({"alias": "old-ann"})),
+            &[(Ann, 403), (Program, 202)],
+        ),
+        row(
+            "POST",
+            "/v1/customers/{customer_id}/aliases",
+            "/v1/customers/ann/aliases",
+            Some(json!({})),
+            &[(Ann, 400)],
+        ),
+        row(
+            "DELETE",
+            "/v1/customers/{customer_id}",
+            "/v1/customers/ann",
+            None,
+            WRITTEN_OF_ANN,
+        ),
+        row(
             "POST",
             "/webhook",
             "/webhook",
@@ -379,6 +414,7 @@ async fn every_route_answers_every_kind_of_caller_as_documented() {
             "catalog:write",
             "recommendations:read",
             "insights:read",
+            "customers:admin",
         ],
     );
     for path in ["/v1/products/cup", "/v1/products/mug"] {

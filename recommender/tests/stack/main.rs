@@ -10,6 +10,7 @@ mod experiments;
 mod faults;
 mod kafka;
 mod outages;
+mod privacy;
 mod redis;
 mod replicas;
 mod shop;

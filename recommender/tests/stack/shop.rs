@@ -58,6 +58,9 @@ impl Shop {
                 catalog: name("products"),
                 dead_letter: name("dead"),
                 impressions: name("impressions"),
+                profiles: name("profiles"),
+                erasures: name("erasures"),
+                salts: name("salts"),
                 ..TopicNames::default()
             },
             ..RecommenderConfig::default()
@@ -77,6 +80,9 @@ impl Shop {
                 &[
                     NewTopic::new(&topics.events, partitions, one()),
                     NewTopic::new(&topics.catalog, 1, one()).set("cleanup.policy", "compact"),
+                    NewTopic::new(&topics.profiles, 1, one()).set("cleanup.policy", "compact"),
+                    NewTopic::new(&topics.erasures, 2, one()).set("cleanup.policy", "compact"),
+                    NewTopic::new(&topics.salts, 1, one()).set("cleanup.policy", "compact"),
                     NewTopic::new(&topics.dead_letter, 1, one()),
                     NewTopic::new(&topics.impressions, 2, one()),
                 ],
@@ -170,6 +176,40 @@ impl Shop {
             producer.commit_transaction(wait).unwrap();
         };
         tokio::task::spawn_blocking(put).await.unwrap();
+    }
+
+    /// Everything that stands in a topic now: keys and values.
+    pub async fn records(&self, topic: &str) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let mut config = self.client.clone();
+        config.set("group.id", uuid::Uuid::new_v4().to_string());
+        let topic = topic.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let wait = Duration::from_secs(5);
+            let metadata = consumer.fetch_metadata(Some(&topic), wait).unwrap();
+            let mut list = rdkafka::TopicPartitionList::new();
+            let mut left = 0;
+            for partition in metadata.topics()[0].partitions() {
+                let id = partition.id();
+                let (low, high) = consumer.fetch_watermarks(&topic, id, wait).unwrap();
+                left += high - low;
+                list.add_partition_offset(&topic, id, rdkafka::Offset::Beginning)
+                    .unwrap();
+            }
+            consumer.assign(&list).unwrap();
+            let mut records = Vec::new();
+            let until = std::time::Instant::now() + Duration::from_secs(20);
+            while (records.len() as i64) < left {
+                assert!(std::time::Instant::now() < until, "{topic} cannot be read");
+                if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+                    let key = message.key().unwrap_or_default().to_vec();
+                    records.push((key, message.payload().map(<[u8]>::to_vec)));
+                }
+            }
+            records
+        })
+        .await
+        .unwrap()
     }
 
     /// Dead letters, waiting until there are `at_least`, and a little longer for one too many.

@@ -45,6 +45,8 @@ pub fn options(config: RecommenderConfig, mode: Mode, dir: &Path) -> Options {
     std::fs::write(dir.join("jwt"), KEY).unwrap();
     let mut config = config;
     config.auth.jwt_secret_file = Some("jwt".into());
+    std::fs::write(dir.join("privacy"), "the key of erasures").unwrap();
+    config.privacy.key_file = Some("privacy".into());
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     Options {
         config,
@@ -160,6 +162,55 @@ impl Running {
         self.end.cancel();
         self.task.await.unwrap().unwrap();
     }
+}
+
+/// Everything that services of this process log from the first call on, as text.
+pub fn logged() -> String {
+    use std::io::Write;
+    use std::sync::{Mutex, PoisonError};
+
+    static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    struct Log;
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            LOG.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(|| Log);
+    // There is one in all of a process's tests.
+    let _ = tracing::subscriber::set_global_default(subscriber.finish());
+    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    String::from_utf8_lossy(&log).into_owned()
+}
+
+/// Files below a folder that contain a text.
+pub fn files_with(dir: &Path, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+            continue;
+        }
+        // It may be removed meanwhile.
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        if contains(&bytes, text) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+/// Whether a text stands among bytes.
+pub fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
 /// Waits until something holds; panics with its name after half a minute.

@@ -46,7 +46,7 @@ pub(super) fn with_id(mut event: Event) -> (String, Event) {
 /// Appends events of one request and waits for the acknowledgements.
 pub(super) async fn append(app: &App, events: &[Event]) -> Result<(), Problem> {
     let timer = app.metrics.append.start_timer();
-    let result = app.log.append(events).await;
+    let result = app.append(events).await;
     timer.observe_duration();
     Ok(result.into_iter().collect::<Result<(), _>>()?)
 }
@@ -125,7 +125,7 @@ async fn batch(
         })??
     };
     let timer = app.metrics.append.start_timer();
-    let mut appended = app.log.append(&events).await.into_iter();
+    let mut appended = app.append(&events).await.into_iter();
     timer.observe_duration();
     let results: Vec<BatchItem> = ids
         .into_iter()

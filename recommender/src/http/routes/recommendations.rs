@@ -46,22 +46,32 @@ struct Answer {
     arm: Arc<str>,
     model: ModelView,
     /// What the answer rests on.
-    #[schema(value_type = Basis)]
-    fallback: Fallback,
+    fallback: Basis,
     /// Best first.
     items: Vec<ItemView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<Explanation>,
 }
 
-/// What an answer rests on: the customer's history, the products of the request, or what is popular.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "describes the engine's type")]
+/// What an answer rests on: the customer's history, the products of the request, or what is popular; the last also
+/// for want of the customer's consent.
+#[derive(Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 enum Basis {
     Personal,
     Session,
     Popular,
+    Consent,
+}
+
+impl From<Fallback> for Basis {
+    fn from(fallback: Fallback) -> Self {
+        match fallback {
+            Fallback::Personal => Self::Personal,
+            Fallback::Session => Self::Session,
+            Fallback::Popular => Self::Popular,
+        }
+    }
 }
 
 /// What the model knows of the customer, newest first.
@@ -129,8 +139,13 @@ async fn personal(
     let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
     let placement = params.one("placement")?;
     placement.map_or(Ok(()), |placement| check_id("placement", placement))?;
+    let name = app.name(&customer_id);
+    let whom = Whom {
+        customer_id: Some(&customer_id),
+        refuses: !app.privacy.tracks(&app.directory, &name),
+    };
     let query = Query {
-        customer: Some(&customer_id),
+        customer: (!whom.refuses).then_some(&*name),
         limit: params.limit()?,
         algorithm: params.one("algorithm")?.map(check_algorithm).transpose()?,
         category: params.category()?,
@@ -139,9 +154,9 @@ async fn personal(
         now_ms: now_ms(),
         ..Query::default()
     };
-    let (query, place) = place(&app, query, placement);
+    let (query, place) = place(&app, query, placement, whom);
     if params.flag("explain")? {
-        let explanation = Some(explain(&app, &customer_id));
+        let explanation = Some(explain(&app, &name));
         let answer = written(&answer(&app, &query, &place, explanation))?;
         let tag = answer.tag().clone();
         let bytes = answer.into_bytes(&ids::new());
@@ -161,8 +176,17 @@ async fn personal(
     ))
 }
 
-/// Where an answer is shown, and which arm it is of.
+/// Whom an answer is for.
+struct Whom<'a> {
+    /// As the request names them.
+    customer_id: Option<&'a str>,
+    /// Only what is popular, for want of consent.
+    refuses: bool,
+}
+
+/// Where an answer is shown, to whom, and which arm it is of.
 struct Place<'a> {
+    whom: Whom<'a>,
     /// As the request named it.
     name: Option<&'a str>,
     placement: Placement,
@@ -171,7 +195,7 @@ struct Place<'a> {
 }
 
 /// The question as the customer's arm asks it. A request that names its algorithm is no part of an experiment.
-fn place<'a>(app: &App, query: Query<'a>, name: Option<&'a str>) -> (Query<'a>, Place<'a>) {
+fn place<'a>(app: &App, query: Query<'a>, name: Option<&'a str>, whom: Whom<'a>) -> (Query<'a>, Place<'a>) {
     let live = app.live.load();
     let placement = Placement::of(name, query.algorithm.is_some());
     let assigned = query
@@ -186,6 +210,7 @@ fn place<'a>(app: &App, query: Query<'a>, name: Option<&'a str>) -> (Query<'a>, 
         }
     };
     let place = Place {
+        whom,
         name,
         placement,
         experiment,
@@ -207,7 +232,7 @@ async fn answered(
 ) -> Result<(HeaderValue, Vec<u8>), Problem> {
     let (tag, json) = found_or_computed(app, query, place).await?;
     // Not of a basket that nobody's name is on: there is nobody whose events could follow.
-    if let Some(customer) = query.customer {
+    if let Some(customer) = query.customer.filter(|name| app.privacy.may_name(name)) {
         app.impressions.shown(customer, place.name, query.now_ms, &json);
     }
     Ok((tag, json))
@@ -240,11 +265,16 @@ async fn found_or_computed(
 fn key(app: &App, query: &Query<'_>, place: &Place<'_>, revision: Revision) -> Key {
     let live = app.live.load();
     let mut key = KeyBuilder::new("recommendations");
+    if let Some(customer) = query.customer.or(place.whom.customer_id) {
+        key.about(app.privacy.tag_of(customer));
+    }
     key.text(&live.version)
         .optional(query.customer)
         .optional(place.experiment.as_deref())
         .text(&place.arm)
         .number(place.placement as u64)
+        .optional(place.whom.customer_id)
+        .number(u64::from(place.whom.refuses))
         .number(revision.digest)
         .number(revision.newest_ms.cast_unsigned())
         .list(query.recent.iter().copied())
@@ -289,20 +319,25 @@ fn explain(app: &App, customer_id: &str) -> Explanation {
 fn answer(app: &App, query: &Query<'_>, place: &Place<'_>, explanation: Option<Explanation>) -> Answer {
     let live = app.live.load();
     let found = placements::answer(place.placement, &app.reader, &app.baskets, &live, query);
-    let label = match found.fallback {
-        Fallback::Personal => "personal",
-        Fallback::Session => "session",
-        Fallback::Popular => "popular",
+    let fallback = match place.whom.refuses {
+        true => Basis::Consent,
+        false => found.fallback.into(),
+    };
+    let label = match fallback {
+        Basis::Personal => "personal",
+        Basis::Session => "session",
+        Basis::Popular => "popular",
+        Basis::Consent => "consent",
     };
     app.metrics.answers.with_label_values(&[label]).inc();
     app.shown.observe(&app.reader, &found.items, now_ms());
     Answer {
         recommendation_id: NO_ID,
-        customer_id: query.customer.map(str::to_owned),
+        customer_id: place.whom.customer_id.map(str::to_owned),
         experiment: place.experiment.clone(),
         arm: Arc::clone(&place.arm),
         model: ModelView::new(&live, Some(found.algorithm)),
-        fallback: found.fallback,
+        fallback,
         items: view::items(&app.reader, &live, found.items),
         explanation,
     }
@@ -367,8 +402,12 @@ async fn anonymous(State(app): State<Arc<App>>, caller: Caller, body: Body) -> R
     let customer = asked.session_id.as_deref().map(visit).transpose()?;
     let recent: Vec<&str> = asked.recent.iter().map(String::as_str).collect();
     let exclude: Vec<&str> = asked.exclude.iter().map(String::as_str).collect();
+    // Not whose the visit turned out to be: whoever knows its id is not therefore its customer.
+    let name = customer
+        .as_deref()
+        .map(|visit| app.privacy.known_as(visit).unwrap_or_else(|| visit.to_owned()));
     let query = Query {
-        customer: customer.as_deref(),
+        customer: name.as_deref(),
         recent: &recent,
         limit: asked.limit.map_or(Ok(10), |n| check_limit(Some(n)))?,
         algorithm: asked.algorithm.as_deref().map(check_algorithm).transpose()?,
@@ -378,7 +417,11 @@ async fn anonymous(State(app): State<Arc<App>>, caller: Caller, body: Body) -> R
         now_ms: now_ms(),
         ..Query::default()
     };
-    let (query, place) = place(&app, query, asked.placement.as_deref());
+    let whom = Whom {
+        customer_id: customer.as_deref(),
+        refuses: false,
+    };
+    let (query, place) = place(&app, query, asked.placement.as_deref(), whom);
     let (_, body) = answered(&app, &query, &place).await?;
     let head = [
         (header::CACHE_CONTROL, "no-store"),

@@ -1,15 +1,17 @@
-//! `/v1/customers`: what a customer tells about themselves.
+//! `PUT /v1/customers/{id}/profile`: what a customer tells about themselves, consent included.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
+use recommendation_api::records::ErasureScope;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::{forget, ids};
 use crate::http::App;
 use crate::http::caller::{Caller, EVENTS_WRITE};
 use crate::http::input::{Body, PathId, check_id};
@@ -31,6 +33,8 @@ struct Written {
 /// Write a customer's profile
 ///
 /// Replaces it as a whole. 202: acknowledged by the log; rules and `/gmail-webhook` know it some milliseconds later.
+/// Whoever refuses (`consent: false`) is forgotten by the model and gets what is popular; whoever agrees later is
+/// known from then on only.
 #[utoipa::path(put, path = "/v1/customers/{customer_id}/profile", operation_id = "write_profile", tag = "customers", security(("token" = [])),
     params(("customer_id" = String, Path, description = "The customer", min_length = 1, max_length = 256)),
     request_body = ProfileBody,
@@ -47,7 +51,16 @@ async fn put_profile(
 ) -> Result<(StatusCode, Json<Written>), Problem> {
     check_id("customer_id", &customer_id)?;
     caller.require_customer_or(&customer_id, EVENTS_WRITE)?;
-    let profile = parse_profile(body.object()?)?;
-    app.log.put_profile(&customer_id, &profile).await?;
+    let mut profile = parse_profile(body.object()?)?;
+    let id = app.name_in_log(&customer_id).await?;
+    let before = app.directory.profile(&id).unwrap_or_default();
+    profile.alias_of = before.alias_of;
+    // While profiles are still being read, what was said before is not known: better one cut too many.
+    let changes = app.privacy.allows(before.consent) != app.privacy.allows(profile.consent);
+    if changes || (profile.consent.is_some() && !app.is_serving()) {
+        // First: whoever reads the log anew must not learn across the change.
+        forget(&app, &ids(&app, &customer_id), ErasureScope::Learned).await?;
+    }
+    app.log.put_profile(&id, &profile).await?;
     Ok((StatusCode::ACCEPTED, Json(Written { customer_id })))
 }

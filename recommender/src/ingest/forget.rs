@@ -1,0 +1,220 @@
+//! What the ingest thread forgets: customers who were erased, who refuse, and ids that turned out to be another's.
+//!
+//! All of it waits until the batch that it came with has been read, so that one look through the customers does for
+//! many erasures. While events are still gathered for the engine's bulk path it waits for that too; and before the
+//! first of them nothing has been learned that could be forgotten.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use recommendation_api::EventError;
+use recommendation_api::records::{Erasure, ErasureScope};
+
+use super::learner::Learner;
+use crate::clock::now_ms;
+use crate::model;
+use crate::privacy::Subject;
+use crate::privacy::erasures::Erasures;
+use crate::source::Record;
+use crate::source::positions::Partitions;
+
+/// What is to be forgotten.
+pub(super) enum Forget {
+    /// A customer of an erasure.
+    Erased {
+        subject: Subject,
+        owner: u64,
+        scope: ErasureScope,
+    },
+    /// A customer who refuses, by id.
+    Refused(String),
+    /// An id that was an anonymous visit, and whose it is.
+    Alias { from: String, whose: String },
+}
+
+/// What has been forgotten, and what is to be.
+#[derive(Default)]
+pub(super) struct Forgetting {
+    /// Whose records are not learned, up to where.
+    pub erasures: Erasures,
+    /// Up to where erasures were applied to the snapshot that the state began with.
+    pub applied: Partitions,
+    waiting: Vec<Forget>,
+}
+
+impl Learner {
+    /// Takes up a record of the erasures topic.
+    pub(super) fn take_erasure(&mut self, record: Record<'_>) -> Result<(), EventError> {
+        let Some(subject) = record.key.and_then(Subject::parse) else {
+            tracing::warn!(offset = record.offset, "erasure without an HMAC as its key");
+            return Err(EventError::MissingField("key"));
+        };
+        // A tombstone: the topic's own clean-up, long after.
+        let Some(value) = record.value else { return Ok(()) };
+        let privacy = &self.lookups.privacy;
+        let erasure: Erasure =
+            serde_json::from_slice(value).map_err(|_| EventError::NotJson("an erasure".into()))?;
+        let Some(owner) = privacy.owner(&subject, &erasure) else {
+            tracing::warn!(offset = record.offset, "erasure not understood");
+            return Err(EventError::NotJson("an erasure".into()));
+        };
+        self.forgetting
+            .erasures
+            .insert(subject, owner, &privacy.events, &erasure);
+        let applied = self.forgetting.applied.get(&record.partition);
+        if applied.is_none_or(|position| record.offset >= position.next) {
+            let scope = erasure.scope;
+            // Figures are forgotten at once: no bulk path waits for them.
+            self.insights.erase(owner, erasure.time_ms);
+            self.forget_soon(Forget::Erased {
+                subject,
+                owner,
+                scope,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes up a record of the salts topic.
+    pub(super) fn take_salt(&mut self, record: Record<'_>) -> Result<(), EventError> {
+        let Some(salts) = &self.lookups.privacy.salts else {
+            return Ok(()); // of other times
+        };
+        let subject = record.key.and_then(Subject::parse);
+        if subject.is_some_and(|subject| salts.take(subject, record.value)) {
+            return Ok(());
+        }
+        tracing::warn!(offset = record.offset, "salt not understood");
+        Err(EventError::NotJson("a salt".into()))
+    }
+
+    pub(super) fn forget_soon(&mut self, forget: Forget) {
+        self.forgetting.waiting.push(forget);
+    }
+
+    /// Forgets what waits; to be called after each batch.
+    pub fn forget_waiting(&mut self) {
+        if self.forgetting.waiting.is_empty() {
+            return;
+        }
+        match self.waiting() {
+            0 => {}
+            _ => return,
+        }
+        let waiting = std::mem::take(&mut self.forgetting.waiting);
+        if !self.learns_live() {
+            return; // nothing was learned yet, and nothing that was forgotten will be
+        }
+        let mut erased = Vec::new();
+        for forget in waiting {
+            match forget {
+                Forget::Erased {
+                    subject,
+                    owner,
+                    scope,
+                } => erased.push((subject, owner, scope)),
+                Forget::Refused(customer) => self.forget_known(&customer),
+                Forget::Alias { from, whose } => self.take_in(&from, &whose),
+            }
+        }
+        if !erased.is_empty() {
+            self.erase(&erased);
+        }
+    }
+
+    /// Forgets what was learned of a customer, if anything was.
+    fn forget_known(&mut self, customer: &str) {
+        if self.writer.reader().knows(customer) {
+            self.writer.erase(customer);
+            self.insights.erase(recommender_engine::owner(customer), now_ms());
+            self.lookups.baskets.forget(&HashSet::from([customer.into()]));
+            self.forget_answers(recommender_engine::owner(customer));
+        }
+    }
+
+    fn take_in(&mut self, from: &str, whose: &str) {
+        if !self.lookups.privacy.tracks(&self.lookups.directory, whose) {
+            self.forget_known(from);
+        } else if self.writer.merge(from, whose) {
+            self.lookups.baskets.rename(from, whose);
+            self.insights.fold(from, whose);
+            self.forget_answers(recommender_engine::owner(from));
+        }
+    }
+
+    fn forget_answers(&self, owner: u64) {
+        if let Some(erased) = &self.lookups.erased {
+            // Nobody listens any more where the service ends.
+            let _ = erased.send(self.lookups.privacy.tag(owner));
+        }
+    }
+
+    fn erase(&mut self, erased: &[(Subject, u64, ErasureScope)]) {
+        let mut by_owner: HashMap<u64, Vec<(Subject, ErasureScope)>, ahash::RandomState> = HashMap::default();
+        for (subject, owner, scope) in erased {
+            by_owner.entry(*owner).or_default().push((*subject, *scope));
+        }
+        let privacy = Arc::clone(&self.lookups.privacy);
+        let mut found: HashMap<Arc<str>, ErasureScope> = HashMap::new();
+        let mut look = |name: &Arc<str>| {
+            let Some(candidates) = by_owner.get(&recommender_engine::owner(name)) else {
+                return;
+            };
+            let subject = privacy.subject(name);
+            if let Some((_, scope)) = candidates.iter().find(|(candidate, _)| *candidate == subject) {
+                found.insert(Arc::clone(name), *scope);
+            }
+        };
+        self.writer.reader().each_name(&mut look);
+        self.lookups.directory.each_id(&mut look);
+        for (_, owner, _) in erased {
+            self.writer.erase_visits(*owner);
+            self.forget_answers(*owner);
+        }
+        for (name, scope) in &found {
+            self.writer.erase(name);
+            match scope {
+                ErasureScope::Everything => {
+                    self.lookups.directory.set_profile(name, None);
+                }
+                // The profile may have come before the erasure: it stays, and so do the rules on it.
+                ErasureScope::Learned => self.show_attributes(name),
+            }
+        }
+        self.lookups.baskets.forget(&found.into_keys().collect());
+        let n = erased.len();
+        self.metrics.erasures.inc_by(n as u64);
+        tracing::info!(customers = n, "erasures applied");
+    }
+
+    /// Hands the engine what rules may know of a customer: the attributes of a profile that allows it.
+    pub(super) fn show_attributes(&mut self, customer: &str) {
+        let profile = self.lookups.directory.profile(customer);
+        let allowed = profile
+            .filter(|profile| profile.alias_of.is_none() && self.lookups.privacy.allows(profile.consent));
+        let attributes = allowed.map(|profile| model::attributes(profile.attributes));
+        self.writer
+            .set_profile(customer, attributes.filter(|attributes| !attributes.is_empty()));
+    }
+
+    /// Once the log was caught up with: forgets erasures that decide nothing any more, and, where only those are
+    /// tracked who agreed, whoever a snapshot of other times knows and did not.
+    pub fn settle(&mut self, events: Option<&Partitions>) {
+        if let Some(events) = events {
+            let next = |partition: i32| events.get(&partition).map_or(0, |position| position.next);
+            self.forgetting.erasures.forget_passed(next);
+        }
+        if self.lookups.privacy.is_opt_in() && self.restored {
+            let mut unasked = Vec::new();
+            let lookups = &self.lookups;
+            self.writer.reader().each_name(|name| {
+                if !lookups.privacy.tracks(&lookups.directory, name) {
+                    unasked.push(name.to_string());
+                }
+            });
+            for name in unasked {
+                self.forget_known(&name);
+            }
+        }
+    }
+}
