@@ -90,15 +90,21 @@ impl TopicsOutcome {
     }
 }
 
-/// Carries out the plan. Topics do not hide each other: one that Kafka refuses does not stop the next.
-pub async fn apply(cluster: &Cluster, plan: TopicPlan, view: Arc<ClusterView>) -> TopicsOutcome {
+/// Carries out the plan. Topics do not hide each other: one that Kafka refuses does not stop the next. `announced`: topics
+/// that are to be made for the first time.
+pub async fn apply(
+    cluster: &Cluster,
+    plan: TopicPlan,
+    view: Arc<ClusterView>,
+    announced: &[String],
+) -> TopicsOutcome {
     let mut outcome = TopicsOutcome {
         refused: plan.refused,
         ..TopicsOutcome::default()
     };
     let mut changed = BTreeSet::new();
     for step in plan.steps {
-        let (topic, unreachable) = carry_out(cluster, &step).await;
+        let (topic, unreachable) = carry_out(cluster, &step, announced.contains(&step.name)).await;
         if !topic.done.is_empty() {
             changed.insert(step.name);
         }
@@ -116,7 +122,7 @@ pub async fn apply(cluster: &Cluster, plan: TopicPlan, view: Arc<ClusterView>) -
     outcome
 }
 
-async fn carry_out(cluster: &Cluster, step: &TopicStep) -> (TopicOutcome, Option<String>) {
+async fn carry_out(cluster: &Cluster, step: &TopicStep, first: bool) -> (TopicOutcome, Option<String>) {
     let admin = cluster.admin();
     let mut outcome = TopicOutcome {
         name: step.name.clone(),
@@ -133,6 +139,8 @@ async fn carry_out(cluster: &Cluster, step: &TopicStep) -> (TopicOutcome, Option
                     "Created topic {} with {} partitions",
                     spec.name, spec.partitions
                 )),
+                // An earlier attempt, of which no answer came, succeeded after all.
+                Ok(false) if !first => Ok(format!("Created topic {}", spec.name)),
                 // Someone was faster: then it is not this pipeline's own.
                 Ok(false) => {
                     outcome.origin = TopicOrigin::Adopted;

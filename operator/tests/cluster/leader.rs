@@ -1,7 +1,6 @@
 //! Two operators as processes, of which the one that leads is frozen and wakes up: what it began before is over, and
 //! the API server's audit log shows who wrote what.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -11,37 +10,7 @@ use recommendation_api::pipeline::RecommendationPipeline;
 use serde_json::{Value, json};
 
 use crate::harness::Harness;
-
-struct Process {
-    child: tokio::process::Child,
-    name: &'static str,
-}
-
-impl Process {
-    fn start(harness: &Harness, name: &'static str) -> Self {
-        let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_recommendation-operator"))
-            .args(["run", "--metrics-listen", "127.0.0.1:0", "--resync", "2"])
-            .args(["--watch-namespaces", &harness.namespace])
-            .args(["--lease-namespace", &harness.namespace])
-            .env("KUBECONFIG", std::env::var("TEST_KUBECONFIG").unwrap())
-            .env("POD_NAME", name)
-            .env("RUST_LOG", "error")
-            .env_remove("POD_NAMESPACE")
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        Self { child, name }
-    }
-
-    fn signal(&self, signal: &str) {
-        let process = self.child.id().expect("it still runs").to_string();
-        let sent = std::process::Command::new("kill")
-            .args([signal, &process])
-            .status();
-        assert!(sent.unwrap().success());
-    }
-}
+use crate::process::Process;
 
 async fn leads(harness: &Harness, process: &Process) -> bool {
     let lease = harness
@@ -81,11 +50,11 @@ async fn observed(harness: &Harness) -> bool {
 #[tokio::test]
 async fn a_leader_that_was_frozen_writes_nothing_when_it_wakes_and_ends() {
     let harness = Harness::new().await;
-    let mut first = Process::start(&harness, "first");
+    let mut first = Process::start(&harness, "first", true);
     harness
         .until("the first to lead", || leads(&harness, &first))
         .await;
-    let second = Process::start(&harness, "second");
+    let second = Process::start(&harness, "second", true);
     harness.apply("shop", json!({})).await.unwrap();
     harness
         .condition("shop", "TopicsReady", "True", "AsDeclared")

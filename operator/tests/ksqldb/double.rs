@@ -89,6 +89,12 @@ impl Double {
         KsqlClient::new(reqwest::Client::new(), &self.address, credentials)
     }
 
+    /// What was asked so far, as the statement or path.
+    #[allow(dead_code, reason = "the cluster tests use it")]
+    pub fn seen(&self) -> Vec<String> {
+        self.tape.lock().unwrap().seen.clone()
+    }
+
     /// What was asked, in order. Panics if anything was asked that no recording shows.
     pub fn asked(self) -> Vec<String> {
         self.server.abort();

@@ -22,26 +22,26 @@ pub struct ExperimentMetrics {
 impl ExperimentMetrics {
     pub(super) fn new(r: &Register) -> Result<Self, prometheus::Error> {
         let gauge = |name: &str, help: &str| {
-            let opts = Opts::new(format!("recommender_experiment_{name}"), help);
+            let opts = Opts::new(format!("recommender_{name}"), help);
             add(r, GaugeVec::new(opts, &LABELS)?)
         };
         Ok(Self {
             customers: gauge(
-                "customers",
+                "experiment_customers",
                 "Customers with an answer in the last week, by experiment (empty: none), arm and placement (all: the \
                  arm as a whole)",
             )?,
-            answers: gauge("answers", "Answers shown in the last week")?,
+            answers: gauge("experiment_answers", "Answers shown in the last week")?,
             click_through: gauge(
-                "click_through_rate",
+                "experiment_click_through_rate",
                 "Share of the answers of the last week that led to a view or click within a day",
             )?,
             conversion: gauge(
-                "conversion_rate",
+                "experiment_conversion_rate",
                 "Share of the customers with an answer in the last week that it led to a purchase within a day",
             )?,
             revenue: gauge(
-                "revenue",
+                "experiment_revenue",
                 "Price times quantity of the purchases that answers of the last week led to within a day",
             )?,
         })
