@@ -59,6 +59,18 @@ impl QualityWatch {
         self.reader = reader;
     }
 
+    /// What is counted for drift, to go on with elsewhere.
+    pub fn counted(&self) -> &Drift {
+        &self.drift
+    }
+
+    /// Goes on with what was counted before: a week of events that a snapshot spares to be read again.
+    pub fn go_on(&mut self, drift: Drift) {
+        if drift.is_of(DriftWindows::default()) {
+            self.drift = drift;
+        }
+    }
+
     /// Compares the windows that end at `now_ms`, every few seconds.
     pub fn compare(&mut self, now_ms: i64) {
         if self.compared.is_none_or(|(at, _)| at.elapsed() >= COMPARE_EVERY) {

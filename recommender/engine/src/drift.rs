@@ -103,6 +103,15 @@ impl Drift {
         }
     }
 
+    /// Whether it counts for these windows, and holds what it should: one that was read from somewhere may not.
+    pub fn is_of(&self, windows: DriftWindows) -> bool {
+        let whole = |slice: &Slice| slice.products.len() == BUCKETS + 1;
+        self.windows == windows
+            && self.slices.len() <= windows.current + windows.reference
+            && self.slices.iter().all(whole)
+            && self.known.len() <= MAX_KNOWN
+    }
+
     /// Counts one event; one that is older than both windows is not counted.
     pub fn observe(&mut self, product: &str, kind: EventKind, time_ms: i64) {
         let number = time_ms.div_euclid(self.windows.slice_ms.max(1));

@@ -101,6 +101,6 @@ pub use prequential::HitRate;
 pub use publish::Published;
 pub use query::{Fallback, Query, Reason, Recommendations, Scored, Stats};
 pub use reader::Reader;
-pub use revision::Revision;
+pub use revision::{CatalogueRevision, Revision};
 pub use similarity::{Bm25, Similarity};
 pub use writer::{BulkReport, Writer, engine, owner};

@@ -115,6 +115,7 @@ impl Writer {
         );
         self.shared.knowledge.store(Arc::new(index));
         (self.content_ms, self.catalogue_changed) = (now_ms, false);
+        self.shared.counters.catalogue_settles.store(false, Relaxed);
     }
 
     pub(crate) fn refresh_trending(&mut self, now_ms: i64) {

@@ -8,7 +8,7 @@ use crate::{
     history::WEIGHT_UNITS,
     prequential::HitRate,
     query::{Query, Recommendations, Scored, Stats},
-    revision::Revision,
+    revision::{CatalogueRevision, Revision},
     shared::Shared,
     similar,
 };
@@ -115,6 +115,12 @@ impl Reader {
     /// reading the history.
     pub fn customer_revision(&self, id: &str) -> Revision {
         Revision::of(&self.shared, id)
+    }
+
+    /// What the catalogue says, in a few bytes: two revisions are equal exactly if all products' entries are, on every
+    /// replica, but for prices, which no answer depends on.
+    pub fn catalogue_revision(&self) -> CatalogueRevision {
+        CatalogueRevision::of(&self.shared)
     }
 
     /// How well the configured algorithm (with `Auto`, each) predicts what customers turn to next.

@@ -1,6 +1,8 @@
 //! What is known of a customer, in a few bytes, for keys of caches that replicas share.
 
-use crate::{history::Entry, shared::Shared};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use crate::{event::ProductMeta, history::Entry, shared::Shared};
 
 /// A digest of a customer's history and profile.
 ///
@@ -38,6 +40,51 @@ impl Revision {
             }
         }
         revision
+    }
+}
+
+/// A digest of the catalogue.
+///
+/// A function of what the catalogue says last of each product, whatever the order: replicas that have read the same
+/// records agree on it, whether they read them or started from a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CatalogueRevision {
+    /// 0 without a catalogue.
+    pub digest: u64,
+    /// Whether answers follow it in all: what is like what, and rules between attributes, come a moment after titles,
+    /// categories and what is available.
+    pub settled: bool,
+}
+
+impl CatalogueRevision {
+    pub(crate) fn of(shared: &Shared) -> Self {
+        CatalogueRevision {
+            digest: shared.counters.catalogue.load(Acquire),
+            settled: !shared.counters.catalogue_settles.load(Relaxed),
+        }
+    }
+
+    /// Of one product's entry; `None` is one that was withdrawn.
+    pub(crate) fn digest(name: u64, meta: Option<&ProductMeta>) -> u64 {
+        let Some(meta) = meta else {
+            return mix(name ^ 1).max(1);
+        };
+        let text = |salt: u64, text: &str| mix(hash(text.as_bytes()).wrapping_add(mix(salt)));
+        let all = |salt: u64, texts: &[String]| {
+            let fold = |sum: u64, one: &String| mix(sum).wrapping_add(text(salt, one));
+            texts.iter().fold(salt, fold)
+        };
+        let mut sum = u64::from(meta.available);
+        sum = sum.wrapping_add(meta.title.as_deref().map_or(0, |title| text(2, title)));
+        sum = sum.wrapping_add(meta.category.as_deref().map_or(0, |category| text(3, category)));
+        sum = sum.wrapping_add(all(4, &meta.tags));
+        for (attribute, values) in &meta.attributes {
+            sum = sum.wrapping_add(mix(text(5, attribute).wrapping_add(all(6, values))));
+        }
+        for number in meta.embedding.iter().flatten() {
+            sum = mix(sum).wrapping_add(u64::from(number.to_bits()));
+        }
+        mix(mix(name).wrapping_add(sum)).max(2)
     }
 }
 
@@ -93,6 +140,54 @@ mod tests {
         assert_eq!(revision, bulk_reader.customer_revision("ann"));
         assert_eq!(revision.newest_ms, NOW + 3);
         assert_eq!(bulk_reader.customer_revision("eve"), Revision::default());
+    }
+
+    #[test]
+    fn the_catalogue_has_the_same_revision_whatever_the_order_and_another_after_each_change() {
+        let cup = |title: &str, available| {
+            let title = Some(title.to_owned());
+            Some(ProductMeta {
+                title,
+                available,
+                ..ProductMeta::default()
+            })
+        };
+        let (mut a, reader) = engine(EngineConfig::default()).unwrap();
+        assert_eq!(reader.catalogue_revision().digest, 0);
+        assert!(reader.catalogue_revision().settled);
+        let mut seen = vec![0];
+        for meta in [
+            cup("Cup", true),
+            cup("Mug", true),
+            cup("Mug", false),
+            None,
+            cup("Pot", true),
+        ] {
+            a.set_product("cup", meta);
+            let revision = reader.catalogue_revision();
+            assert!(!seen.contains(&revision.digest) && !revision.settled);
+            seen.push(revision.digest);
+        }
+        a.set_product("pen", cup("Pen", true));
+        let (mut b, other) = engine(EngineConfig::default()).unwrap();
+        b.set_product("pen", cup("Pen", true));
+        b.set_product("cup", cup("Pot", true));
+        assert_eq!(
+            reader.catalogue_revision().digest,
+            other.catalogue_revision().digest
+        );
+        // What no answer depends on, and what changes nothing.
+        let priced = cup("Pen", true).map(|meta| ProductMeta {
+            price: Some(2.5),
+            ..meta
+        });
+        b.set_product("pen", priced);
+        assert_eq!(
+            reader.catalogue_revision().digest,
+            other.catalogue_revision().digest
+        );
+        b.flush(NOW);
+        assert!(other.catalogue_revision().settled);
     }
 
     #[test]

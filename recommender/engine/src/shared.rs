@@ -51,6 +51,8 @@ pub(crate) struct ProductSlot {
     pub barred: bool,
     /// True for what the catalogue lists and says is not a product: see [`EngineConfig::non_product_labels`].
     pub no_product: AtomicBool,
+    /// Of what the catalogue says; 0 while it has said nothing.
+    pub catalogue_digest: AtomicU64,
     /// By cosine, nearest first.
     pub neighbors: ArcSwapOption<Vec<Neighbor>>,
     /// By random walk, likeliest first.
@@ -89,6 +91,7 @@ impl ProductSlot {
             category: AtomicU32::new(NONE),
             available: AtomicBool::new(true),
             no_product: AtomicBool::new(false),
+            catalogue_digest: AtomicU64::new(0),
             neighbors: ArcSwapOption::empty(),
             walks: ArcSwapOption::empty(),
             visits: ArcSwapOption::empty(),
@@ -155,6 +158,10 @@ impl Compiled {
 #[derive(Default)]
 pub(crate) struct Counters {
     pub catalogued: AtomicU64,
+    /// Sum of the digests of what the catalogue says.
+    pub catalogue: AtomicU64,
+    /// Whether the indices over the catalogue follow what it says.
+    pub catalogue_settles: AtomicBool,
     pub events: AtomicU64,
     pub learned: AtomicU64,
     pub weightless: AtomicU64,

@@ -4,7 +4,10 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU8, Ordering::Relaxed},
+        atomic::{
+            AtomicU8,
+            Ordering::{Relaxed, Release},
+        },
     },
 };
 
@@ -24,6 +27,7 @@ use crate::{
     prequential::Prequential,
     quality::{Watch, is_labelled},
     reader::Reader,
+    revision::CatalogueRevision,
     sessions::Sessions,
     shared::{Compiled, Counters, CustomerSlot, NONE, ProductSlot, Shared, StoredMeta, Trending, bump},
     visits::VisitStore,
@@ -463,7 +467,16 @@ impl Writer {
         let catalogued = &self.shared.counters.catalogued;
         let (was, is) = (slot.meta.load().is_some(), meta.is_some());
         catalogued.store(catalogued.load(Relaxed) + u64::from(is) - u64::from(was), Relaxed);
+        let digest = CatalogueRevision::digest(slot.name_hash, meta.as_ref());
+        let old = slot.catalogue_digest.swap(digest, Relaxed);
+        let catalogue = &self.shared.counters.catalogue;
+        let sum = catalogue.load(Relaxed).wrapping_sub(old).wrapping_add(digest);
         slot.meta.store(meta.map(|meta| Arc::new(StoredMeta::new(meta))));
+        if old != digest {
+            self.shared.counters.catalogue_settles.store(true, Relaxed);
+            // Last: whoever sees the new revision sees what it stands for.
+            catalogue.store(sum, Release);
+        }
         self.counts.popularity_changed = true;
         self.catalogue_changed = true;
         true

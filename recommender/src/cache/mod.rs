@@ -2,7 +2,7 @@
 //!
 //! A key carries everything that an answer depends on and that a customer would notice: the question, the
 //! model's version and configuration, and the [revision](recommender_engine::Revision) of what is known of the
-//! customer. So a click is never hidden: it makes another key. And a replica that has not read the click yet
+//! customer, and that of the catalogue. So a click is never hidden, nor a product that was withdrawn: it makes another key. And a replica that has not read the click yet
 //! asks under the old key, so that its answer never reaches anybody who has. What other customers do changes an
 //! answer only slowly; the time to live bounds how late that shows. A replica that is behind its log reads the
 //! cache but never fills it.

@@ -218,8 +218,10 @@ fn read_keys(key_file: &Path, previous: Option<&Path>) -> Result<Keys, AuthError
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::time::Duration;
 
+    use jsonwebtoken::jwk::{Jwk, JwkSet};
     use jsonwebtoken::{EncodingKey, Header};
     use proptest::prelude::*;
 
@@ -369,6 +371,59 @@ mod tests {
         auth.reload();
         assert_eq!(user(&auth, &old).await, Err("Invalid token".to_owned()));
         assert!(user(&auth, &token(other, "", 60)).await.is_ok());
+    }
+
+    /// A key set that the test can change, and its address.
+    async fn key_set(keys: Vec<Jwk>) -> (String, Arc<Mutex<JwkSet>>) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let set = Arc::new(Mutex::new(JwkSet { keys }));
+        let served = Arc::clone(&set);
+        let route = axum::routing::get(move || async move { axum::Json(served.lock().unwrap().clone()) });
+        let router = axum::Router::new().route("/keys", route);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        (url, set)
+    }
+
+    #[tokio::test]
+    async fn a_provider_may_sign_with_es256_until_its_key_is_taken_away() {
+        let key = EncodingKey::from_ec_der(include_bytes!("../../tests/data/ec.der"));
+        let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap();
+        jwk.common.key_id = Some("ec".into());
+        let mut other = jwk.clone();
+        other.common.key_id = Some("other".into());
+        let (jwks_url, set) = key_set(vec![jwk]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let config = AuthConfig {
+            jwks_url,
+            issuer: "https://id.example".into(),
+            ..AuthConfig::default()
+        };
+        let auth = auth(dir.path(), &config);
+        let header = Header {
+            kid: Some("ec".into()),
+            ..Header::new(Algorithm::ES256)
+        };
+        let claims = |exp: i64| serde_json::json!({"sub": "ann", "iss": "https://id.example", "exp": exp});
+        let sign = |header: &Header, exp: i64| jsonwebtoken::encode(header, &claims(exp), &key).unwrap();
+        let now = now_ms() / 1000;
+        let good = sign(&header, now + 60);
+        assert_eq!(user(&auth, &good).await, Ok("ann".to_owned()));
+        assert_eq!(
+            user(&auth, &sign(&header, now - 60)).await,
+            Err("Token expired".to_owned())
+        );
+        let (body, signature) = good.rsplit_once('.').unwrap();
+        let changed: String = signature.chars().rev().collect();
+        assert_eq!(
+            user(&auth, &format!("{body}.{changed}")).await,
+            Err("Invalid token".to_owned())
+        );
+        // Its token lives on, the key that signed it does not.
+        set.lock().unwrap().keys = vec![other];
+        auth.jwks.as_ref().unwrap().read_again().await;
+        assert_eq!(user(&auth, &good).await, Err("Invalid token".to_owned()));
     }
 
     #[tokio::test]

@@ -86,6 +86,12 @@ impl Jwks {
         })
     }
 
+    /// Reads the set again, as the watch does every few minutes.
+    #[cfg(test)]
+    pub async fn read_again(&self) {
+        self.refresh(&mut *self.asked.lock().await).await;
+    }
+
     /// Another least time between two readings.
     #[cfg(test)]
     fn with_min_interval(self, min_interval: Duration) -> Self {

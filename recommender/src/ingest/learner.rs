@@ -132,6 +132,9 @@ impl Learner {
         self.quality.follow(self.writer.reader());
         self.dedup = restored.dedup;
         self.insights = restored.insights;
+        if let Some(drift) = restored.drift {
+            self.quality.go_on(drift);
+        }
         (self.events, self.malformed) = (restored.manifest.events, restored.manifest.malformed);
         self.bulk = None;
         self.figures();
@@ -153,10 +156,12 @@ impl Learner {
                 customers: stats.customers,
                 products: stats.products,
                 insights: true,
+                drift: true,
             },
             dedup: write_dedup(&self.dedup),
             engine: self.writer.freeze(),
             insights: self.insights.freeze(),
+            drift: self.quality.counted().clone(),
         })
     }
 

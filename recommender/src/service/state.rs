@@ -3,6 +3,7 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use recommendation_api::pipeline::recommender::Switch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -43,9 +44,14 @@ pub(super) fn spawn(
     if let Mode::Embedded(_) = &options.mode {
         let cron = schedule::parse(&config.model.retrain.schedule)?;
         let (reader, engine) = (app.reader.clone(), model::engine_config(config)?);
+        let watched = schedule::Watched {
+            progress: Arc::clone(&app.progress),
+            live: Arc::clone(&app.live),
+            on_drift: config.model.retrain.on_drift == Switch::Enabled,
+        };
         let trainer_stop = stop.clone();
         parts.spawn(async move {
-            schedule::run(cron, reader, engine, shelf, trainer_stop).await;
+            schedule::run(cron, reader, engine, shelf, watched, trainer_stop).await;
             ("trainer", Ok(()))
         });
     }

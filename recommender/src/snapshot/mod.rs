@@ -8,6 +8,7 @@
 //! dedup       length u64  checksum u64  partitions, each with its number and what it remembers
 //! engine      it carries its own version, lengths and checksums
 //! insights    length u64  checksum u64  where the manifest says so; who does not know of it stops before it
+//! drift       length u64  checksum u64  JSON, where the manifest says so, as above
 //! ```
 //!
 //! Numbers are little-endian, checksums XXH3. New fields of the manifest have defaults, so that the version before
@@ -20,6 +21,7 @@ pub mod names;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
+use recommender_engine::drift::Drift;
 use recommender_engine::snapshot as engine;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -61,6 +63,8 @@ pub struct Manifest {
     pub products: u64,
     /// Whether the records follow that figures are made of.
     pub insights: bool,
+    /// Whether what is counted for drift stands behind that.
+    pub drift: bool,
 }
 
 /// Everything that goes into a snapshot, taken at one moment; later records do not change it.
@@ -73,6 +77,8 @@ pub struct Frozen {
     pub engine: engine::Snapshot,
     /// The records that figures are made of.
     pub insights: Kept,
+    /// What is counted for drift.
+    pub drift: Drift,
 }
 
 /// Why a snapshot cannot be written or used.
@@ -167,6 +173,9 @@ pub fn write(frozen: &Frozen, out: &mut impl Write) -> Result<(), SnapshotError>
     if frozen.manifest.insights {
         block(out, &codec::write(&frozen.insights))?;
     }
+    if frozen.manifest.drift {
+        block(out, &serde_json::to_vec(&frozen.drift).map_err(io::Error::other)?)?;
+    }
     Ok(())
 }
 
@@ -211,6 +220,8 @@ pub struct Restored {
     pub reader: recommender_engine::Reader,
     /// The records that figures are made of.
     pub insights: Insights,
+    /// What was counted for drift.
+    pub drift: Option<Drift>,
 }
 
 /// Reads a snapshot as a whole.
@@ -227,12 +238,19 @@ pub fn read(
     } else {
         Insights::default()
     };
+    let drift = if manifest.drift {
+        let bytes = read_block(input, "drift", MAX_INSIGHTS)?;
+        Some(serde_json::from_slice(&bytes).map_err(|_| SnapshotError::Damaged("drift"))?)
+    } else {
+        None
+    };
     Ok(Restored {
         manifest,
         dedup,
         writer,
         reader,
         insights,
+        drift,
     })
 }
 

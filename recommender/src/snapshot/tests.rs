@@ -1,5 +1,6 @@
 //! Snapshots as bytes, in a folder and in S3.
 
+use recommender_engine::drift::DriftWindows;
 use recommender_engine::{EngineConfig, EventKind, Interaction};
 
 use super::keeper::{Keeper, Kept, upload};
@@ -13,6 +14,7 @@ use crate::store::tests::S3;
 fn frozen(events: u64) -> Frozen {
     let (mut writer, _) = recommender_engine::engine(EngineConfig::default()).unwrap();
     let (mut dedup, mut insights) = (Dedup::default(), Insights::default());
+    let mut drift = Drift::new(DriftWindows::default());
     for i in 0..events {
         let (customer, product) = (format!("c{}", i % 7), format!("p{}", i % 11));
         let at = 1_700_000_000_000 + i as i64;
@@ -21,6 +23,7 @@ fn frozen(events: u64) -> Frozen {
             at,
         );
         dedup.is_new(&i.to_string(), at);
+        drift.observe(&product, EventKind::Purchase, at);
         let text =
             format!(r#"{{"customer_id":"{customer}","product_id":"{product}","event_type":"purchase"}}"#);
         insights.event(
@@ -43,11 +46,13 @@ fn frozen(events: u64) -> Frozen {
             positions,
             events,
             insights: true,
+            drift: true,
             ..Manifest::default()
         },
         dedup: write_dedup(&[(0, dedup)].into()),
         engine: writer.freeze(),
         insights: insights.freeze(),
+        drift,
     }
 }
 
@@ -69,6 +74,15 @@ fn what_is_read_is_what_was_written() {
     assert_eq!(back.reader.customer_history("c3").unwrap().len(), 11);
     let dedup = back.dedup.get_mut(&0).unwrap();
     assert!(!dedup.is_new("99", 1_700_000_001_000) && dedup.is_new("100", 1_700_000_001_000));
+    let counted = |drift: &Drift| serde_json::to_value(drift).unwrap();
+    assert_eq!(counted(back.drift.as_ref().unwrap()), counted(&frozen.drift));
+}
+
+#[test]
+fn a_snapshot_of_a_program_that_wrote_no_drift_is_read() {
+    let mut frozen = frozen(5);
+    frozen.manifest.drift = false;
+    assert!(restore(&bytes(&frozen)).unwrap().drift.is_none());
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! In embedded mode nobody else trains: a task of the service does, on schedule. (In Kubernetes a CronJob runs
-//! `recommender model train`.)
+//! In embedded mode nobody else trains: a task of the service does, on schedule, and when what customers do begins to
+//! drift away from what the model was made from. (In Kubernetes a CronJob runs `recommender model train`.)
 
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use croner::Cron;
 use jiff::Zoned;
 use jiff::tz::TimeZone;
@@ -11,7 +13,9 @@ use recommender_engine::EngineConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::shelf::Shelf;
-use crate::ingest::LateReader;
+use crate::clock::now_ms;
+use crate::config::Live;
+use crate::ingest::{LateReader, Progress};
 
 /// Longest single sleep: a clock that was set is noticed after it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -26,14 +30,61 @@ pub fn parse(schedule: &str) -> Result<Cron, ScheduleError> {
     Cron::from_str(schedule).map_err(|e| ScheduleError(schedule.to_owned(), e.to_string()))
 }
 
-/// Trains on schedule, in UTC, until stopped.
+/// Between two trainings that drift asks for, milliseconds: what has changed does so for days.
+const DRIFT_PAUSE_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Tells when drift asks for a training: when it has come over its threshold, at most once a day.
+#[derive(Debug, Default)]
+struct OnDrift {
+    /// Whether it was over it when last looked; nothing before the first look, so that a restart asks for nothing.
+    over: Option<bool>,
+    asked_ms: Option<i64>,
+}
+
+impl OnDrift {
+    /// `over` says whether it is; nothing while too few events tell.
+    fn asks(&mut self, over: Option<bool>, now_ms: i64) -> bool {
+        let Some(over) = over else { return false };
+        let began = over && self.over == Some(false);
+        let rested = self.asked_ms.is_none_or(|at| now_ms - at >= DRIFT_PAUSE_MS);
+        if began && !rested {
+            return false; // it still begins, as far as the next look is concerned
+        }
+        self.over = Some(over);
+        if began {
+            self.asked_ms = Some(now_ms);
+        }
+        began
+    }
+}
+
+/// What the trainer looks at while it waits.
+pub struct Watched {
+    /// How far the replica is, and its drift.
+    pub progress: Arc<ArcSwap<Progress>>,
+    /// The threshold in force.
+    pub live: Arc<ArcSwap<Live>>,
+    /// Whether drift asks for a training at all.
+    pub on_drift: bool,
+}
+
+impl Watched {
+    fn over(&self) -> Option<bool> {
+        let drift = self.progress.load().drift.filter(|_| self.on_drift)?;
+        Some(drift.worst() > self.live.load().drift_threshold)
+    }
+}
+
+/// Trains on schedule, in UTC, and on drift, until stopped.
 pub async fn run(
     cron: Cron,
     reader: LateReader,
     config: EngineConfig,
     shelf: Shelf,
+    watched: Watched,
     stop: CancellationToken,
 ) {
+    let mut on_drift = OnDrift::default();
     let now = || Zoned::now().with_time_zone(TimeZone::UTC);
     loop {
         let Ok(next) = cron.find_next_occurrence(&now(), false) else {
@@ -41,6 +92,10 @@ pub async fn run(
             return stop.cancelled().await;
         };
         while now() < next {
+            if on_drift.asks(watched.over(), now_ms()) {
+                tracing::info!("what customers do has drifted: models are fitted again");
+                break;
+            }
             let left = Duration::try_from(now().duration_until(&next)).unwrap_or_default();
             let sleep = tokio::time::sleep(left.min(LONGEST_SLEEP));
             if stop.run_until_cancelled(sleep).await.is_none() {
@@ -59,6 +114,25 @@ pub async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn drift_asks_when_it_comes_over_its_threshold_and_once_a_day_at_most() {
+        let hour = 3_600_000;
+        let mut on_drift = OnDrift::default();
+        assert!(!on_drift.asks(None, 0));
+        assert!(
+            !on_drift.asks(Some(true), 0),
+            "it was so before this process began"
+        );
+        assert!(!on_drift.asks(Some(false), hour));
+        assert!(on_drift.asks(Some(true), 2 * hour));
+        assert!(!on_drift.asks(Some(true), 3 * hour));
+        assert!(!on_drift.asks(Some(false), 4 * hour));
+        assert!(!on_drift.asks(Some(true), 5 * hour), "it asked today");
+        assert!(!on_drift.asks(None, 6 * hour));
+        assert!(on_drift.asks(Some(true), 26 * hour), "and still stands");
+        assert!(!on_drift.asks(Some(true), 80 * hour));
+    }
 
     #[test]
     fn schedules_are_cron_and_others_are_refused_by_name() {

@@ -103,6 +103,54 @@ async fn replicas_share_answers_and_a_click_is_seen_at_once() {
 }
 
 #[tokio::test]
+async fn a_change_of_the_catalogue_is_seen_at_once_in_answers_that_are_kept() {
+    let mut shop = Shop::new(1).await.with_redis(&redis());
+    with_ttl(&mut shop.config, 600);
+    let service = Running::start(shop.replica()).await.ready().await;
+    let mut events = pairs(8);
+    let mut old = event("ann", "cup", "view");
+    old["timestamp"] = json!(1_700_000_000_000_i64);
+    events.push(old);
+    send(&service, &events).await;
+    service.learned(events.len() as u64).await;
+    let catalog = token("shop", &["catalog:write"]);
+    let put = async |body: serde_json::Value| {
+        let path = "/v1/products/saucer";
+        let answer = service.call(Method::PUT, path, Some(&catalog), Some(&body)).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+    };
+    let ann = token("ann", &[]);
+    let answer = async || {
+        let path = "/v1/recommendations/ann";
+        service.call(Method::GET, path, Some(&ann), None).await.json()
+    };
+    let title = async || {
+        let answer = answer().await;
+        let items = answer["items"].as_array().unwrap().iter();
+        items
+            .filter(|item| item["product_id"] == "saucer")
+            .map(|item| item["title"].as_str().unwrap().to_owned())
+            .next()
+    };
+    eventually("the neighbours", async || title().await.is_some()).await;
+    for n in ["Saucer", "Small plate"] {
+        put(json!({"title": n})).await;
+        // The service reads the change some milliseconds later; entries in the cache live for ten minutes.
+        eventually("the new title", async || title().await.as_deref() == Some(n)).await;
+        // And what is kept from now on is kept.
+        eventually("an answer that is kept", async || {
+            let before = found(&service, "local").await;
+            assert_eq!(title().await.as_deref(), Some(n));
+            found(&service, "local").await > before
+        })
+        .await;
+    }
+    put(json!({"title": "Saucer", "available": false})).await;
+    eventually("it to go", async || title().await.is_none()).await;
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn every_answer_has_an_id_of_its_own() {
     let mut shop = Shop::new(1).await.with_redis(&redis());
     with_ttl(&mut shop.config, 600);

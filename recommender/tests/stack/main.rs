@@ -13,5 +13,6 @@ mod outages;
 mod privacy;
 mod redis;
 mod replicas;
+mod secured;
 mod shop;
 mod traces;

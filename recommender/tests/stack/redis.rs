@@ -1,5 +1,9 @@
 //! The rate limit that replicas share.
 
+use recommender::http::signature;
+use secrecy::SecretString;
+use serde_json::json;
+
 use crate::shop::{Shop, redis};
 use crate::support::{Running, eventually};
 
@@ -44,6 +48,46 @@ async fn two_replicas_share_one_limit_through_redis() {
         }
     }
     assert_eq!(seen, expected);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_one_replica_took_is_a_replay_for_the_other() {
+    let mut shop = Shop::new(1).await.with_redis(&redis());
+    std::fs::write(shop.dir.path().join("hmac"), "key").unwrap();
+    shop.config.webhooks.hmac_secret_file = Some("hmac".into());
+    let (a, b) = (
+        Running::start(shop.replica()).await.ready().await,
+        Running::start(shop.replica()).await.ready().await,
+    );
+    eventually("Redis", || async {
+        a.status().await["redis"] == "Up" && b.status().await["redis"] == "Up"
+    })
+    .await;
+    let key = SecretString::from("key");
+    let at = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as i64;
+    let send = async |service: &Running, product: &str| {
+        let body = json!({"event": "click", "customer_id": "c", "product_id": product}).to_string();
+        let request = service
+            .client
+            .post(format!("http://{}/webhook", service.public))
+            .header("x-timestamp", at.to_string())
+            .header("x-signature", signature::sign(&key, at, body.as_bytes()));
+        request.body(body).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(send(&a, "cup").await, 200);
+    assert_eq!(send(&b, "cup").await, 409, "the same delivery");
+    assert_eq!(send(&b, "mug").await, 200, "another one");
+    assert_eq!(send(&a, "mug").await, 409);
+    // One that came to nothing may come again, to whichever replica.
+    assert_eq!(send(&a, "").await, 400);
+    assert_eq!(send(&b, "").await, 400);
+    a.learned(2).await;
+    b.learned(2).await;
     a.stop().await;
     b.stop().await;
 }

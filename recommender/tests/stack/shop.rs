@@ -14,7 +14,8 @@ use tempfile::TempDir;
 
 use crate::support::options;
 
-fn server(name: &str) -> String {
+/// What `cargo xtask test` says of its servers.
+pub fn server(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
 }
 

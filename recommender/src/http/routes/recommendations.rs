@@ -8,7 +8,7 @@ use http::{HeaderValue, header};
 use opentelemetry::trace::SpanKind;
 use recommendation_api::event::rfc3339;
 use recommendation_api::report::DependencyState;
-use recommender_engine::{Fallback, Query, Revision};
+use recommender_engine::{CatalogueRevision, Fallback, Query, Revision};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -255,14 +255,22 @@ async fn found_or_computed(
     let revision = query.customer.map_or_else(Revision::default, |customer| {
         app.reader.customer_revision(customer)
     });
+    let catalogue = app.reader.catalogue_revision();
+    let key = key(app, query, place, revision, catalogue);
     let stored = cache
-        .answer(&key(app, query, place, revision), keep(app, revision), compute)
+        .answer(&key, keep(app, revision, catalogue), compute)
         .await?;
     Ok((stored.body.tag().clone(), stored.body.with_id(&id)))
 }
 
 /// Everything that an answer depends on, but for what other customers do.
-fn key(app: &App, query: &Query<'_>, place: &Place<'_>, revision: Revision) -> Key {
+fn key(
+    app: &App,
+    query: &Query<'_>,
+    place: &Place<'_>,
+    revision: Revision,
+    catalogue: CatalogueRevision,
+) -> Key {
     let live = app.live.load();
     let mut key = KeyBuilder::new("recommendations");
     if let Some(customer) = query.customer.or(place.whom.customer_id) {
@@ -277,6 +285,7 @@ fn key(app: &App, query: &Query<'_>, place: &Place<'_>, revision: Revision) -> K
         .number(u64::from(place.whom.refuses))
         .number(revision.digest)
         .number(revision.newest_ms.cast_unsigned())
+        .number(catalogue.digest)
         .list(query.recent.iter().copied())
         .optional(query.algorithm.map(recommender_engine::Algorithm::name))
         .number(query.limit as u64)
@@ -295,11 +304,15 @@ const BEHIND: f64 = 2.0;
 /// How long the neighbours of what a customer has just touched may take to be brought up to date, milliseconds.
 const SETTLES: i64 = 1_000;
 
-fn keep(app: &App, revision: Revision) -> Keep {
+fn keep(app: &App, revision: Revision, catalogue: CatalogueRevision) -> Keep {
     let progress = app.progress.load();
     let follows = progress.log == DependencyState::Up && progress.lag.seconds <= BEHIND;
     let settled = now_ms() - revision.newest_ms > SETTLES;
-    if follows && settled { Keep::Yes } else { Keep::No }
+    if follows && settled && catalogue.settled {
+        Keep::Yes
+    } else {
+        Keep::No
+    }
 }
 
 fn explain(app: &App, customer_id: &str) -> Explanation {
