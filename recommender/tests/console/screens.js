@@ -1,8 +1,7 @@
-// The pictures of docs/console.md: `node screens.js FOLDER`. With DRAFT=1 the console's files are taken as they lie in
-// the repository, and not out of the program: to see a change without a build.
+// The pictures of docs/console.md: `node screens.js FOLDER`.
 
 import { writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { smaller } from './png.js';
 import { openBrowser, openShop } from './shop.js';
 
@@ -14,12 +13,8 @@ const browser = await openBrowser();
 const token = shop.token('ann', 'customers:read');
 const customer = process.env.CUSTOMER ?? shop.customer;
 
-const assets = new URL('../../src/http/console/assets/', import.meta.url).pathname;
-const draft = (page) => page.route(/\/console\/[a-z-]+\.(js|css|svg)$/, (route) => route.fulfill({ path: join(assets, basename(route.request().url())) }));
-
 async function picture(name, hash, { ready, settle, ...options }) {
   const { page, context, wrong } = await browser.page(shop.console, { viewport: { width: 1240, height: 780 }, ...options });
-  if (process.env.DRAFT) await draft(page);
   await context.addInitScript((text) => sessionStorage.setItem('recommender-token', text), token);
   await page.goto(`${shop.console}/${hash}`);
   await page.locator(ready).first().waitFor();

@@ -4,7 +4,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
+import { basename, delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { chromium } from 'playwright-core';
@@ -130,6 +130,9 @@ export async function openShop({ live = LIVE, model = {} } = {}) {
   return { console, token, post, ask, inArm, stop, customer, customers, products, last: all.at(-1), log: () => readFileSync(join(dir, 'log'), 'utf8') };
 }
 
+/** With DRAFT=1 the console's files are taken as they lie here, and not out of the program: to see a change without a build. */
+const assets = join(here, '../../src/http/console/assets');
+
 /** A headless browser; `page` opens a tab that notes what goes wrong in it. */
 export async function openBrowser() {
   const root = process.getuid?.() === 0;
@@ -141,6 +144,7 @@ export async function openBrowser() {
       const wrong = [];
       const page = await context.newPage();
       page.setDefaultTimeout(12_000);
+      if (process.env.DRAFT) await page.route(/\/console\/[a-z-]+\.(js|css|svg)$/, (route) => route.fulfill({ path: join(assets, basename(route.request().url())) }));
       page.on('console', (message) => { if (['error', 'warning'].includes(message.type())) wrong.push(`${message.type()}: ${message.text()}`); });
       page.on('pageerror', (error) => wrong.push(`exception: ${error.message}`));
       page.on('request', (request) => { if (!request.url().startsWith(origin)) wrong.push(`left the host: ${request.url()}`); });

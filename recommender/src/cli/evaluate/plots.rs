@@ -10,6 +10,8 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 110.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 46.0;
+/// Room for what is written beside a dot.
+const MARK: f64 = 24.0;
 /// Told apart by people who see colours differently too, and each readable as text on white (4.5 to 1).
 const COLORS: [&str; 8] = [
     "#0b5f86", "#b3331f", "#8a5a00", "#256b3b", "#6a4c93", "#4f5b68", "#a0416a", "#00706a",
@@ -278,12 +280,18 @@ fn line(drawing: &mut String, place: &Place, named: &Named<'_>, color: &str) {
             place.y(*y),
         );
     }
+    let mut before: Option<f64> = None;
     for ((x, y), mark) in named.points.iter().zip(&named.marks) {
+        let (x, y) = (place.x(*x), place.y(*y));
+        // Where dots are crowded, not each of them: the order tells the rest.
+        if before.is_some_and(|before| (x - before).abs() < MARK) {
+            continue;
+        }
+        before = Some(x);
         let _ = write!(
             drawing,
-            "<text class=\"mark\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            place.x(*x),
-            place.y(*y) - 9.0,
+            "<text class=\"mark\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            y - 9.0,
             escaped(mark)
         );
     }

@@ -68,15 +68,13 @@ export async function* stream(signal) {
   }
 }
 
-/** Calls `work` now and every so many milliseconds, never twice at once, and not while nobody looks. Ends with `signal`. */
+/** Calls `work` (which answers a promise) now and every so many milliseconds, never twice at once, and not while nobody
+ *  looks. Ends with `signal`. */
 export async function every(milliseconds, signal, work) {
   while (!signal.aborted) {
     if (!document.hidden) {
-      try {
-        await work();
-      } catch (error) {
-        if (error.name !== 'AbortError' && error.status !== 401) console.warn(error.message);
-      }
+      // What went wrong is told by whoever asked; the next time may go well.
+      await work().catch(() => {});
     }
     await new Promise((resolve) => {
       const timer = setTimeout(resolve, milliseconds);

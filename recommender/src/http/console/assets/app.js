@@ -59,6 +59,13 @@ function tellHealth(health) {
   hearing.forEach((hear) => hear(health));
 }
 
+function tellSilence(error) {
+  const pill = document.getElementById('pill');
+  if (!pill || error.name === 'AbortError' || error.status === 401) return;
+  pill.className = 'pill bad';
+  pill.textContent = error.status ? 'in trouble' : 'no answer';
+}
+
 /** What views may use. */
 const context = {
   address,
@@ -119,7 +126,7 @@ function enter(session) {
   state.all = new AbortController();
   frame();
   route();
-  every(3000, state.all.signal, async () => tellHealth(await get('health', {}, state.all.signal)));
+  every(3000, state.all.signal, () => get('health', {}, state.all.signal).then(tellHealth, tellSilence));
 }
 
 window.addEventListener('hashchange', () => { if (location.hash.startsWith('#/')) route(); });

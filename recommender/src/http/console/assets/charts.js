@@ -64,14 +64,16 @@ export function intervals(arms) {
   const row = 34;
   const [left, right, width] = [150, 40, 560];
   const end = Math.max(1e-9, ...arms.map((arm) => arm.high)) * 1.08;
+  const rough = end / 5;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const tick = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
   const x = (share) => left + (share / end) * (width - left - right);
   const height = row * arms.length + 26;
   const svg = s('svg', { class: 'intervals', viewBox: `0 0 ${width} ${height}`, 'aria-hidden': 'true' });
-  for (let step = 0; step <= 4; step += 1) {
-    const share = (end * step) / 4;
+  for (let share = 0; share <= end; share += tick) {
     svg.append(
       s('line', { class: 'grid', x1: x(share), x2: x(share), y1: 0, y2: height - 22 }),
-      s('text', { class: 'quiet', x: x(share), y: height - 6, 'text-anchor': 'middle' }, percent(share, end < 0.04 ? 2 : 1)));
+      s('text', { class: 'quiet', x: x(share), y: height - 6, 'text-anchor': 'middle' }, percent(share, tick < 0.001 ? 2 : tick < 0.01 ? 1 : 0)));
   }
   arms.forEach((arm, at) => {
     const y = at * row + row / 2;

@@ -23,6 +23,8 @@ function fromLookingToBuying({ funnel: found, days }) {
 }
 
 const about = (estimate, write) => (estimate.low === undefined ? write(estimate.value) : `${write(estimate.value)} (${write(estimate.low)} to ${write(estimate.high)})`);
+/** A difference of shares. */
+const points = (n) => `${number(n * 100, 1)} points`;
 const against = (found, write) => [
   `${found.difference > 0 ? '+' : ''}${write(found.difference)} `,
   found.significant ? chip(found.difference > 0 ? 'better' : 'worse', found.difference > 0 ? 'good' : 'bad') : chip('no telling'),
@@ -44,7 +46,7 @@ function experiment(found) {
       ]), { class: 'plain-table' }),
     found.comparisons.length ? table('Against the control', ['arm', 'click-through', 'conversion', 'revenue a customer'],
       found.comparisons.map((one) => [
-        one.arm, against(one.click_through, (n) => percent(n)), against(one.conversion, (n) => percent(n)), against(one.revenue_per_customer, (n) => number(n, 2)),
+        one.arm, against(one.click_through, points), against(one.conversion, points), against(one.revenue_per_customer, (n) => number(n, 2)),
       ]), { class: 'plain-table' }) : null);
 }
 
