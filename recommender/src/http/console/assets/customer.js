@@ -8,6 +8,7 @@ import { ago, chip, count, h, number, percent, show, speak, time } from './dom.j
 const LOOK_EVERY = 4000;
 const BASIS = {
   personal: ['from their history', 'good'], session: ['from this visit', 'good'], popular: ['popular products: nothing is known', 'warm'],
+  consent: ['popular products: no consent to more', 'warm'],
 };
 
 /** The list of customers with its search; `open` is called with an id. */
@@ -188,7 +189,7 @@ export function create(context, signal) {
 
     function draw(known, answer) {
       const said = JSON.stringify([known, { ...answer, took_us: 0 }]);
-      const [words, kind] = BASIS[answer.fallback];
+      const [words, kind] = BASIS[answer.fallback] ?? [answer.fallback, ''];
       show(basis, chip(answer.model.algorithm), answer.experiment ? chip(`experiment ${answer.experiment}`, '', 'The arm that this customer is in chose the model') : null, chip(words, kind),
         h('span', { class: 'quiet' }, `${number(answer.took_us / 1000, 2)} ms`),
         answer.variety === undefined ? null : h('span', { class: 'quiet', title: 'One less the mean similarity of two of these products' }, `variety ${percent(answer.variety, 0)}`));
