@@ -132,7 +132,11 @@ pub(super) fn written(cluster: &Cluster) -> Result<Written> {
             config.contains(RULES_IN_POD),
             "the configuration names no rule files:\n{config}"
         );
-        let config = config.replace(RULES_IN_POD, &dir.join("rules").display().to_string());
+        // What the configuration reloader of a pod puts in.
+        let config = config
+            .replace(RULES_IN_POD, &dir.join("rules").display().to_string())
+            .replace("$(SHARD)", "0")
+            .replace("$(POD_NAME)", "prometheus-check-0");
         let file = dir.join("prometheus.yaml");
         write(&file, &config)?;
         for job in &jobs {
