@@ -37,7 +37,8 @@ pub(super) fn run(steps: &mut Steps) -> Result<()> {
             .output()
     })?;
     // It reports on standard error; the last line sums up.
-    println!("{}", output.stderr.lines().last().unwrap_or_default());
+    let summary = output.stderr.lines().rfind(|line| !line.trim().is_empty());
+    println!("{}", summary.unwrap_or_default());
     anyhow::ensure!(output.status.success(), "{}", output.stderr);
     Ok(())
 }
