@@ -53,6 +53,10 @@ pub struct ReleaseOptions {
 pub fn run(options: &ReleaseOptions, steps: &mut Steps) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     if !options.dry_run {
+        ensure!(
+            release::prebuilt().is_none(),
+            "a release is built from its commit: unset XTASK_PROGRAMS"
+        );
         let changed = git(&["status", "--porcelain"])?;
         ensure!(
             changed.is_empty(),

@@ -74,7 +74,7 @@ const PREBUILT: &str = "XTASK_PROGRAMS";
 /// # Errors
 /// When the C compiler or the Rust target is missing, or the build fails.
 pub fn build(progress: &Progress) -> Result<Binaries> {
-    if let Some(dir) = std::env::var_os(PREBUILT).map(PathBuf::from) {
+    if let Some(dir) = prebuilt() {
         let program = |name: &str| {
             let path = dir.join(name);
             ensure!(
@@ -115,6 +115,12 @@ pub fn build(progress: &Progress) -> Result<Binaries> {
         operator: built("recommendation-operator", operator)?,
         recommender: built("recommender", recommender)?,
     })
+}
+
+/// The folder that `XTASK_PROGRAMS` names.
+#[must_use]
+pub fn prebuilt() -> Option<PathBuf> {
+    std::env::var_os(PREBUILT).map(PathBuf::from)
 }
 
 /// Whether a line is for the user's eyes: not a message for machines, nor cargo's account of what it does.
