@@ -45,7 +45,7 @@ pub fn c_compiler() -> Option<&'static str> {
 ///
 /// # Errors
 /// When the C compiler for static binaries is missing.
-pub fn cargo(command: &str) -> Result<Cmd> {
+fn cargo(command: &str) -> Result<Cmd> {
     let mut cargo = Cmd::cargo().args([command, "--release"]);
     if let (Some(target), Some(compiler)) = (target(), c_compiler()) {
         ensure!(

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 
 use crate::clicks;
+use crate::command::Cmd;
 use crate::demo::{self, DemoOptions};
 use crate::e2e;
 use crate::machine;
@@ -72,17 +73,15 @@ fn operator(options: &OperatorOptions, steps: &mut Steps) -> Result<()> {
         },
         steps,
     )?;
-    let test = release::cargo("test")?
-        .args([
-            "--package",
-            "recommendation-operator",
-            "--features",
-            "integration",
-        ])
+    let shipped = steps.run("Both programs built", release::build)?;
+    let test = Cmd::cargo()
+        .args(["test", "--package", "recommendation-operator"])
+        .args(["--features", "integration"])
         .args(["--test", "cluster", "--", "--exact", "--nocapture"])
         .arg("soak::many_pipelines_are_seen_soon_held_in_little_memory_and_written_to_no_more")
         .env("TEST_KUBECONFIG", &stack.kubeconfig)
         .env("TEST_KAFKA", &stack.kafka_host)
+        .env("SOAK_OPERATOR", &shipped.operator)
         .env("SOAK_PIPELINES", options.pipelines.to_string())
         .env("SOAK_SECONDS", (options.minutes * 60).to_string())
         .timeout(LIMIT + Duration::from_secs(options.minutes * 60));

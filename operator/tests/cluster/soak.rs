@@ -45,7 +45,10 @@ impl Process {
         let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = port.local_addr().unwrap().to_string();
         drop(port);
-        let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_recommendation-operator"))
+        // At full size, the binary that is shipped.
+        let built = env!("CARGO_BIN_EXE_recommendation-operator");
+        let program = std::env::var("SOAK_OPERATOR").unwrap_or_else(|_| built.to_owned());
+        let child = tokio::process::Command::new(program)
             .args(["run", "--metrics-listen", &address, "--log-format", "text"])
             .args([
                 "--watch-namespaces",
