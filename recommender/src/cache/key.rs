@@ -127,6 +127,6 @@ mod tests {
         assert_ne!(a.local((1, 2)), b.local((1, 2)));
         assert_ne!(a.local((1, 2)), a.local((1, 3)));
         assert_ne!(a.shared(), b.shared());
-        assert_eq!(a.shared().len(), 32);
+        assert_eq!(a.shared().len(), 48);
     }
 }

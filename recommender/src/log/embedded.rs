@@ -433,6 +433,7 @@ fn put(tx: &Connection, table: Table, key: &str, value: Option<&[u8]>) -> Result
         Table::Profiles => ("profiles", "customer_id"),
         Table::Erasures => ("erasures", "key"),
         Table::Salts => ("salts", "key"),
+        Table::Impressions => ("impressions", "customer_id"),
     };
     let Some(value) = value else {
         let delete = format!("DELETE FROM {name} WHERE {id} = ?1");

@@ -30,6 +30,8 @@ pub enum Table {
     Erasures,
     /// Salts of pseudonyms, by HMAC.
     Salts,
+    /// What was shown to a customer, by id: to be taken out only. A topic keeps it for its retention.
+    Impressions,
 }
 
 /// One result per record, in the order given.

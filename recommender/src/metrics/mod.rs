@@ -227,7 +227,7 @@ impl Metrics {
     /// second, and a panel without a line looks like one that is broken.
     fn begin_at_zero(&self) {
         for (counters, values) in [
-            (&self.answers, &["personal", "session", "popular"][..]),
+            (&self.answers, &["personal", "session", "popular", "consent"][..]),
             (
                 &self.events,
                 &["view", "click", "cart", "purchase", "return", "email"],

@@ -146,6 +146,19 @@ async fn an_erased_customer_is_gone_at_once_after_a_restart_from_the_log_and_fro
     logged();
     let service = start(&config, dir.path()).await;
     shop_with_one_to_erase(&service).await;
+    let shown = format!("/v1/recommendations/{ERASED}");
+    service
+        .call(Method::GET, &shown, Some(&token(ERASED, &[])), None)
+        .await;
+    eventually("an impression", async || {
+        let database = rusqlite::Connection::open(dir.path().join("shop.db")).unwrap();
+        let sql = "SELECT COUNT(*) FROM impressions WHERE customer_id = ?1";
+        database
+            .query_row(sql, [ERASED], |row| row.get::<_, i64>(0))
+            .unwrap()
+            == 1
+    })
+    .await;
     eventually("a snapshot that knows them", async || {
         !files_with(&state, ERASED).is_empty()
     })

@@ -107,6 +107,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 jwt_secret_file: Some("key".into()),
                 ..AuthConfig::default()
             };
+            config.privacy.key_file = Some("key".into());
             config.kafka = Some(KafkaConfig {
                 bootstrap_servers: servers.split(',').map(str::to_owned).collect(),
                 ..KafkaConfig::default()
