@@ -225,6 +225,8 @@ pub(crate) fn go_command(source: &Path) -> Cmd {
         .env("CGO_ENABLED", "0")
         .env("GOFLAGS", "-buildvcs=false -mod=mod -trimpath")
         .env("GOWORK", "off")
+        // A module file that asks for a newer Go gets it, as a module, also where `local` is the machine's default.
+        .env("GOTOOLCHAIN", "auto")
         .timeout(BUILD_TIMEOUT)
 }
 

@@ -15,8 +15,10 @@ use self::repository::Repository;
 use super::cluster::{Cluster, NAMESPACE, OPERATOR, on_node};
 use crate::demo::PIPELINE;
 use crate::kubectl::{Kubectl, Poll, condition};
+use crate::paths::Paths;
 use crate::progress::{Steps, seconds};
 use crate::stack::kafka_tools;
+use crate::tools::catalog::ARGO_CD;
 
 /// For how long an application must stay Synced for it to count as left alone: three of Argo CD's looks.
 const LEFT_ALONE: Duration = Duration::from_secs(30);
@@ -25,6 +27,8 @@ const ROLLOUT: Duration = Duration::from_secs(240);
 
 /// Runs the suite.
 pub(super) fn run(yes: bool, keep: bool, steps: &mut Steps) -> Result<()> {
+    // Before the servers: the first time it takes minutes, in which they would only stand around.
+    ARGO_CD.ensure(&Paths::from_env()?, steps)?;
     on_node(yes, keep, steps, |cluster, steps| {
         servers::start(cluster, steps)?;
         let repository = steps.run("a Git repository with our charts and a pipeline", |_| {

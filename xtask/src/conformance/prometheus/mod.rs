@@ -23,10 +23,11 @@ use crate::command::{Cmd, find};
 use crate::demo::{PIPELINE, replay, wait_ready};
 use crate::kubectl::{Poll, condition};
 use crate::machine::{self, Consent, Wanted};
-use crate::paths::write;
+use crate::paths::{Paths, write};
 use crate::progress::{Progress, Steps};
 use crate::release;
 use crate::stack::process::Daemon;
+use crate::tools::catalog::PROMETHEUS_OPERATOR;
 
 /// The port of this suite's Prometheus.
 const PORT: u16 = 9490;
@@ -45,6 +46,8 @@ pub(super) fn run(yes: bool, keep: bool, steps: &mut Steps) -> Result<()> {
         ..Wanted::default()
     };
     machine::prepare_for(&wanted, Consent::from_flag(yes), steps)?;
+    // Before the servers: the first time it takes minutes, in which they would only stand around.
+    PROMETHEUS_OPERATOR.ensure(&Paths::from_env()?, steps)?;
     let program = find("prometheus").context("prometheus is needed: `apt-get install prometheus`")?;
     on_node(yes, keep, steps, |cluster, steps| {
         operator::start(cluster, &program, steps)?;
