@@ -127,6 +127,9 @@ impl Input<'_> {
     }
 }
 
+/// The sample is never smaller than one customer in so many halvings: more are damage, not data.
+const MAX_HALVINGS: u32 = 32;
+
 /// And back.
 pub fn read(bytes: &[u8]) -> Result<Insights, Damaged> {
     let mut input = Input(bytes);
@@ -134,6 +137,9 @@ pub fn read(bytes: &[u8]) -> Result<Insights, Damaged> {
         return Err(Damaged);
     }
     let (newest_ms, halvings) = (input.i64()?, input.u32()?);
+    if halvings > MAX_HALVINGS {
+        return Err(Damaged);
+    }
     let n = input.u32()?;
     let cells = input.list(n, |input| {
         Ok(Cell {
