@@ -32,6 +32,7 @@ async fn start(dir: &Path, config: &RecommenderConfig) -> (Running, PathBuf) {
 fn write(file: &Path, config: &RecommenderConfig) {
     let mut config = config.clone();
     config.auth.jwt_secret_file = Some("jwt".into());
+    config.privacy.key_file = Some("privacy".into());
     std::fs::write(file, serde_json::to_vec(&config).unwrap()).unwrap();
 }
 

@@ -37,6 +37,7 @@ impl Replica {
         let (config, secrets) = (shop.dir.path().join("config.json"), shop.dir.path());
         let mut rendered = shop.config.clone();
         rendered.auth.jwt_secret_file = Some("jwt".into());
+        rendered.privacy.key_file = Some("privacy".into());
         std::fs::write(secrets.join("jwt"), KEY).unwrap();
         std::fs::write(&config, serde_json::to_vec(&rendered).unwrap()).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_recommender"))
