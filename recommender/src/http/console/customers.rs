@@ -107,8 +107,9 @@ pub(super) async fn history(
     caller.require_scope(CUSTOMERS_READ)?;
     params.only(&[])?;
     check_id("customer_id", &customer_id)?;
-    let history = app.reader.customer_history(&customer_id);
-    let attributes = app.directory.profile(&customer_id).map(|p| p.attributes);
+    let name = app.name(&customer_id);
+    let history = app.reader.customer_history(&name);
+    let attributes = app.directory.profile(&name).map(|p| p.attributes);
     let known = history.is_some() || attributes.is_some();
     let touched = history.unwrap_or_default().into_iter().map(|item| {
         let meta = app.reader.product(&item.product).unwrap_or_default();
@@ -136,8 +137,8 @@ pub(super) struct Answer {
     /// The experiment whose arm chose the algorithm, if any did.
     #[serde(skip_serializing_if = "Option::is_none")]
     experiment: Option<Arc<str>>,
-    /// What the answer rests on.
-    fallback: Fallback,
+    /// What the answer rests on: personal, session, popular; consent where only what is popular may be shown.
+    fallback: &'static str,
     /// How long the engine took, microseconds.
     took_us: u64,
     /// How unlike each other the products are, 0..=1.
@@ -173,9 +174,13 @@ pub(super) async fn recommendations(
     placement.map_or(Ok(()), |placement| check_id("placement", placement))?;
     let live = app.live.load();
     // As the customer's own request is answered: a named algorithm is no part of an experiment.
-    let assigned = live.experiments.assign(&customer_id).filter(|_| named.is_none());
+    let name = app.name(&customer_id);
+    let customer = app.tracks(&customer_id).then_some(&*name);
+    let assigned = customer
+        .filter(|_| named.is_none())
+        .and_then(|customer| live.experiments.assign(customer));
     let query = Query {
-        customer: Some(&customer_id),
+        customer,
         limit: params.limit()?,
         algorithm: named.or(assigned.as_ref().map(|assigned| assigned.algorithm)),
         diversity: params.share("diversity")?,
@@ -202,7 +207,12 @@ pub(super) async fn recommendations(
     Ok(Json(Answer {
         model: ModelView::new(&live, Some(found.algorithm)),
         experiment: assigned.map(|assigned| assigned.experiment),
-        fallback: found.fallback,
+        fallback: match found.fallback {
+            _ if customer.is_none() => "consent",
+            Fallback::Personal => "personal",
+            Fallback::Session => "session",
+            Fallback::Popular => "popular",
+        },
         took_us,
         variety,
         items: items.collect(),
