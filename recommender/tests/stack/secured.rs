@@ -74,7 +74,11 @@ async fn events_are_written_and_learned_by_every_kind_of_login() {
             assert_eq!(answer.status, 202, "{kind:?}: {}", answer.text);
         }
         service.learned(2).await;
-        assert_eq!(recommended(&service, "bob").await.len(), 2, "{kind:?}");
+        // What is popular is brought up to date once a second.
+        eventually("both products", || async {
+            recommended(&service, "bob").await.len() == 2
+        })
+        .await;
         // The reader of dead letters logs in too.
         shop.put(None, "bad", b"no event").await;
         assert_eq!(shop.dead_letters(1).await.len(), 1, "{kind:?}");
