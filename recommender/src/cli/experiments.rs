@@ -222,7 +222,10 @@ fn interval(
 fn difference(found: &Comparison) -> Vec<String> {
     let told = |metric: &MetricDifference, form: &dyn Fn(f64) -> String, unit: &str| {
         let range = interval(metric.difference, metric.low, metric.high, form, unit);
-        let p = metric.p_value.map_or_else(String::new, |p| format!(" p={p:.3}"));
+        let p = metric.p_value.map_or_else(String::new, |p| match p {
+            p if p < 0.001 => " p<0.001".to_owned(),
+            p => format!(" p={p:.3}"),
+        });
         let star = if metric.significant { " *" } else { "" };
         format!("{range}{p}{star}")
     };

@@ -247,7 +247,8 @@ fn rising(
     title: &dyn Fn(&str) -> Option<String>,
 ) -> Vec<Rising> {
     let before = f64::from(days.clamp(1, DAYS)) - 1.0;
-    if before < 1.0 {
+    // In a shop's first day everything is new, which is no news.
+    if before < 1.0 || products.iter().all(|(_, sums)| sums.before == 0) {
         return Vec::new();
     }
     let factor = |sums: &Sums| (sums.recent as f64 + PRIOR) / (sums.before as f64 / before + PRIOR);
