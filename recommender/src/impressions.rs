@@ -44,11 +44,18 @@ struct Offered {
     json: Box<[u8]>,
 }
 
+/// What waits.
+enum Queued {
+    Shown(Offered),
+    /// Whatever was shown before to this customer.
+    Forget(Box<str>),
+}
+
 /// Where requests hand over what they answer.
 pub struct Impressions {
-    queue: mpsc::Sender<Offered>,
+    queue: mpsc::Sender<Queued>,
     /// The other end, until the writing task takes it.
-    inbox: Mutex<Option<mpsc::Receiver<Offered>>>,
+    inbox: Mutex<Option<mpsc::Receiver<Queued>>>,
     seen: AtomicU64,
     halvings: AtomicU64,
     outcomes: IntCounterVec,
@@ -82,9 +89,16 @@ impl Impressions {
             halvings,
             json: json.into(),
         };
-        if self.queue.try_send(offered).is_err() {
+        if self.queue.try_send(Queued::Shown(offered)).is_err() {
             self.count("dropped", 1);
         }
+    }
+
+    /// Removes what was shown to a customer, also what waits to be written, where records can be removed. Waits for a
+    /// place in the queue.
+    pub async fn forget(&self, customer: &str) {
+        // It fails only once the service ends.
+        let _ = self.queue.send(Queued::Forget(customer.into())).await;
     }
 
     fn count(&self, outcome: &str, n: usize) {
@@ -140,8 +154,24 @@ impl Impressions {
         }
     }
 
-    async fn write(&self, log: &dyn Log, batch: impl Iterator<Item = Offered>) {
-        let impressions: Vec<Impression> = batch.filter_map(record).collect();
+    /// In the order of the queue: who is forgotten is so with what was shown before, and not with what came after.
+    async fn write(&self, log: &dyn Log, batch: impl Iterator<Item = Queued>) {
+        let mut impressions = Vec::new();
+        for queued in batch {
+            match queued {
+                Queued::Shown(offered) => impressions.extend(record(offered)),
+                Queued::Forget(customer) => {
+                    self.put(log, std::mem::take(&mut impressions)).await;
+                    if let Err(e) = log.forget_impressions(&customer).await {
+                        tracing::error!(error = %e, "what was shown to a customer stays until it is of no use any more");
+                    }
+                }
+            }
+        }
+        self.put(log, impressions).await;
+    }
+
+    async fn put(&self, log: &dyn Log, impressions: Vec<Impression>) {
         if impressions.is_empty() {
             return;
         }
@@ -254,6 +284,36 @@ mod tests {
         let quarter: Vec<_> = customers.iter().filter(|c| in_sample(c, 2)).collect();
         assert!((1_850..2_150).contains(&half.len()) && (850..1_150).contains(&quarter.len()));
         assert!(quarter.iter().all(|customer| half.contains(customer)));
+    }
+
+    #[tokio::test]
+    async fn who_is_forgotten_is_so_with_what_waited_before_and_not_with_what_came_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shop.db");
+        let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&path).unwrap());
+        let impressions = Impressions::new(counters());
+        for (customer, time_ms) in [("ann", 1), ("bob", 2)] {
+            impressions.shown(customer, None, time_ms, ANSWER);
+        }
+        impressions.forget("ann").await;
+        impressions.shown("ann", None, 3, ANSWER);
+        let stop = CancellationToken::new();
+        stop.cancel();
+        impressions.run(Arc::clone(&log), stop).await;
+        log.close().await;
+        let connection = connect(&path).unwrap();
+        let mut rows = connection
+            .prepare("SELECT customer_id, value FROM impressions ORDER BY offset")
+            .unwrap();
+        let left: Vec<(String, i64)> = rows
+            .query_map([], |row| {
+                let value: Vec<u8> = row.get(1)?;
+                Ok((row.get(0)?, Impression::parse(&value).unwrap().time_ms))
+            })
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(left, [("bob".to_owned(), 2), ("ann".to_owned(), 3)]);
     }
 
     #[tokio::test]

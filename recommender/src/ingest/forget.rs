@@ -61,6 +61,8 @@ impl Learner {
         self.forgetting
             .erasures
             .insert(subject, owner, &privacy.events, &erasure);
+        // Also where the snapshot knows of it already: impressions are read on their own.
+        self.insights.bar(owner, erasure.time_ms);
         let applied = self.forgetting.applied.get(&record.partition);
         if applied.is_none_or(|position| record.offset >= position.next) {
             let scope = erasure.scope;
@@ -124,9 +126,10 @@ impl Learner {
 
     /// Forgets what was learned of a customer, if anything was.
     fn forget_known(&mut self, customer: &str) {
+        // Answers may have been shown to somebody of whom nothing was ever learned.
+        self.insights.erase(recommender_engine::owner(customer), now_ms());
         if self.writer.reader().knows(customer) {
             self.writer.erase(customer);
-            self.insights.erase(recommender_engine::owner(customer), now_ms());
             self.lookups.baskets.forget(&HashSet::from([customer.into()]));
             self.forget_answers(recommender_engine::owner(customer));
         }
@@ -135,9 +138,11 @@ impl Learner {
     fn take_in(&mut self, from: &str, whose: &str) {
         if !self.lookups.privacy.tracks(&self.lookups.directory, whose) {
             self.forget_known(from);
-        } else if self.writer.merge(from, whose) {
+            return;
+        }
+        self.insights.fold(from, whose);
+        if self.writer.merge(from, whose) {
             self.lookups.baskets.rename(from, whose);
-            self.insights.fold(from, whose);
             self.forget_answers(recommender_engine::owner(from));
         }
     }

@@ -138,10 +138,16 @@ impl Insights {
         self.make_room(shard);
     }
 
-    /// Forgets a customer, by the XXH3 hash of their id, and from now on whatever was shown to
-    /// them up to `until_ms`: impressions may be read later than the erasure that is meant for them.
+    /// Forgets a customer, by the [hash](recommender_engine::owner) of their id, with what was shown to them up to
+    /// `until_ms`.
     pub fn erase(&mut self, owner: u64, until_ms: i64) {
         Arc::make_mut(&mut self.shards[shard_of(owner)]).take(owner);
+        self.bar(owner, until_ms);
+    }
+
+    /// From now on takes up nothing that was shown to a customer up to `until_ms`: impressions may be read later than
+    /// the erasure that is meant for them.
+    pub fn bar(&mut self, owner: u64, until_ms: i64) {
         if until_ms > self.newest_ms.saturating_sub(KEPT_MS) {
             let known = self.erased.entry(owner).or_insert(until_ms);
             *known = until_ms.max(*known);

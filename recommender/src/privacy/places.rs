@@ -70,6 +70,7 @@ impl Places {
             "the history and what follows from it in counted models (popularity, ItemKnn, Rp3Beta, SessionKnn)",
             "the profile",
             "answers in caches",
+            "what was shown, as far as figures are made of it",
         ]
     }
 
