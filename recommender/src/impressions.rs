@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::log::Log;
+use crate::log::{Log, Table};
 
 /// Answers that one replica records a second; of more, a share of the customers.
 pub const PER_SECOND: u64 = 1_000;
@@ -162,7 +162,7 @@ impl Impressions {
                 Queued::Shown(offered) => impressions.extend(record(offered)),
                 Queued::Forget(customer) => {
                     self.put(log, std::mem::take(&mut impressions)).await;
-                    if let Err(e) = log.forget_impressions(&customer).await {
+                    if let Err(e) = log.put(Table::Impressions, &customer, None).await {
                         tracing::error!(error = %e, "what was shown to a customer stays until it is of no use any more");
                     }
                 }

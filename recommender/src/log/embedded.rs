@@ -142,7 +142,6 @@ enum Write {
     Events(Vec<Vec<u8>>),
     Products(Vec<(String, Vec<u8>)>),
     Impressions(Vec<(String, Vec<u8>)>),
-    ForgetImpressions(String),
     Row(Table, String, Option<Vec<u8>>),
 }
 
@@ -385,11 +384,6 @@ impl Log for EmbeddedLog {
         .boxed()
     }
 
-    fn forget_impressions<'a>(&'a self, customer_id: &'a str) -> BoxFuture<'a, Result<(), AppendError>> {
-        self.write(Write::ForgetImpressions(customer_id.to_owned()))
-            .boxed()
-    }
-
     fn close(&self) -> BoxFuture<'_, ()> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -429,7 +423,7 @@ fn size(write: &Write) -> usize {
     match write {
         Write::Events(rows) => rows.len(),
         Write::Products(rows) | Write::Impressions(rows) => rows.len(),
-        Write::Row(..) | Write::ForgetImpressions(_) => 1,
+        Write::Row(..) => 1,
     }
 }
 
@@ -487,10 +481,6 @@ fn commit(connection: &mut Connection, jobs: &[Job]) -> Result<(), rusqlite::Err
                     }
                 }
                 Write::Row(table, key, value) => put(&tx, *table, key, value.as_deref())?,
-                Write::ForgetImpressions(customer) => {
-                    tx.prepare_cached("DELETE FROM impressions WHERE customer_id = ?1")?
-                        .execute(params![customer])?;
-                }
                 Write::Impressions(rows) => {
                     for (customer, value) in rows {
                         impression.execute(params![now, customer, value])?;

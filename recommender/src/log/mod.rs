@@ -55,11 +55,6 @@ pub trait Log: Send + Sync {
     /// Writes what was shown to customers; nobody waits for it to be read.
     fn put_impressions<'a>(&'a self, impressions: &'a [Impression]) -> BoxFuture<'a, Appended>;
 
-    /// Removes what was shown to a customer, where records can be removed one by one.
-    fn forget_impressions<'a>(&'a self, _customer_id: &'a str) -> BoxFuture<'a, Result<(), AppendError>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
     /// Writes a record of a table; `None` takes out what stands under the key.
     fn put<'a>(
         &'a self,
