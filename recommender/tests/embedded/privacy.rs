@@ -170,7 +170,7 @@ async fn an_erased_customer_is_gone_at_once_after_a_restart_from_the_log_and_fro
     );
     assert_eq!(answer["remains"][0]["place"], "events");
     assert!(
-        answer["later"].as_array().unwrap().len() == 2 && answer["at_once"].as_array().unwrap().len() == 3
+        answer["later"].as_array().unwrap().len() == 2 && answer["at_once"].as_array().unwrap().len() == 4
     );
     let asked = std::time::Instant::now();
     eventually("the erasure", async || knows(&service, ERASED, &[]).await).await;
