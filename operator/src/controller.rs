@@ -116,8 +116,11 @@ impl std::fmt::Debug for Prepared {
 #[error("cannot make an HTTP client: {0}")]
 pub struct PrepareError(#[from] reqwest::Error);
 
-/// The public certificate authorities, compiled in.
-fn authorities() -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
+/// The public certificate authorities, compiled in: the image has none.
+///
+/// # Errors
+/// When one is no certificate: a bug.
+pub fn authorities() -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
     webpki_root_certs::TLS_SERVER_ROOT_CERTS
         .iter()
         .map(|der| reqwest::Certificate::from_der(der))

@@ -46,7 +46,17 @@ impl Charts<'_> {
         self.0.place.kubectl.run(&format!(
             "label namespace {NAMESPACE} pod-security.kubernetes.io/enforce=restricted"
         ))?;
-        // There is no DNS here.
+        let notes = steps.run("helm upgrade the operator to this version", |_| {
+            self.0
+                .helm
+                .cmd(&format!(
+                    "upgrade {OPERATOR} --namespace {NAMESPACE} --wait {images}"
+                ))
+                .arg(dir(OPERATOR))
+                .run()
+        })?;
+        println!("{notes}");
+        // There is no DNS here, so the test is told where the operator is.
         let service = self
             .0
             .place
@@ -55,16 +65,13 @@ impl Charts<'_> {
         let host = service["spec"]["clusterIP"]
             .as_str()
             .context("Service without an address")?;
-        let notes = steps.run("helm upgrade the operator to this version", |_| {
-            self.0
-                .helm
-                .cmd(&format!(
-                    "upgrade {OPERATOR} --namespace {NAMESPACE} --wait {images} --set test.host={host}"
-                ))
-                .arg(dir(OPERATOR))
-                .run()
-        })?;
-        println!("{notes}");
+        self.0
+            .helm
+            .cmd(&format!(
+                "upgrade {OPERATOR} --namespace {NAMESPACE} --wait --reuse-values --set test.host={host}"
+            ))
+            .arg(dir(OPERATOR))
+            .run()?;
         let said = steps.run("helm test", |_| {
             self.0
                 .helm

@@ -70,12 +70,12 @@ pub(super) fn run(yes: bool, keep: bool, steps: &mut Steps) -> Result<()> {
         replay::feed(&cluster.place, steps)?;
         replay::wait_learned(&cluster.place, steps)?;
         steps.run("every target is up", |_| targets_up(cluster, &prometheus))?;
+        steps.run("every rule is evaluated", |_| {
+            rules_evaluated(cluster, &prometheus)
+        })?;
         steps.run("a malformed record", |_| traffic::malformed_record(cluster))?;
         steps.run("every query of every dashboard has data", |progress| {
             dashboards_have_data(cluster, &api, &prometheus, progress)
-        })?;
-        steps.run("every rule is evaluated", |_| {
-            rules_evaluated(cluster, &prometheus)
         })?;
         cluster.no_warnings(&PASSING)
     })
