@@ -113,7 +113,9 @@ fn dump(reader: &Reader) -> Value {
 /// Reads the log up to its end, from a snapshot or from its start, and writes down what was learned.
 async fn learned(shop: &Shop, snapshots: Option<Snapshots>) -> (Value, u64, bool) {
     let from_snapshot = snapshots.is_some();
-    let mut model = Headless::start(&shop.config, shop.dir.path(), &Mode::Kafka, snapshots).unwrap();
+    let mut config = shop.config.clone();
+    config.privacy.key_file = Some("privacy".into());
+    let mut model = Headless::start(&config, shop.dir.path(), &Mode::Kafka, snapshots).unwrap();
     model.caught_up().await.unwrap();
     let frozen = model.freeze().await.unwrap();
     let used = model.metrics.snapshot_created.get() > 0.0;
