@@ -75,7 +75,7 @@ impl Charts<'_> {
         let said = steps.run("helm test", |_| {
             self.0
                 .helm
-                .cmd(&format!("test {OPERATOR} --namespace {NAMESPACE} --logs"))
+                .cmd(&format!("test {OPERATOR} --namespace {NAMESPACE}"))
                 .run()
         })?;
         // Without any test Helm is content, too.
@@ -178,13 +178,18 @@ impl Charts<'_> {
                 .cmd(&format!("uninstall {OPERATOR} --namespace {NAMESPACE} --wait"))
                 .run()?;
             self.0.helm.cmd(&format!("uninstall {CRDS}")).run()?;
-            let left = self
-                .0
-                .place
-                .kubectl
-                .run(&format!("get all,secret,configmap -n {NAMESPACE} -o name"))?;
-            let ours: Vec<&str> = left.lines().filter(|line| line.contains("recommend")).collect();
-            ensure!(ours.is_empty(), "left behind: {ours:?}");
+            // Pods take their time to end, and Helm waits for their Deployment only.
+            let left = || {
+                let get = format!("get all,secret,configmap -n {NAMESPACE} -o name");
+                let left = self.0.place.kubectl.run(&get)?;
+                let ours: Vec<&str> = left.lines().filter(|line| line.contains("recommend")).collect();
+                Ok(match ours.is_empty() {
+                    true => Poll::Done(()),
+                    false => Poll::Waiting(format!("left behind: {ours:?}")),
+                })
+            };
+            let patience = Duration::from_secs(60);
+            self.0.place.kubectl.until("everything is gone", patience, left)?;
             // Every pipeline would go with it.
             self.0
                 .place

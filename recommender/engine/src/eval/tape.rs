@@ -15,6 +15,8 @@ pub(super) struct Tape<'a> {
     data: &'a Dataset,
     asked: Vec<Asked>,
     k: usize,
+    /// Share of the catalogue that has to be shown; less counts against a blend.
+    coverage: f64,
 }
 
 struct Asked {
@@ -53,11 +55,35 @@ impl<'a> Tape<'a> {
             data: trained.data,
             asked,
             k,
+            coverage: 0.0,
         }
     }
 
-    /// How well the members do with these weights: recall and NDCG, of sessions hit rate and reciprocal rank.
+    /// Holds every blend to the share of the catalogue that this one shows: one that is a little better at what
+    /// everybody takes, and forgets the rest, is no better for a shop.
+    pub fn hold_to(&mut self, coverage: f64) {
+        self.coverage = coverage;
+    }
+
+    /// The share of the catalogue that these weights show to anybody.
+    pub fn coverage(&self, blend: &Blend) -> f64 {
+        self.look(blend).1
+    }
+
+    /// How well the members do with these weights: recall and NDCG, of sessions hit rate and reciprocal rank; less
+    /// by the root of what is missing in coverage.
     pub fn score(&self, blend: &Blend) -> f64 {
+        let (worth, coverage) = self.look(blend);
+        if coverage < self.coverage {
+            worth * (coverage / self.coverage).sqrt()
+        } else {
+            worth
+        }
+    }
+
+    /// Worth and coverage.
+    fn look(&self, blend: &Blend) -> (f64, f64) {
+        let mut shown = vec![false; self.data.products.len()];
         let weights = blend.weights();
         let mut ranked: Vec<(f32, u32)> = Vec::new();
         let mut answer: Vec<u32> = Vec::new();
@@ -76,12 +102,21 @@ impl<'a> Tape<'a> {
             ranked.sort_unstable_by(order);
             answer.clear();
             answer.extend(ranked.iter().map(|(_, product)| product));
+            for &product in &answer {
+                if let Some(shown) = shown.get_mut(product as usize) {
+                    *shown = true;
+                }
+            }
             sum += match &self.data.task {
                 Task::Customers(cases) => worth(&answer, &cases[*question].1, self.k, false),
                 Task::Sessions(pairs) => worth(&answer, &[pairs[*question].next], self.k, true),
             };
         }
-        sum / self.asked.len().max(1) as f64
+        let shown = shown.into_iter().filter(|shown| *shown).count();
+        (
+            sum / self.asked.len().max(1) as f64,
+            shown as f64 / self.data.catalogue.max(1) as f64,
+        )
     }
 }
 
@@ -278,11 +313,37 @@ mod tests {
         let tape = |right, wrong| Tape {
             data: &data,
             asked: found(right, wrong),
+            coverage: 0.0,
             k: 1,
         };
         let (blend, score) = fit(&[tape(3, 0)], &start, false, |_, _| true);
         assert!(blend.ease >= blend.walk && score > 1.9, "{blend:?} {score}");
         let (blend, _) = fit(&[tape(0, 3)], &start, false, |_, _| true);
         assert_eq!(blend, start);
+    }
+
+    #[test]
+    fn what_shows_less_of_the_catalogue_than_it_has_to_is_worth_less() {
+        let data = parse_interactions("a 1 2 3 4\nb 1 2 3 4", "a 1\nb 1").unwrap();
+        let asked = |question| {
+            let mut found = Found::of(0);
+            found.scores = [1.0; 6];
+            Asked {
+                question,
+                found: vec![found],
+            }
+        };
+        let mut tape = Tape {
+            data: &data,
+            asked: vec![asked(0), asked(1)],
+            coverage: 0.0,
+            k: 1,
+        };
+        let free = tape.score(&Blend::default());
+        assert_eq!(tape.coverage(&Blend::default()), 0.25);
+        tape.hold_to(0.25);
+        assert_eq!(tape.score(&Blend::default()), free);
+        tape.hold_to(1.0);
+        assert_eq!(tape.score(&Blend::default()), free * 0.5);
     }
 }

@@ -89,6 +89,7 @@ pub fn tune(
         data,
         folds: Vec::new(),
         search,
+        coverage: 0.0,
         until: Duration::ZERO,
         found: Vec::new(),
     };
@@ -154,6 +155,7 @@ pub(super) fn weights_only(
         data,
         folds: Vec::new(),
         search,
+        coverage: 0.0,
         until,
         found: Vec::new(),
     };
@@ -191,6 +193,8 @@ struct Run<'a, 's> {
     data: &'a Dataset,
     folds: Vec<Trained<'a>>,
     search: Search<'s>,
+    /// What the blend shows of the catalogue before anything is tuned.
+    coverage: f64,
     /// When the search of the current model ends.
     until: Duration,
     found: Vec<Tuned>,
@@ -358,6 +362,9 @@ impl<'a> Run<'a, '_> {
             best.blend.als = 0.0;
         }
         let timed = self.data.timed;
+        let before = self.tapes(start, &fitted)?;
+        let shown = before.iter().map(|tape| tape.coverage(&start.blend));
+        self.coverage = shown.sum::<f64>() / before.len().max(1) as f64;
         let mut top = self.weights(&mut best, &everyone, &fitted, timed)?;
         let mut last = Duration::ZERO;
         for axis in axes(Algorithm::Hybrid, self.data) {
@@ -407,7 +414,9 @@ impl<'a> Run<'a, '_> {
         let mut tapes = Vec::new();
         for fold in &mut self.folds {
             fold.change(heard, fitted)?;
-            tapes.push(Tape::record(fold, k, fold.questions()));
+            let mut tape = Tape::record(fold, k, fold.questions());
+            tape.hold_to(self.coverage);
+            tapes.push(tape);
         }
         Ok(tapes)
     }
