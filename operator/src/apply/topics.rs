@@ -78,15 +78,19 @@ impl TopicsOutcome {
     /// How the operator came to topics, for the record. A topic that Kafka refused to make is nobody's: if someone
     /// else makes it later, it must not go with this pipeline. Where no answer came it may have been made.
     pub fn origins(&self) -> impl Iterator<Item = (String, TopicOrigin)> {
-        let exists = |name: &str| {
-            self.view
-                .as_ref()
-                .is_some_and(|view| view.topics.contains_key(name))
-        };
-        self.topics
-            .iter()
-            .filter(move |topic| topic.refusal.is_none() || exists(&topic.name))
-            .map(|topic| (topic.name.clone(), topic.origin))
+        let made = self.topics.iter().filter(|topic| !self.is_nobodys(topic));
+        made.map(|topic| (topic.name.clone(), topic.origin))
+    }
+
+    /// Topics whose announcement is to be taken back, because they were refused and are not there.
+    pub fn withdrawn(&self) -> impl Iterator<Item = &str> {
+        let refused = self.topics.iter().filter(|topic| self.is_nobodys(topic));
+        refused.map(|topic| topic.name.as_str())
+    }
+
+    fn is_nobodys(&self, topic: &TopicOutcome) -> bool {
+        let exists = |view: &Arc<ClusterView>| view.topics.contains_key(&topic.name);
+        topic.refusal.is_some() && !self.view.as_ref().is_some_and(exists)
     }
 }
 
@@ -248,6 +252,7 @@ mod tests {
         };
         let names: Vec<String> = outcome.origins().map(|(name, _)| name).collect();
         assert_eq!(names, ["there", "no-answer"]);
+        assert_eq!(outcome.withdrawn().collect::<Vec<_>>(), ["refused"]);
     }
 
     #[test]

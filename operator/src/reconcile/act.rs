@@ -37,19 +37,17 @@ pub(super) async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: 
         .map_err(|error| failed(ctx, &error));
     let (monitoring, route) = Box::pin(optional.apply(ctx, valid, &applier)).await;
     let mut record = found.record;
+    let mut announced = Vec::new();
     let topics = match found.kafka {
         Ok((cluster, view)) => {
             let mut plan = topic_plan::plan(valid, &view, &record.topics, &found.claims, &found.strimzi);
             let uid = &valid.id.owner.uid;
             ctx.refused_topics.hold(uid, &mut plan);
-            match announce(valid, &plan, &applier, &mut record).await {
-                Ok(announced) => {
+            match announce(valid, &plan, &applier, &record).await {
+                Ok(names) => {
+                    announced = names;
                     let outcome = topics::apply(&cluster, plan.clone(), view, &announced).await;
                     ctx.refused_topics.note(uid, &plan, &outcome);
-                    // What Kafka refused to make is nobody's.
-                    for name in &announced {
-                        record.topics.remove(name);
-                    }
                     outcome
                 }
                 Err(error) => TopicsOutcome::unreachable(format!("topics wait for their record: {error}")),
@@ -62,6 +60,9 @@ pub(super) async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: 
         }
     };
     record.topics.extend(topics.origins());
+    for name in topics.withdrawn() {
+        record.topics.remove(name);
+    }
     let statements = match found.ksqldb {
         Some(Ok(server)) => ksqldb(ctx, valid, &topics, &applier, &server, &mut record).await,
         Some(Err(error)) => {
@@ -71,7 +72,7 @@ pub(super) async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: 
         None => StatementsOutcome::default(),
     };
     // Kept in memory of nobody: a record that cannot be written now is written by the next reconcile.
-    if record != AppliedRecord::default() {
+    if record != AppliedRecord::default() || !announced.is_empty() {
         let wanted = build::configmap::applied(&valid.id, &record);
         if let Err(error) = applier.one(&ctx.caches.config_maps, &wanted).await {
             failed(ctx, &error);
@@ -92,26 +93,30 @@ pub(super) async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: 
 }
 
 /// Writes down which topics are about to be made: should the operator die in between, what it finds then is its own.
-/// Answers which were not known before.
+/// Answers which were not known before. `record` stays as it is: what Kafka refuses to make is nobody's.
 async fn announce(
     valid: &ValidatedPipeline,
     plan: &TopicPlan,
     applier: &Applier<'_>,
-    record: &mut AppliedRecord,
+    record: &AppliedRecord,
 ) -> Result<Vec<String>, ApplyError> {
     let created = |step: &&TopicStep| {
         let creates = |action: &TopicAction| matches!(action, TopicAction::Create(_));
-        step.refusal.is_none() && step.actions.iter().any(creates)
+        step.refusal.is_none()
+            && step.actions.iter().any(creates)
+            && record.topics.get(&step.name) != Some(&TopicOrigin::Created)
     };
-    let mut announced = Vec::new();
-    for step in plan.steps.iter().filter(created) {
-        if record.topics.get(&step.name) != Some(&TopicOrigin::Created) {
-            record.topics.insert(step.name.clone(), TopicOrigin::Created);
-            announced.push(step.name.clone());
-        }
-    }
+    let announced: Vec<String> = plan
+        .steps
+        .iter()
+        .filter(created)
+        .map(|step| step.name.clone())
+        .collect();
     if !announced.is_empty() {
-        let config_map = build::configmap::applied(&valid.id, record);
+        let mut with = record.clone();
+        let names = announced.iter().cloned();
+        with.topics.extend(names.map(|name| (name, TopicOrigin::Created)));
+        let config_map = build::configmap::applied(&valid.id, &with);
         applier.one(&applier.caches.config_maps, &config_map).await?;
     }
     Ok(announced)
