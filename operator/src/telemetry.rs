@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use clap::ValueEnum;
+use recommendation_api::config::log_directives;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
@@ -55,7 +56,7 @@ impl LogFilter {
     /// Installs logging; RUST_LOG chooses the first filter.
     pub fn install(format: LogFormat) -> Self {
         let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-        let (text, filter) = match EnvFilter::try_new(&wanted) {
+        let (text, filter) = match parse(&wanted) {
             Ok(filter) if !wanted.is_empty() => (wanted, filter),
             _ => (FILTER.to_owned(), EnvFilter::new(FILTER)),
         };
@@ -82,10 +83,7 @@ impl LogFilter {
     /// # Errors
     /// [`FilterError`].
     pub fn set(&self, filter: &str) -> Result<(), FilterError> {
-        let parsed = EnvFilter::try_new(filter).map_err(|source| FilterError::Parse {
-            filter: filter.to_owned(),
-            source,
-        })?;
+        let parsed = parse(filter)?;
         if let Some(handle) = &self.handle {
             handle.reload(parsed)?;
         }
@@ -94,6 +92,21 @@ impl LogFilter {
         }
         Ok(())
     }
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
+    EnvFilter::try_new(log_directives(filter)).map_err(|source| FilterError::Parse {
+        filter: filter.to_owned(),
+        source,
+    })
+}
+
+/// Whether a filter can be used.
+///
+/// # Errors
+/// [`FilterError::Parse`].
+pub fn check(filter: &str) -> Result<(), FilterError> {
+    parse(filter).map(drop)
 }
 
 #[cfg(test)]

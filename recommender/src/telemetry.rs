@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use clap::ValueEnum;
+use recommendation_api::config::log_directives;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
@@ -69,7 +70,7 @@ impl LogFilter {
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::builder()
-        .parse(filter)
+        .parse(log_directives(filter))
         .map_err(|e| LogError::Filter(filter.to_owned(), e.to_string()))
 }
 
@@ -113,5 +114,12 @@ mod tests {
         assert_eq!(filter.current(), "info");
         filter.set("warn,recommender::http=debug").unwrap();
         assert_eq!(filter.current(), "warn,recommender::http=debug");
+    }
+
+    #[test]
+    fn blanks_around_directives_are_of_no_account() {
+        assert_eq!(parse("warn, kube=debug").unwrap().to_string(), "kube=debug,warn");
+        // A panic of the library, once: positions in the trimmed text cut the untrimmed one within a letter.
+        assert!(parse("warn, p\u{1ee7a}\u{1ee7a}=ooo").is_err());
     }
 }

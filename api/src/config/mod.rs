@@ -16,7 +16,7 @@ pub use self::kafka::{KafkaAuthenticationConfig, KafkaConfig, KafkaTlsConfig};
 pub use self::model::{ModelConfig, OnnxConfig, RetrainConfig};
 pub use self::serving::{
     AuthConfig, GmailConfig, HttpConfig, PrivacyConfig, PublishableKeyConfig, RateLimitsConfig,
-    TelemetryConfig, WebhooksConfig,
+    TelemetryConfig, WebhooksConfig, log_directives,
 };
 pub use self::stores::{RedisConfig, SnapshotsConfig};
 use crate::model::PurchasedPolicy;

@@ -154,3 +154,11 @@ impl Default for TelemetryConfig {
         }
     }
 }
+
+/// A log filter without the blanks that people leave around its directives (`info, kube=warn`): tracing-subscriber 0.3
+/// reads the name behind a blank wrongly, and panics where one is followed by letters beyond ASCII.
+#[must_use]
+pub fn log_directives(filter: &str) -> String {
+    let directives: Vec<&str> = filter.split(',').map(str::trim).collect();
+    directives.join(",")
+}

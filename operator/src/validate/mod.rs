@@ -6,6 +6,7 @@ pub(crate) mod kafka;
 mod model;
 mod mounts;
 mod recommender;
+mod serving;
 mod statements;
 pub mod topics;
 mod unsupported;
@@ -165,6 +166,7 @@ pub fn validate(
         kafka: Some(kafka::config(&spec.kafka, found)?),
         ..recommender::config(&id, spec, &topics, &found.sinks)?
     };
+    serving::check(&config)?;
     let (mut mounts, make_jwt_secret) = mounts::mounts(&id.name, &recommender);
     mounts.extend(kafka::mounts(spec));
     let mut missing_secrets = missing(&mounts, ksqldb.as_ref(), found);

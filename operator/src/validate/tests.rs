@@ -339,3 +339,28 @@ recommender: {model: {source: Purchases}}
     assert_eq!(topics(&role).purchases, "bought", "a declared topic wins");
     assert_eq!(topics(QUICKSTART).purchases, "customer_purchases");
 }
+
+#[test]
+fn what_the_recommender_would_refuse_at_its_start_is_refused_here() {
+    for (field, value, path) in [
+        (
+            "http",
+            "{trustedProxies: [10.0.0.0/8, proxy]}",
+            "spec.recommender.http.trustedProxies[1]",
+        ),
+        (
+            "http",
+            "{corsOrigins: [\"https://a\\u0000\"]}",
+            "spec.recommender.http.corsOrigins[0]",
+        ),
+        (
+            "telemetry",
+            "{logFilter: 'info,kube=loud'}",
+            "spec.recommender.telemetry.logFilter",
+        ),
+    ] {
+        let spec = format!("{{kafka: {{bootstrapServers: ['k:1']}}, recommender: {{{field}: {value}}}}}");
+        let refused = try_validated(&spec).expect_err(field);
+        assert_eq!(refused.path, path, "{refused}");
+    }
+}
