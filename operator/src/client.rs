@@ -9,11 +9,13 @@ use std::time::Instant;
 use http::{Method, Request};
 use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
+use opentelemetry::trace::SpanKind;
 use tower::{BoxError, Layer, Service};
 
 use crate::deadline::Elapsed;
 use crate::leader::Fence;
 use crate::metrics::Metrics;
+use crate::traces;
 
 /// A client behind `fence`.
 ///
@@ -83,9 +85,12 @@ where
             .query()
             .is_some_and(|query| query.contains("watch=true"));
         let begun = Instant::now();
+        // No name of an object: a span's name is a kind of work.
+        let name = format!("kubernetes {}", request.method());
         let call = self.inner.call(request);
+        // Only here is it known for whom: the client calls from a task of its own.
         Box::pin(async move {
-            let answer = call.await.map_err(Into::into);
+            let answer = traces::span(name, SpanKind::Client, call).await.map_err(Into::into);
             if timed {
                 metrics.dependency("kubernetes", begun);
             }

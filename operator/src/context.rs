@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::recorder::Recorder;
 use crate::telemetry::LogFilter;
+use crate::traces::Traces;
 use crate::validate::Settings;
 
 /// The figures of the model are written at most this often.
@@ -89,6 +90,8 @@ pub struct Context {
     pub fence: Fence,
     /// What is logged.
     pub log_filter: Arc<LogFilter>,
+    /// Where traces go.
+    pub traces: Traces,
 }
 
 impl std::fmt::Debug for Context {

@@ -32,6 +32,7 @@ use crate::queue::Queue;
 use crate::reconcile::{ReconcileError, reconcile};
 use crate::recorder::Recorder;
 use crate::telemetry::LogFilter;
+use crate::traces::Traces;
 use crate::validate::Settings;
 
 /// A pipeline, or an object that cannot be read as one: it must not end the watch of all others.
@@ -67,6 +68,8 @@ pub struct Options {
     pub metrics: Arc<Metrics>,
     /// What is logged.
     pub log_filter: Arc<LogFilter>,
+    /// Where traces go.
+    pub traces: Traces,
 }
 
 impl Options {
@@ -84,6 +87,7 @@ impl Options {
             fence: Fence::open(),
             metrics: Arc::new(Metrics::new()?),
             log_filter: Arc::new(LogFilter::detached()),
+            traces: Traces::default(),
         })
     }
 }
@@ -188,6 +192,7 @@ pub fn prepare(client: Client, options: Options) -> Result<Prepared, PrepareErro
         slots: Semaphore::new(usize::from(CONCURRENCY)),
         fence: options.fence,
         log_filter: options.log_filter,
+        traces: options.traces,
     };
     Ok(Prepared {
         context: Arc::new(context),

@@ -28,6 +28,7 @@ pub mod recorder;
 pub mod report;
 pub mod server;
 pub mod telemetry;
+pub mod traces;
 pub mod validate;
 
 #[cfg(test)]

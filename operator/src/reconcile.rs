@@ -19,6 +19,7 @@ use crate::deadline;
 use crate::dereference::{self, DereferenceError};
 use crate::recorder::Note;
 use crate::report::{self, StatusError, conditions};
+use crate::traces;
 use crate::validate;
 
 /// Until the model serves, the replicas are asked this often.
@@ -67,7 +68,9 @@ pub async fn reconcile(guarded: Arc<Guarded>, ctx: Arc<Context>) -> Result<Actio
     ctx.queue.leaves(&key(&guarded));
     ctx.metrics.running.inc();
     // On the heap, here and below: a pipeline and its children are large, and stacks are not.
-    let outcome = deadline::behind(ctx.fence.clone(), Box::pin(look(&guarded, &ctx))).await;
+    let look = deadline::behind(ctx.fence.clone(), Box::pin(look(&guarded, &ctx)));
+    let failure = |outcome: &Result<Action, ReconcileError>| outcome.as_ref().err().map(ReconcileError::label);
+    let outcome = ctx.traces.look(&key(&guarded), look, failure).await;
     ctx.metrics.running.dec();
     outcome
 }
@@ -198,7 +201,8 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
         .steps
         .with_label_values(&["dereference"])
         .start_timer();
-    let found = Box::pin(dereference::dereference(ctx, pipeline)).await?;
+    let reading = Box::pin(dereference::dereference(ctx, pipeline));
+    let found = traces::step("dereference", reading).await?;
     timer.observe_duration();
     let valid = match validate::validate(pipeline, &found.references, &ctx.settings) {
         Ok(valid) => valid,
@@ -209,7 +213,7 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
         }
     };
     let timer = ctx.metrics.steps.with_label_values(&["apply"]).start_timer();
-    let outcome = Box::pin(act::act(ctx, &valid, found)).await;
+    let outcome = traces::step("apply", Box::pin(act::act(ctx, &valid, found))).await;
     timer.observe_duration();
 
     let transient = outcome.topics.unreachable.is_some()
@@ -265,7 +269,7 @@ async fn finish(
         .map(|s| s.conditions.as_slice())
         .unwrap_or_default();
     let notes = report::notes(done, before, &status.conditions);
-    let written = report::write(&ctx.client, pipeline, status).await;
+    let written = traces::step("report", report::write(&ctx.client, pipeline, status)).await;
     let outcome = match &written {
         Ok(Some(_)) => "written",
         Ok(None) => "unchanged",

@@ -20,7 +20,7 @@ use xtask::release;
 use xtask::soak::{self, SoakOptions};
 use xtask::stack::process::Signal;
 use xtask::stack::run::{Ports, Run};
-use xtask::stack::{NodeMode, Stack, StackOptions, kafka, kafka_security, node, redis, status};
+use xtask::stack::{NodeMode, Stack, StackOptions, control_plane, kafka, kafka_security, node, redis, status};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,7 +29,7 @@ Examples:
   cargo xtask dev                    the recommender, rebuilt and restarted on save
   cargo xtask stack up               Kubernetes with a real node (as root on Linux), Kafka and Redis
   cargo xtask stack up --no-node     the same without a node: no root needed
-  cargo xtask stack stop kafka       an outage of Kafka; `stack start kafka` ends it
+  cargo xtask stack stop kafka       an outage of Kafka; `stack start kafka` ends it (also: redis, api-server)
   cargo xtask stack status           what runs, and where its logs are
   cargo xtask image --load           build both container images and give them to the node
   cargo xtask down                   stop everything and put back what was changed on this machine
@@ -115,6 +115,7 @@ enum StackTask {
 /// A server that can be stopped and started alone.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Part {
+    ApiServer,
     Kafka,
     Redis,
 }
@@ -310,6 +311,7 @@ fn stop_part(part: Part, kill: bool, name: &str) -> Result<()> {
     let run = existing(name)?;
     let signal = if kill { Signal::KILL } else { Signal::TERM };
     let ran = match part {
+        Part::ApiServer => control_plane::stop_api_server(&run, signal),
         Part::Kafka => kafka::stop(&run, signal),
         Part::Redis => redis::stop(&run, signal),
     }?;
@@ -320,6 +322,10 @@ fn stop_part(part: Part, kill: bool, name: &str) -> Result<()> {
 fn start_part(part: Part, name: &str, steps: &mut Steps) -> Result<()> {
     let run = existing(name)?;
     match part {
+        Part::ApiServer => steps.run("Kubernetes API server", |_| {
+            control_plane::start_servers(&run)?;
+            control_plane::wait_servers(&run)
+        }),
         Part::Kafka => steps.run("Kafka", |_| kafka::start(&run)),
         Part::Redis => steps.run("Redis", |_| redis::start(&run)),
     }

@@ -18,6 +18,7 @@ use crate::deadline;
 use crate::leader::{Candidate, Fence, Times};
 use crate::server;
 use crate::telemetry::{LogFilter, LogFormat};
+use crate::traces::Traces;
 use crate::validate::Settings;
 
 /// Flags of `run`.
@@ -32,6 +33,15 @@ pub struct RunArgs {
     /// How logs are written; what is logged is chosen by RUST_LOG, and by PUT /loglevel while running.
     #[arg(long, value_enum, default_value = "json")]
     log_format: LogFormat,
+    /// Send traces of what is done to this collector, by OTLP over HTTP: `http://collector:4318` [default: none].
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true
+    )]
+    otlp_endpoint: String,
     /// Look at an idle pipeline this often, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     resync: u64,
@@ -51,6 +61,7 @@ pub struct RunArgs {
 
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
     let log_filter = Arc::new(LogFilter::install(args.log_format));
+    let traces = Traces::new(&args.otlp_endpoint, args.instance.as_deref())?;
     let mut config = Config::infer()
         .await
         .context("no way to reach a Kubernetes API server")?;
@@ -95,6 +106,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
                 namespace: args.lease_namespace.unwrap_or(defaults.namespace),
             },
             log_filter,
+            traces: traces.clone(),
             ..options
         },
     )?;
@@ -125,6 +137,8 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
     let signals = stop_on_signal(stop.clone());
     tasks.spawn(async { ("signal handler", signals.await) });
     let outcome = join(tasks, &stop).await;
+    // It waits, and the last spans are sent by a thread of their own.
+    tokio::task::spawn_blocking(move || traces.close()).await?;
     tracing::info!("stopped");
     outcome
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt as _};
+use opentelemetry::trace::SpanKind;
 use recommendation_api::names::Children;
 use recommendation_api::pipeline::RecommendationPipeline;
 use recommendation_api::pipeline::kafka::KafkaSpec;
@@ -27,6 +28,7 @@ use crate::context::Context;
 use crate::deadline::{self, Elapsed};
 use crate::kafka::{self, Cluster, ClusterView, Connection, KafkaError};
 use crate::ksqldb::{Credentials, KsqlClient, KsqlError, Listing};
+use crate::traces;
 use crate::validate::{self, References};
 
 /// Everything that was found.
@@ -160,9 +162,9 @@ pub async fn dereference(
 }
 
 /// Runs a call and notes how long it took.
-async fn timed<T>(ctx: &Context, dependency: &str, call: impl Future<Output = T>) -> T {
+async fn timed<T>(ctx: &Context, dependency: &'static str, call: impl Future<Output = T>) -> T {
     let begun = Instant::now();
-    let answer = call.await;
+    let answer = traces::span(dependency, SpanKind::Client, call).await;
     ctx.metrics.dependency(dependency, begun);
     answer
 }

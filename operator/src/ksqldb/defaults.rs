@@ -89,6 +89,45 @@ mod tests {
         }
     }
 
+    fn text(file: &str) -> &'static str {
+        let found = FILES.iter().find(|(name, _)| name.contains(file));
+        found.unwrap_or_else(|| panic!("no default statement is called {file}")).1
+    }
+
+    #[test]
+    fn the_default_statements_say_of_their_topics_what_the_server_takes() {
+        for (name, text) in FILES {
+            // Each topic exists before its statement, and has a clean-up policy of its own.
+            assert!(!text.contains("cleanup_policy"), "{name}");
+            let sink = text.contains("AS SELECT");
+            let shaped = text.contains("partitions=") && text.contains("replicas=");
+            assert_eq!(sink, shaped, "{name}");
+            let unwindowed = text.contains("CREATE TABLE") && !text.contains("WINDOW");
+            assert_eq!(text.contains("retention_ms="), sink && !unwindowed, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_fields_of_default_streams_keep_their_letters_and_their_key() {
+        let source = text("behavior");
+        assert!(
+            source.contains("customer_key VARCHAR KEY"),
+            "or what is selected from it has no key"
+        );
+        let purchases = text("purchases");
+        assert!(purchases.contains("    customer_key,\n"));
+        for field in ["customer_id", "product_id", "event_type", "event_id", "quantity", "price"] {
+            assert!(purchases.contains(&format!("{field} AS `{field}`")), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_declared_as_text_and_so_taken_in_either_form() {
+        // RFC 3339, or milliseconds, of which the server makes text.
+        assert!(text("behavior").contains("`timestamp` VARCHAR"));
+        assert!(text("purchases").contains("`timestamp` AS `timestamp`"));
+    }
+
     #[test]
     fn a_prefix_becomes_part_of_an_unquoted_name() {
         assert_eq!(

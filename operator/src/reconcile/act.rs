@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::dereference::Found;
 use crate::ksqldb::{KsqlClient, Listing};
 use crate::report::{Installed, Outcome};
+use crate::traces;
 use crate::validate::{DesiredKsqldb, ValidatedPipeline};
 
 /// Applies everything; stages do not hide each other.
@@ -32,10 +33,11 @@ pub(super) async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: 
         caches: &ctx.caches,
         id: &valid.id,
     };
-    let deployment = Box::pin(applier.all(valid, children))
+    let deployment = traces::step("children", Box::pin(applier.all(valid, children)))
         .await
         .map_err(|error| failed(ctx, &error));
-    let (monitoring, route) = Box::pin(optional.apply(ctx, valid, &applier)).await;
+    let optional = Box::pin(optional.apply(ctx, valid, &applier));
+    let (monitoring, route) = traces::step("monitoring", optional).await;
     let mut record = found.record;
     let mut announced = Vec::new();
     let topics = match found.kafka {
@@ -46,7 +48,8 @@ pub(super) async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: 
             match announce(valid, &plan, &applier, &record).await {
                 Ok(names) => {
                     announced = names;
-                    let outcome = topics::apply(&cluster, plan.clone(), view, &announced).await;
+                    let applying = topics::apply(&cluster, plan.clone(), view, &announced);
+                    let outcome = traces::step("topics", applying).await;
                     ctx.refused_topics.note(uid, &plan, &outcome);
                     outcome
                 }
@@ -245,7 +248,8 @@ async fn ksqldb(
         recreate: wanted.recreate,
         delete_topics: wanted.delete_topics,
     };
-    let mut outcome = statements::apply(client, &plan, &removed, policy, record, listing).await;
+    let applying = statements::apply(client, &plan, &removed, policy, record, listing);
+    let mut outcome = traces::step("statements", applying).await;
     ctx.refused.note(&valid.id.owner.uid, &plan, &outcome, listing);
     record.statements.extend(outcome.records.iter().cloned());
     for key in &outcome.removed {

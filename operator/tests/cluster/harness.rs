@@ -1,6 +1,9 @@
 //! One namespace, one topic prefix and one operator a test.
 
-use std::sync::{Arc, Mutex};
+#[path = "noted.rs"]
+mod noted;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::NamespaceResourceScope;
@@ -20,6 +23,8 @@ use serde_json::{Value, json};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio_util::sync::CancellationToken;
 
+use self::noted::Noted;
+
 /// What the operator's ServiceAccount may do, it may do here; nothing else.
 const OPERATOR_USER: &str = "system:serviceaccount:recommendation-system:recommendation-operator";
 /// Whatever should happen happens within this time.
@@ -32,6 +37,8 @@ static CLUSTER: RwLock<()> = RwLock::const_new(());
 enum Share {
     Beside { _guard: RwLockReadGuard<'static, ()> },
     Alone { _guard: RwLockWriteGuard<'static, ()> },
+    /// Under another place's guard.
+    Within,
 }
 
 /// A test's place in the cluster.
@@ -51,7 +58,7 @@ pub struct Harness {
 pub struct Operator {
     /// What its reconciles share.
     pub context: Arc<Context>,
-    asked: Arc<Mutex<Vec<(String, String)>>>,
+    noted: Noted,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -82,6 +89,11 @@ impl Harness {
             _guard: CLUSTER.write().await,
         })
         .await
+    }
+
+    /// One more place, for as long as this one is there.
+    pub async fn beside(&self) -> Self {
+        Self::with(Share::Within).await
     }
 
     async fn with(share: Share) -> Self {
@@ -148,30 +160,45 @@ impl Harness {
 
     /// An operator of these namespaces with the rights of `user`.
     pub async fn operator_as(&self, user: &str, namespaces: Vec<String>) -> Operator {
-        self.start(user, namespaces, |_| {}).await
+        self.start(user, namespaces, None, |_| {}).await
+    }
+
+    /// An operator of these namespaces.
+    pub async fn operator_of(&self, namespaces: Vec<String>) -> Operator {
+        self.operator_as(OPERATOR_USER, namespaces).await
     }
 
     /// An operator of this namespace, started with other options.
     pub async fn operator_with(&self, change: impl FnOnce(&mut Options)) -> Operator {
-        self.start(OPERATOR_USER, vec![self.namespace.clone()], change)
+        self.start(OPERATOR_USER, vec![self.namespace.clone()], None, change)
             .await
+    }
+
+    /// An operator of this namespace that reaches the API server by a port of this machine.
+    pub async fn operator_by(&self, port: u16) -> Operator {
+        self.start(OPERATOR_USER, vec![self.namespace.clone()], Some(port), |_| {})
+            .await
+    }
+
+    /// Where the API server listens, `host:port`.
+    pub async fn api_server(&self) -> String {
+        let address = config().await.cluster_url;
+        format!("{}:{}", address.host().unwrap(), address.port_u16().unwrap())
     }
 
     async fn start(
         &self,
         user: &str,
         namespaces: Vec<String>,
+        port: Option<u16>,
         change: impl FnOnce(&mut Options),
     ) -> Operator {
         let mut config = config().await;
+        if let Some(port) = port {
+            config.cluster_url = format!("https://127.0.0.1:{port}").parse().unwrap();
+        }
         config.auth_info.impersonate = Some(user.to_owned());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
-        let note = tower::util::MapRequestLayer::new(move |request: http::Request<kube::client::Body>| {
-            let line = (request.method().to_string(), request.uri().to_string());
-            log.lock().unwrap().push(line);
-            request
-        });
+        let noted = Noted::default();
         let mut options = Options {
             namespaces,
             resync: Duration::from_secs(1),
@@ -185,7 +212,7 @@ impl Harness {
         };
         let client = ClientBuilder::try_from(config)
             .unwrap()
-            .with_layer(&note)
+            .with_layer(&noted)
             .with_layer(&fenced)
             .build();
         let prepared = prepare(client, options).unwrap();
@@ -194,7 +221,7 @@ impl Harness {
         let task = tokio::spawn(prepared.run(stop.clone()));
         Operator {
             context,
-            asked,
+            noted,
             stop,
             task,
         }
@@ -279,11 +306,7 @@ impl Harness {
 
     /// Ends the operator and removes the namespace. Not after a failure: what is left then is evidence.
     pub async fn end(self, operator: Operator) {
-        operator.stop.cancel();
-        tokio::time::timeout(Duration::from_secs(30), operator.task)
-            .await
-            .expect("the operator stops")
-            .unwrap();
+        operator.stop().await;
         self.remove().await;
     }
 
@@ -298,15 +321,28 @@ impl Harness {
 }
 
 impl Operator {
+    /// Ends it, as SIGTERM would.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(Duration::from_secs(30), self.task)
+            .await
+            .expect("the operator stops")
+            .unwrap();
+    }
+
     /// Every request so far: its method and its address.
     pub fn asked(&self) -> Vec<(String, String)> {
-        self.asked.lock().unwrap().clone()
+        self.noted.asked()
+    }
+
+    /// Every request so far that the API server refused for want of a right.
+    pub fn refused(&self) -> Vec<(String, String)> {
+        self.noted.refused()
     }
 
     /// Requests so far that were no reads.
     pub fn writes(&self) -> usize {
-        let asked = self.asked.lock().unwrap();
-        asked.iter().filter(|(method, _)| method != "GET").count()
+        self.asked().iter().filter(|(method, _)| method != "GET").count()
     }
 
     /// Waits until this many more reconciles have ended.

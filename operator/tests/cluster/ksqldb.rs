@@ -111,14 +111,13 @@ async fn a_statement_that_is_refused_is_told_and_neither_sent_nor_written_about_
     harness.end(operator).await;
 }
 
-/// What an operator recorded before: a table of the recorded server is this pipeline's.
-async fn adopted(harness: &Harness, double: &Double, spec: serde_json::Value) {
+/// What an operator recorded before: a stream or table of the recorded server is this pipeline's.
+pub async fn adopted(harness: &Harness, endpoint: &str, source: &str, spec: serde_json::Value) {
     let mut suspended = spec.clone();
     suspended["suspend"] = true.into();
     let pipeline = harness.apply("shop", suspended).await.unwrap();
     let statement = json!({"statement": "hopping", "hash": "before", "applied": true, "position": 0});
-    let record = json!({"topics": {}, "statements": {"PURCHASES_HOPPING": statement},
-        "server": {"endpoint": double.address()}});
+    let record = json!({"topics": {}, "statements": {source: statement}, "server": {"endpoint": endpoint}});
     let applied = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {
@@ -154,7 +153,8 @@ async fn when_the_whole_part_is_removed_what_this_pipeline_made_is_dropped_from_
         "416-drop-with-own-query",
     ])
     .await;
-    adopted(&harness, &double, json!({"suspend": false})).await;
+    let nothing = json!({"suspend": false});
+    adopted(&harness, double.address(), "PURCHASES_HOPPING", nothing).await;
     harness
         .condition("shop", "StatementsReady", "True", "NotConfigured")
         .await;
@@ -189,12 +189,9 @@ async fn deletion_with_delete_drops_what_this_pipeline_made_and_waits_for_a_serv
             "ksqldb": {"endpoint": endpoint, "statements": []}})
     };
     // A suspended pipeline gets its finalizer before anything is recorded.
-    adopted(&harness, &double, {
-        let mut spec = spec("http://127.0.0.1:1");
-        spec["suspend"] = true.into();
-        spec
-    })
-    .await;
+    let mut suspended = spec("http://127.0.0.1:1");
+    suspended["suspend"] = true.into();
+    adopted(&harness, double.address(), "PURCHASES_HOPPING", suspended).await;
     let api = harness.api::<RecommendationPipeline>();
     harness
         .until("the finalizer of a suspended pipeline", || async {
@@ -220,5 +217,66 @@ async fn deletion_with_delete_drops_what_this_pipeline_made_and_waits_for_a_serv
         .into_iter()
         .filter(|asked| asked.starts_with("DROP"));
     assert_eq!(dropped.collect::<Vec<_>>(), ["DROP TABLE purchases_hopping;"]);
+    harness.end(operator).await;
+}
+
+#[tokio::test]
+async fn statements_of_a_config_map_are_taken_up_as_soon_as_it_is_there_with_variables_filled_in() {
+    let harness = Harness::new().await;
+    // Only a watch can bring the ConfigMap within a test's patience.
+    let operator = harness
+        .operator_with(|options| options.resync = std::time::Duration::from_secs(600))
+        .await;
+    let double = Double::replay(&[
+        "120-show-streams",
+        "603-show-streams",
+        "122-list-tables",
+        "125-list-queries",
+        "580-create-for-seq",
+    ])
+    .await;
+    let spec = json!({"ksqldb": {
+        "endpoint": double.address(),
+        "statementsFrom": [{"configMapRef": {"name": "shop-sql"}}],
+        "variables": {"stream": "seq_s", "count": "1"},
+    }});
+    harness.apply("shop", spec).await.unwrap();
+    let message = harness
+        .condition("shop", "SpecAccepted", "False", "InvalidSpec")
+        .await;
+    assert!(
+        message.contains("spec.ksqldb.statementsFrom") && message.contains("shop-sql"),
+        "{message}"
+    );
+    let sql =
+        "CREATE STREAM ${stream} (a INT) WITH (kafka_topic='${stream}', value_format='JSON', partitions=${count});";
+    let statements = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shop-sql"}, "data": {"01-seq.sql": sql},
+    });
+    harness
+        .api::<ConfigMap>()
+        .patch(
+            "shop-sql",
+            &PatchParams::apply("tests"),
+            &Patch::Apply(&statements),
+        )
+        .await
+        .unwrap();
+    harness
+        .until("the statement to be sent", || {
+            let seen = double.seen();
+            std::future::ready(seen.iter().any(|asked| asked.starts_with("CREATE STREAM seq_s")))
+        })
+        .await;
+    let api = harness.api::<RecommendationPipeline>();
+    harness
+        .until("its place in the status", || async {
+            let status = api.get("shop").await.unwrap().status.unwrap_or_default();
+            status
+                .statements
+                .is_some_and(|all| all.iter().any(|statement| statement.name == "01-seq"))
+        })
+        .await;
+    double.asked();
     harness.end(operator).await;
 }

@@ -4,34 +4,9 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::Harness;
-
-/// A port where nothing listens.
-async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
-/// Forwards a port of this machine to Kafka.
-async fn proxy(port: u16, kafka: String) -> tokio::task::JoinHandle<()> {
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut inbound, _)) = listener.accept().await {
-            let kafka = kafka.clone();
-            tokio::spawn(async move {
-                if let Ok(mut outbound) = TcpStream::connect(kafka).await {
-                    let _ = tokio::io::copy_bidirectional(&mut inbound, &mut outbound).await;
-                }
-            });
-        }
-    })
-}
+use crate::proxy::{Proxy, free_port};
 
 #[tokio::test]
 async fn kafka_that_is_not_reachable_is_unknown_hides_nothing_and_heals_by_itself() {
@@ -50,11 +25,11 @@ async fn kafka_that_is_not_reachable_is_unknown_hides_nothing_and_heals_by_itsel
         .await;
     operator.settled().await;
 
-    let kafka = proxy(port, harness.kafka.clone()).await;
+    let kafka = Proxy::start(port, &harness.kafka).await;
     harness
         .condition("shop", "TopicsReady", "True", "AsDeclared")
         .await;
-    kafka.abort();
+    kafka.cut().await;
     harness.end(operator).await;
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::harness::Harness;
 use crate::monitoring::{install, uninstall};
-use crate::rights::kafka_topic;
+use crate::life::kafka_topic;
 
 fn admin(harness: &Harness) -> Admin {
     Admin::new(&Connection::plain(std::slice::from_ref(&harness.kafka))).unwrap()

@@ -5,6 +5,8 @@
 mod client;
 mod declarative;
 mod double;
+mod listed;
+mod listener;
 mod refusals;
 mod tls;
 mod upgrade;

@@ -10,7 +10,7 @@ use crate::double::Double;
 use crate::upgrade::{POLICY, planned, recorded};
 
 /// The request of a recording: its text, and whether it reads from the beginning.
-fn request(name: &str) -> (String, bool) {
+pub fn request(name: &str) -> (String, bool) {
     let path = format!(
         "{}/tests/ksqldb/recordings/{name}.json",
         env!("CARGO_MANIFEST_DIR")

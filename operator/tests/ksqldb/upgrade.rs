@@ -228,3 +228,64 @@ async fn a_statement_that_is_accepted_and_not_executed_in_time_is_asked_about_an
     assert!(done.applied && done.command.is_none());
     assert_eq!(double.asked(), ["/status/stream/%60CP%60/create"]);
 }
+
+#[tokio::test]
+async fn what_the_server_allows_is_replaced_in_place_under_the_same_query() {
+    let listed = ["120-show-streams", "122-list-tables", "125-list-queries"];
+    let counts = "CREATE TABLE purchases_per_customer AS SELECT customer_id, COUNT(*) AS purchase_count, SUM(amount) AS \
+                  total FROM customer_purchases GROUP BY customer_id EMIT CHANGES;";
+    // A column at the end, another expression of the same type, a WHERE before an aggregate.
+    for (recording, before) in [
+        ("620-or-replace-csas-add-column", PURCHASES),
+        ("621-or-replace-csas-expr", PURCHASES),
+        ("624-or-replace-ctas-where", counts),
+    ] {
+        let double = Double::replay(&[&listed[..], &[recording]].concat()).await;
+        let client = double.client(None);
+        let listing = client.listing().await.unwrap();
+        let record = recorded(&[before]);
+        let sql = crate::refusals::request(recording).0;
+        let wanted = sql.replace("CREATE OR REPLACE", "CREATE");
+        let steps = planned(&[&wanted], &record, &listing);
+        assert_eq!(steps[0].action, StatementAction::Replace(sql), "{recording}");
+        let outcome = run(&client, &steps, &record).await;
+        assert!(outcome.refusal.is_none(), "{recording}: {outcome:?}");
+        let query = outcome.statements[0].query_id.as_deref().unwrap();
+        let kept = listing.writer(&steps[0].source).unwrap();
+        assert_eq!(query, kept.id, "{recording}: offsets stay with the query");
+        double.asked();
+    }
+}
+
+#[tokio::test]
+async fn nothing_but_statements_and_their_status_is_ever_asked_for() {
+    // From the first look over a statement that takes its time to the last drop.
+    let double = Double::replay(&[
+        "120-show-streams",
+        "122-list-tables",
+        "125-list-queries",
+        "101-create-stream",
+        "901-or-replace-identical-second",
+        "416-drop-with-own-query",
+    ])
+    .await;
+    let client = double.client(None);
+    let listing = client.listing().await.unwrap();
+    let none = AppliedRecord::default();
+    let slow = "CREATE OR REPLACE STREAM cp AS SELECT * FROM cb WHERE event_type='purchase' EMIT CHANGES;";
+    for text in [BEHAVIOR, slow] {
+        run(&client, &planned(&[text], &none, &Listing::default()), &none).await;
+    }
+    let hopping = "CREATE TABLE purchases_hopping AS SELECT product_id, COUNT(*) AS n FROM customer_purchases GROUP BY product_id;";
+    let record = recorded(&[hopping]);
+    let drops = recommendation_operator::build::statement_plan::removed(&record, &[], false);
+    let gone = statements::apply(&client, &[], &drops, POLICY, &record, &listing).await;
+    assert_eq!(gone.removed, ["PURCHASES_HOPPING"]);
+    // Neither a health check, which says 200 of a sick server and blocks for a minute, nor a query's own routes, nor what
+    // tears down the whole cluster.
+    let seen = double.seen();
+    assert!(seen.iter().any(|asked| asked.starts_with("/status/")), "{seen:?}");
+    for asked in seen.iter().filter(|asked| asked.starts_with('/')) {
+        assert!(asked.starts_with("/status/"), "{asked}");
+    }
+}

@@ -74,24 +74,19 @@ async fn a_wrong_password_is_an_authorization_failure_until_the_secret_is_mended
 async fn a_client_certificate_of_strimzi_is_used_by_the_operator_and_mounted_for_the_recommender() {
     let harness = Harness::new().await;
     let operator = harness.operator().await;
-    secret(
-        &harness,
-        "shop-ca",
-        json!({"ca.crt": certificate("stranger.crt")}),
-    )
-    .await;
+    let authority = |file: &str| json!({"authority.pem": certificate(file)});
+    secret(&harness, "shop-ca", authority("stranger.crt")).await;
     let user =
         json!({"user.crt": certificate("client.crt"), "user.key": certificate("client.key"), "ca.crt": "x"});
     secret(&harness, "operator", user).await;
-    harness
-        .apply("shop", kafka("TEST_KAFKA_MTLS", "Mtls"))
-        .await
-        .unwrap();
+    let mut spec = kafka("TEST_KAFKA_MTLS", "Mtls");
+    spec["kafka"]["tls"]["caSecretRef"]["key"] = json!("authority.pem");
+    harness.apply("shop", spec).await.unwrap();
     let message = harness
         .condition("shop", "TopicsReady", "Unknown", "KafkaUnreachable")
         .await;
     assert!(message.contains("spec.kafka"), "{message}");
-    secret(&harness, "shop-ca", json!({"ca.crt": certificate("ca.crt")})).await;
+    secret(&harness, "shop-ca", authority("ca.crt")).await;
     harness
         .condition("shop", "TopicsReady", "True", "AsDeclared")
         .await;

@@ -11,6 +11,7 @@ mod helm;
 mod manifests;
 pub(crate) mod postman;
 mod prometheus;
+mod rights;
 pub(crate) mod rules;
 mod service;
 mod supply_chain;
@@ -77,6 +78,8 @@ pub enum Suite {
     },
     /// Licences, duplicates and sources of dependencies by cargo-deny; the workflows by actionlint.
     SupplyChain,
+    /// The operator's ClusterRole, each right of it taken away in turn: a pipeline's life must miss it.
+    Rights,
     /// The alerts, by promtool.
     Rules,
     /// Every manifest that we ship, applied on a real API server by its own kubectl.
@@ -98,6 +101,7 @@ pub fn run(options: &ConformanceOptions, steps: &mut Steps) -> Result<()> {
         Suite::Helm { yes } => helm::run(yes, steps),
         Suite::Prometheus { yes, keep } => prometheus::run(yes, keep, steps),
         Suite::SupplyChain => supply_chain::run(steps),
+        Suite::Rights => rights::run(steps),
         Suite::Rules => rules::run(steps),
         Suite::Manifests => manifests::run(steps),
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::certs::{ADMIN, CONTROLLER_MANAGER, SCHEDULER};
 use super::network;
-use super::process::Daemon;
+use super::process::{Daemon, Signal};
 use super::run::{Run, accepts, check_free};
 use crate::command::Cmd;
 
@@ -63,6 +63,14 @@ pub fn wait_servers(run: &Run) -> Result<()> {
         accepts(server, port) && kubectl(run).args(["get", "--raw", "/readyz"]).succeeds()
     })?;
     Ok(())
+}
+
+/// Stops the API server alone; etcd keeps what it knew. Whether it ran.
+///
+/// # Errors
+/// When it does not end.
+pub fn stop_api_server(run: &Run, signal: Signal) -> Result<bool> {
+    run.processes().stop("kube-apiserver", signal)
 }
 
 /// Starts the controller manager and the scheduler without waiting for them.
