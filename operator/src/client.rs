@@ -90,7 +90,9 @@ where
         let call = self.inner.call(request);
         // Only here is it known for whom: the client calls from a task of its own.
         Box::pin(async move {
-            let answer = traces::span(name, SpanKind::Client, call).await.map_err(Into::into);
+            let answer = traces::span(name, SpanKind::Client, call)
+                .await
+                .map_err(Into::into);
             if timed {
                 metrics.dependency("kubernetes", begun);
             }

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub dependencies: HistogramVec,
     /// Requests to the API server by method.
     pub requests: IntCounterVec,
+    /// Requests to Kafka, all clusters together.
+    pub kafka_requests: IntCounter,
     /// Watches that failed, by kind.
     pub watch_errors: IntCounterVec,
     /// Pipelines that wait to be looked at.
@@ -97,6 +99,10 @@ impl Metrics {
                 ),
                 &["method"],
             )?,
+            kafka_requests: IntCounter::new(
+                name("kafka_requests_total"),
+                "Requests to Kafka, all clusters together",
+            )?,
             watch_errors: IntCounterVec::new(
                 Opts::new(
                     name("watch_errors_total"),
@@ -121,6 +127,12 @@ impl Metrics {
             .registry
             .register(Box::new(metrics.dependencies.clone()))?;
         metrics.registry.register(Box::new(metrics.requests.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.kafka_requests.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.watch_errors.clone()))?;
         metrics
             .registry
             .register(Box::new(metrics.watch_errors.clone()))?;
@@ -148,5 +160,38 @@ impl Metrics {
             tracing::warn!(%error, "cannot render the metrics");
         }
         String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One was counted for a long time and shown to nobody.
+    #[test]
+    fn every_metric_is_exported() {
+        let metrics = Metrics::new().unwrap();
+        metrics.watch_errors.with_label_values(&["Pod"]).inc();
+        metrics.errors.with_label_values(&["Read"]).inc();
+        metrics.requests.with_label_values(&["GET"]).inc();
+        metrics.status_writes.with_label_values(&["written"]).inc();
+        metrics.pipelines.with_label_values(&["true"]).set(1);
+        metrics.steps.with_label_values(&["apply"]).observe(0.1);
+        metrics.dependencies.with_label_values(&["kafka"]).observe(0.1);
+        let text = metrics.render();
+        let source = include_str!("metrics.rs").split("#[cfg(test)]").next().unwrap();
+        let names = source
+            .split("name(\"")
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap());
+        let mut count = 0;
+        for name in names {
+            assert!(
+                text.contains(&format!("recommendation_operator_{name}")),
+                "{name}"
+            );
+            count += 1;
+        }
+        assert!(count >= 13, "{count}");
     }
 }

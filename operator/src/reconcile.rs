@@ -69,7 +69,8 @@ pub async fn reconcile(guarded: Arc<Guarded>, ctx: Arc<Context>) -> Result<Actio
     ctx.metrics.running.inc();
     // On the heap, here and below: a pipeline and its children are large, and stacks are not.
     let look = deadline::behind(ctx.fence.clone(), Box::pin(look(&guarded, &ctx)));
-    let failure = |outcome: &Result<Action, ReconcileError>| outcome.as_ref().err().map(ReconcileError::label);
+    let failure =
+        |outcome: &Result<Action, ReconcileError>| outcome.as_ref().err().map(ReconcileError::label);
     let outcome = ctx.traces.look(&key(&guarded), look, failure).await;
     ctx.metrics.running.dec();
     outcome

@@ -125,6 +125,12 @@ async fn metrics(State(context): State<Arc<Context>>) -> impl IntoResponse {
         .metrics
         .queue_depth
         .set(i64::try_from(context.queue.depth()).unwrap_or(i64::MAX));
+    let asked = context.kafka.requests();
+    let counted = context.metrics.kafka_requests.get();
+    context
+        .metrics
+        .kafka_requests
+        .inc_by(asked.saturating_sub(counted));
     context.metrics.leader.set(i64::from(context.fence.holds()));
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],

@@ -11,7 +11,12 @@ use recommendation_api::RecommendationPipeline;
 use serde_json::Value;
 
 /// Types of Kubernetes' own are one field each here.
-const FOREIGN: [&str; 4] = ["resources", "affinity", "tolerations", "topologySpreadConstraints"];
+const FOREIGN: [&str; 4] = [
+    "resources",
+    "affinity",
+    "tolerations",
+    "topologySpreadConstraints",
+];
 
 /// The text of a file of this crate.
 fn read(file: &str) -> String {
@@ -46,10 +51,15 @@ fn test(name: &str) -> String {
         .unwrap_or_else(|| panic!("there is no test {name}"));
     let before: Vec<&str> = text[..at].lines().rev().take(3).collect();
     assert!(
-        before.iter().any(|line| line.trim().starts_with("#[test]") || line.trim().starts_with("#[tokio::test")),
+        before
+            .iter()
+            .any(|line| line.trim().starts_with("#[test]") || line.trim().starts_with("#[tokio::test")),
         "{name} is no test"
     );
-    assert!(!before.iter().any(|line| line.contains("#[ignore")), "{name} does not run");
+    assert!(
+        !before.iter().any(|line| line.contains("#[ignore")),
+        "{name} does not run"
+    );
     text
 }
 
@@ -63,7 +73,11 @@ fn leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     match inner["properties"].as_object() {
         Some(fields) if !FOREIGN.contains(&name) => {
             for (field, schema) in fields {
-                let path = if path.is_empty() { field.clone() } else { format!("{path}.{field}") };
+                let path = if path.is_empty() {
+                    field.clone()
+                } else {
+                    format!("{path}.{field}")
+                };
                 leaves(schema, &path, found);
             }
         }
@@ -84,7 +98,10 @@ fn every_field_of_the_resource_has_a_test_that_names_it() {
         .iter()
         .map(|row| (quoted(&row[0])[0].to_owned(), row[1].clone()))
         .collect();
-    let untested: Vec<&String> = fields.iter().filter(|field| !table.contains_key(*field)).collect();
+    let untested: Vec<&String> = fields
+        .iter()
+        .filter(|field| !table.contains_key(*field))
+        .collect();
     assert!(untested.is_empty(), "no row in tests/fields.md: {untested:?}");
     for (field, tests) in &table {
         assert!(fields.contains(field), "{field} is no field any more");

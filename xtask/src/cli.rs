@@ -20,7 +20,9 @@ use xtask::release;
 use xtask::soak::{self, SoakOptions};
 use xtask::stack::process::Signal;
 use xtask::stack::run::{Ports, Run};
-use xtask::stack::{NodeMode, Stack, StackOptions, control_plane, kafka, kafka_security, node, redis, status};
+use xtask::stack::{
+    NodeMode, Stack, StackOptions, control_plane, kafka, kafka_security, node, redis, status,
+};
 
 const EXAMPLES: &str = "\
 Examples:

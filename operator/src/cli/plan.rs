@@ -168,7 +168,7 @@ fn outside(changes: &mut Changes, valid: &ValidatedPipeline, found: &Found) -> O
                 let live = crate::kafka::LiveTopic {
                     partitions: spec.partitions,
                     replication_factor: spec.replication_factor.unwrap_or(1),
-                    config: spec.config.clone(),
+                    config: spec.config.clone().into(),
                     ..Default::default()
                 };
                 after.topics.insert(spec.name.clone(), live);

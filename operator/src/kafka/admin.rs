@@ -124,9 +124,11 @@ impl Admin {
             .iter()
             .filter(|name| topics.contains_key(*name))
             .collect();
-        for (name, entries) in self.describe(&known).await? {
+        let (mut configs, mut keys) = (BTreeSet::new(), BTreeSet::new());
+        for (name, (config, overridden)) in self.describe(&known).await? {
             if let Some(topic) = topics.get_mut(&name) {
-                (topic.config, topic.overridden) = entries;
+                topic.config = shared(&mut configs, config);
+                topic.overridden = shared(&mut keys, overridden);
             }
         }
         Ok(ClusterView { cluster_id, topics })
@@ -348,4 +350,14 @@ fn options() -> AdminOptions {
 
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// The one of `known` that is equal to `value`, which is added if there is none.
+fn shared<T: Ord>(known: &mut BTreeSet<Arc<T>>, value: T) -> Arc<T> {
+    if let Some(found) = known.get(&value) {
+        return Arc::clone(found);
+    }
+    let value = Arc::new(value);
+    known.insert(Arc::clone(&value));
+    value
 }

@@ -9,6 +9,7 @@ mod diagnosis;
 mod pool;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub use admin::Admin;
 pub use cluster::Cluster;
@@ -31,10 +32,11 @@ pub struct LiveTopic {
     pub partitions: u32,
     /// Replicas of the first partition.
     pub replication_factor: u32,
-    /// Effective configuration, defaults included; empty for topics that were not asked for.
-    pub config: BTreeMap<String, String>,
-    /// The keys of `config` that are set on the topic itself.
-    pub overridden: BTreeSet<String>,
+    /// Effective configuration, defaults included; empty for topics that were not asked for. Shared by the topics that
+    /// have the same: a cluster may have tens of thousands, and thirty properties of each.
+    pub config: Arc<BTreeMap<String, String>>,
+    /// The keys of `config` that are set on the topic itself. Shared likewise.
+    pub overridden: Arc<BTreeSet<String>>,
 }
 
 /// A topic to create.

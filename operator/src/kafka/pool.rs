@@ -1,6 +1,7 @@
 //! One client per cluster: each brings threads and connections, and reconnects by itself after an outage.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ const IDLE: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug, Default)]
 pub struct Pool {
     clusters: Mutex<HashMap<Connection, (Arc<Cluster>, Instant)>>,
+    /// Requests of clients that are closed.
+    before: AtomicU64,
     looks: TaskTracker,
 }
 
@@ -37,6 +40,8 @@ impl Pool {
             .collect();
         let idle: Vec<_> = idle.iter().filter_map(|key| clusters.remove(key)).collect();
         if !idle.is_empty() {
+            let asked = idle.iter().map(|(cluster, _)| cluster.admin().requests()).sum();
+            self.before.fetch_add(asked, Ordering::Relaxed);
             // Closing a client waits for its threads.
             self.looks.spawn_blocking(move || drop(idle));
         }
@@ -48,10 +53,11 @@ impl Pool {
     /// Requests to all clusters so far.
     pub fn requests(&self) -> u64 {
         let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
-        clusters
+        let open: u64 = clusters
             .values()
             .map(|(cluster, _)| cluster.admin().requests())
-            .sum()
+            .sum();
+        self.before.load(Ordering::Relaxed) + open
     }
 
     /// Waits until no look is on its way any more.

@@ -91,7 +91,9 @@ mod tests {
 
     fn text(file: &str) -> &'static str {
         let found = FILES.iter().find(|(name, _)| name.contains(file));
-        found.unwrap_or_else(|| panic!("no default statement is called {file}")).1
+        found
+            .unwrap_or_else(|| panic!("no default statement is called {file}"))
+            .1
     }
 
     #[test]
@@ -116,7 +118,14 @@ mod tests {
         );
         let purchases = text("purchases");
         assert!(purchases.contains("    customer_key,\n"));
-        for field in ["customer_id", "product_id", "event_type", "event_id", "quantity", "price"] {
+        for field in [
+            "customer_id",
+            "product_id",
+            "event_type",
+            "event_id",
+            "quantity",
+            "price",
+        ] {
             assert!(purchases.contains(&format!("{field} AS `{field}`")), "{field}");
         }
     }

@@ -28,7 +28,12 @@ async fn what_changed_while_the_api_server_was_away_is_taken_up_and_nothing_else
         harness.condition(name, "TopicsReady", "True", "AsDeclared").await;
     }
     operator.settled().await;
-    let version = || async { harness.get::<RecommendationPipeline>("steady").await.resource_version() };
+    let version = || async {
+        harness
+            .get::<RecommendationPipeline>("steady")
+            .await
+            .resource_version()
+    };
     let before = (version().await, operator.asked().len());
 
     server.cut().await;
@@ -39,7 +44,10 @@ async fn what_changed_while_the_api_server_was_away_is_taken_up_and_nothing_else
         .await
         .unwrap();
     let pipelines = harness.api::<RecommendationPipeline>();
-    pipelines.delete("deleted", &DeleteParams::default()).await.unwrap();
+    pipelines
+        .delete("deleted", &DeleteParams::default())
+        .await
+        .unwrap();
     harness.apply("new", on("new")).await.unwrap();
     tokio::time::sleep(OUTAGE).await;
     let server = Proxy::start(port, &harness.api_server().await).await;
@@ -59,7 +67,9 @@ async fn what_changed_while_the_api_server_was_away_is_taken_up_and_nothing_else
     let asked = operator.asked();
     let of = |name: &str| {
         let since = asked[before.1..].iter().filter(|(method, _)| method != "GET");
-        since.filter(|(_, address)| address.contains(&format!("/{name}"))).count()
+        since
+            .filter(|(_, address)| address.contains(&format!("/{name}")))
+            .count()
     };
     assert_eq!((of("steady"), of("deleted")), (0, 0));
     server.cut().await;
@@ -98,9 +108,21 @@ async fn a_namespace_that_is_deleted_while_kafka_is_away_says_so_and_goes_once_i
     // What the namespace controller does, in an order that nobody promises: what was recorded goes first.
     let (params, everything) = (DeleteParams::default(), ListParams::default());
     for _ in 0..2 {
-        harness.api::<ConfigMap>().delete_collection(&params, &everything).await.unwrap();
-        harness.api::<Secret>().delete_collection(&params, &everything).await.unwrap();
-        harness.api::<Deployment>().delete_collection(&params, &everything).await.unwrap();
+        harness
+            .api::<ConfigMap>()
+            .delete_collection(&params, &everything)
+            .await
+            .unwrap();
+        harness
+            .api::<Secret>()
+            .delete_collection(&params, &everything)
+            .await
+            .unwrap();
+        harness
+            .api::<Deployment>()
+            .delete_collection(&params, &everything)
+            .await
+            .unwrap();
     }
     let pipelines = harness.api::<RecommendationPipeline>();
     pipelines.delete_collection(&params, &everything).await.unwrap();
@@ -113,9 +135,7 @@ async fn a_namespace_that_is_deleted_while_kafka_is_away_says_so_and_goes_once_i
     );
     // Nobody else waits for it.
     other.apply("shop", json!({})).await.unwrap();
-    other
-        .condition("shop", "TopicsReady", "True", "AsDeclared")
-        .await;
+    other.condition("shop", "TopicsReady", "True", "AsDeclared").await;
 
     let kafka = Proxy::start(port, &harness.kafka).await;
     harness

@@ -95,7 +95,12 @@ fn edits() -> Vec<Edit> {
             json!({"spec": {"endpoints": []}}),
             "/spec/endpoints",
         ),
-        (rules::gvk(), "shop", json!({"spec": {"groups": []}}), "/spec/groups"),
+        (
+            rules::gvk(),
+            "shop",
+            json!({"spec": {"groups": []}}),
+            "/spec/groups",
+        ),
         (
             http_route::gvk(),
             "shop",

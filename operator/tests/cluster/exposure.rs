@@ -75,6 +75,55 @@ async fn an_autoscaler_takes_the_number_of_pods_over_and_gives_it_back() {
     harness.end(operator).await;
 }
 
+/// The scale subresource is all that a HorizontalPodAutoscaler writes: who writes to it here stands in for one, and for the
+/// metrics that it would decide by.
+#[tokio::test]
+async fn what_an_autoscaler_decides_stays_while_the_pipeline_changes_and_its_children_are_healed() {
+    let harness = Harness::new().await;
+    let operator = harness.operator().await;
+    let bounds = json!({"minReplicas": 2, "maxReplicas": 20});
+    let spec =
+        |neighbors: i32| json!({"recommender": {"autoscaling": bounds, "model": {"neighbors": neighbors}}});
+    harness.apply("shop", spec(50)).await.unwrap();
+    harness
+        .until("the fewest pods", || async {
+            replicas(&harness).await == Some(2)
+        })
+        .await;
+    operator.settled().await;
+    let deployments = harness.api::<Deployment>();
+    let rolled = || async {
+        let template = deployments.get("shop").await.unwrap().spec.unwrap().template;
+        template.metadata.unwrap().annotations.unwrap()["recommendation.dev/config-hash"].clone()
+    };
+    for pods in 3..9 {
+        let before = rolled().await;
+        let scale = json!({"spec": {"replicas": pods}});
+        // A change of the pipeline, a hand at a child and the autoscaler, all at once.
+        let hand = json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": pods}}}});
+        let params = PatchParams::default();
+        let (changed, edited, scaled) = tokio::join!(
+            harness.apply("shop", spec(50 + pods)),
+            deployments.patch("shop", &params, &Patch::Merge(&hand)),
+            deployments.patch_scale("shop", &params, &Patch::Merge(&scale)),
+        );
+        changed.unwrap();
+        edited.unwrap();
+        scaled.unwrap();
+        harness
+            .until("the change to reach the pods", || async {
+                let spec = deployments.get("shop").await.unwrap().spec.unwrap();
+                let grace = spec.template.spec.unwrap().termination_grace_period_seconds;
+                rolled().await != before && grace != Some(i64::from(pods))
+            })
+            .await;
+        assert_eq!(replicas(&harness).await, Some(pods), "nobody else scales");
+    }
+    operator.settled().await;
+    assert_eq!(replicas(&harness).await, Some(8));
+    harness.end(operator).await;
+}
+
 #[tokio::test]
 async fn an_autoscaled_pipeline_begins_with_its_fewest_pods() {
     let harness = Harness::new().await;

@@ -35,8 +35,12 @@ static CLUSTER: RwLock<()> = RwLock::const_new(());
 
 /// Held for as long as the test runs.
 enum Share {
-    Beside { _guard: RwLockReadGuard<'static, ()> },
-    Alone { _guard: RwLockWriteGuard<'static, ()> },
+    Beside {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
     /// Under another place's guard.
     Within,
 }
@@ -178,6 +182,13 @@ impl Harness {
     pub async fn operator_by(&self, port: u16) -> Operator {
         self.start(OPERATOR_USER, vec![self.namespace.clone()], Some(port), |_| {})
             .await
+    }
+
+    /// A client with the rights of `user`.
+    pub async fn client_as(&self, user: &str) -> Client {
+        let mut config = config().await;
+        config.auth_info.impersonate = Some(user.to_owned());
+        Client::try_from(config).unwrap()
     }
 
     /// Where the API server listens, `host:port`.

@@ -248,8 +248,7 @@ async fn statements_of_a_config_map_are_taken_up_as_soon_as_it_is_there_with_var
         message.contains("spec.ksqldb.statementsFrom") && message.contains("shop-sql"),
         "{message}"
     );
-    let sql =
-        "CREATE STREAM ${stream} (a INT) WITH (kafka_topic='${stream}', value_format='JSON', partitions=${count});";
+    let sql = "CREATE STREAM ${stream} (a INT) WITH (kafka_topic='${stream}', value_format='JSON', partitions=${count});";
     let statements = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shop-sql"}, "data": {"01-seq.sql": sql},
     });

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Patch, PatchParams};
 use recommendation_api::pipeline::RecommendationPipeline;
+use recommendation_operator::leader::{Candidate, Fence, Times};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::Harness;
 use crate::process::Process;
@@ -110,5 +113,87 @@ async fn a_leader_that_was_frozen_writes_nothing_when_it_wakes_and_ends() {
         &all[before..]
     );
     drop(second);
+    harness.remove().await;
+}
+
+/// The rights of the shipped Role, one by one, as its rules.
+fn shipped_rights() -> Vec<Value> {
+    let text = include_str!("../../../manifests/operator.yaml");
+    let objects = text
+        .split("\n---\n")
+        .map(|document| serde_saphyr::from_str::<Value>(document).unwrap());
+    let role = objects
+        .into_iter()
+        .find(|object| object["kind"] == "Role")
+        .unwrap();
+    let mut rights = Vec::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for verb in rule["verbs"].as_array().unwrap() {
+            let mut right = rule.clone();
+            right["verbs"] = json!([verb]);
+            rights.push(right);
+        }
+    }
+    rights
+}
+
+/// Whether one with these rights comes to lead and goes on leading.
+async fn leads_with(harness: &Harness, rights: &[Value]) -> bool {
+    let place = harness.beside().await;
+    let user = format!("leader-{}", place.namespace);
+    let group = "rbac.authorization.k8s.io";
+    let role = json!({"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "leader"}, "rules": rights});
+    let binding = json!({"apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": "leader"},
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": "leader"},
+        "subjects": [{"kind": "User", "apiGroup": group, "name": user}]});
+    let params = PatchParams::apply("tests");
+    let (roles, bindings) = (place.api::<Role>(), place.api::<RoleBinding>());
+    roles
+        .patch("leader", &params, &Patch::Apply(&role))
+        .await
+        .unwrap();
+    bindings
+        .patch("leader", &params, &Patch::Apply(&binding))
+        .await
+        .unwrap();
+    let times = Times {
+        lease: Duration::from_secs(4),
+        hold: Duration::from_secs(3),
+        renew: Duration::from_millis(300),
+        request: Duration::from_secs(1),
+    };
+    let client = place.client_as(&user).await;
+    let candidate = Candidate::new(client, &place.namespace, "one".to_owned(), times, Fence::closed());
+    let stop = CancellationToken::new();
+    let acquired = tokio::time::timeout(Duration::from_secs(5), candidate.acquire(&stop)).await;
+    let led = acquired == Ok(true) && {
+        let end = stop.clone();
+        let later = async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            end.cancel();
+        };
+        let (kept, ()) = tokio::join!(candidate.keep(&stop), later);
+        kept.is_ok()
+    };
+    place.remove().await;
+    led
+}
+
+#[tokio::test]
+async fn without_any_one_right_of_the_shipped_role_nobody_leads() {
+    let harness = Harness::new().await;
+    let all = shipped_rights();
+    assert!(leads_with(&harness, &all).await);
+    let without = |left_out: usize| -> Vec<Value> {
+        let rest = all.iter().enumerate().filter(|(n, _)| *n != left_out);
+        rest.map(|(_, right)| right.clone()).collect()
+    };
+    let lives = (0..all.len()).map(|n| {
+        let (harness, rights, right) = (&harness, without(n), &all[n]);
+        async move { (right, leads_with(harness, &rights).await) }
+    });
+    for (right, led) in futures::future::join_all(lives).await {
+        assert!(!led, "it leads without {right}");
+    }
     harness.remove().await;
 }

@@ -137,8 +137,7 @@ pub async fn live(harness: &Harness, operator: &Operator, at: &Mutex<&'static st
     let broken = json!({"recommender": {"model": {"halfLife": "99999999999999999999999d"}}});
     harness.apply("broken", broken).await.unwrap_err();
     let kind = ApiResource::erase::<RecommendationPipeline>(&());
-    let untyped: Api<DynamicObject> =
-        Api::namespaced_with(harness.client.clone(), &harness.namespace, &kind);
+    let untyped: Api<DynamicObject> = Api::namespaced_with(harness.client.clone(), &harness.namespace, &kind);
     harness
         .until("the malformed object to be told so", || async {
             let broken = untyped.get("broken").await.unwrap();
@@ -174,17 +173,39 @@ pub async fn live(harness: &Harness, operator: &Operator, at: &Mutex<&'static st
 fn watch_failed(operator: &Operator) -> bool {
     let families = operator.context.metrics.watch_errors.collect();
     let failures = families.iter().flat_map(|family| family.get_metric());
-    failures.into_iter().any(|metric| metric.get_counter().get_value() > 0.0)
+    failures
+        .into_iter()
+        .any(|metric| metric.get_counter().get_value() > 0.0)
 }
 
 /// Children that only the full pipeline has.
 async fn there(harness: &Harness) -> Vec<bool> {
     let mut there = vec![
-        harness.api::<ConfigMap>().get_opt("shop-dashboard").await.unwrap().is_some(),
-        harness.api::<HorizontalPodAutoscaler>().get_opt("shop").await.unwrap().is_some(),
-        harness.api::<ServiceAccount>().get_opt("shop").await.unwrap().is_some(),
+        harness
+            .api::<ConfigMap>()
+            .get_opt("shop-dashboard")
+            .await
+            .unwrap()
+            .is_some(),
+        harness
+            .api::<HorizontalPodAutoscaler>()
+            .get_opt("shop")
+            .await
+            .unwrap()
+            .is_some(),
+        harness
+            .api::<ServiceAccount>()
+            .get_opt("shop")
+            .await
+            .unwrap()
+            .is_some(),
         harness.api::<Ingress>().get_opt("shop").await.unwrap().is_some(),
-        harness.api::<NetworkPolicy>().get_opt("shop").await.unwrap().is_some(),
+        harness
+            .api::<NetworkPolicy>()
+            .get_opt("shop")
+            .await
+            .unwrap()
+            .is_some(),
         harness.api::<CronJob>().get_opt("shop").await.unwrap().is_some(),
     ];
     for api in foreign(harness) {

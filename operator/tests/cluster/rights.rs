@@ -191,9 +191,7 @@ async fn missed(
 ) -> Result<&'static str, String> {
     let place = harness.beside().await;
     let less = Less::new(&place, all, without).await;
-    let operator = place
-        .operator_as(&less.name, vec![place.namespace.clone()])
-        .await;
+    let operator = place.operator_as(&less.name, vec![place.namespace.clone()]).await;
     let at = Mutex::new("");
     let life = tokio::time::timeout(LIFETIME, live(&place, &operator, &at)).await;
     let last = *at.lock().unwrap();

@@ -12,8 +12,8 @@ use recommendation_operator::kafka::{Admin, Connection, LiveTopic, TopicSpec};
 use serde_json::{Value, json};
 
 use crate::harness::Harness;
-use crate::monitoring::{install, uninstall};
 use crate::life::kafka_topic;
+use crate::monitoring::{install, uninstall};
 
 fn admin(harness: &Harness) -> Admin {
     Admin::new(&Connection::plain(std::slice::from_ref(&harness.kafka))).unwrap()

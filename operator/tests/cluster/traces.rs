@@ -97,7 +97,10 @@ async fn each_look_is_a_trace_with_its_steps_and_the_calls_below_them() {
     for (step, wanted) in [
         ("dereference", vec!["kafka", "kubernetes GET", "recommender"]),
         ("apply", vec!["children", "topics", "kubernetes PATCH"]),
-        ("children", vec!["kubernetes GET", "kubernetes PATCH", "kubernetes POST"]),
+        (
+            "children",
+            vec!["kubernetes GET", "kubernetes PATCH", "kubernetes POST"],
+        ),
         ("report", vec!["kubernetes PUT"]),
     ] {
         let wanted: BTreeSet<&str> = wanted.into_iter().collect();

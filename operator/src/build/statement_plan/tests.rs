@@ -18,13 +18,13 @@ ksqldb:
 
 fn live(valid: &ValidatedPipeline) -> BTreeMap<String, LiveTopic> {
     let topic = |name: &String| {
-        let config = [("retention.ms".to_owned(), "7776000000".to_owned())].into();
+        let config = BTreeMap::from([("retention.ms".to_owned(), "7776000000".to_owned())]);
         (
             name.clone(),
             LiveTopic {
                 partitions: 12,
                 replication_factor: 3,
-                config,
+                config: config.into(),
                 ..LiveTopic::default()
             },
         )

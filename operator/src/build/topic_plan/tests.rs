@@ -7,11 +7,13 @@ fn live(partitions: u32, replication_factor: u32, config: &[(&str, &str)]) -> Li
     LiveTopic {
         partitions,
         replication_factor,
-        config: config
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect(),
-        overridden: config.iter().map(|(k, _)| (*k).to_owned()).collect(),
+        config: std::sync::Arc::new(
+            config
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        ),
+        overridden: std::sync::Arc::new(config.iter().map(|(k, _)| (*k).to_owned()).collect()),
     }
 }
 
