@@ -133,9 +133,6 @@ impl Metrics {
         metrics
             .registry
             .register(Box::new(metrics.watch_errors.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.watch_errors.clone()))?;
         metrics.registry.register(Box::new(metrics.queue_depth.clone()))?;
         metrics.registry.register(Box::new(metrics.running.clone()))?;
         metrics.registry.register(Box::new(metrics.leader.clone()))?;
@@ -167,7 +164,7 @@ impl Metrics {
 mod tests {
     use super::*;
 
-    /// One was counted for a long time and shown to nobody.
+    /// One that is counted and registered nowhere would be shown to nobody.
     #[test]
     fn every_metric_is_exported() {
         let metrics = Metrics::new().unwrap();

@@ -69,6 +69,17 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
+    /// Whether the API server said nothing at all.
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Self::Timeout { .. } => true,
+            Self::Apply { source, .. } | Self::Delete { source, .. } => {
+                !matches!(**source, kube::Error::Api(_))
+            }
+            Self::Foreign { .. } | Self::Encode { .. } => false,
+        }
+    }
+
     /// The variant's name, as a metric label.
     pub fn label(&self) -> &'static str {
         match self {

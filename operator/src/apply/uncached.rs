@@ -31,6 +31,12 @@ impl Checked {
             .is_some_and(|(seen, at)| seen == hash && at.elapsed() < resync * LOOKS)
     }
 
+    /// Whether it was ever found so.
+    fn was_found(&self, key: &Key, hash: &str) -> bool {
+        let checked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        checked.get(key).is_some_and(|(seen, _)| seen == hash)
+    }
+
     fn note(&self, key: Key, hash: String) {
         let mut checked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         checked.insert(key, (hash, Instant::now()));
@@ -61,9 +67,18 @@ impl Applier<'_> {
         if checked.stands(&key, &hash, resync) {
             return Ok(());
         }
-        self.looked_at(resource, wanted).await?;
-        checked.note(key, hash);
-        Ok(())
+        match self.looked_at(resource, wanted).await {
+            // An API server that cannot be asked says nothing about it: a condition must not move with its moods.
+            Err(error) if error.is_silence() && checked.was_found(&key, &hash) => {
+                tracing::warn!(%error, "what was found before stands");
+                Ok(())
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                checked.note(key, hash);
+                Ok(())
+            }
+        }
     }
 
     async fn looked_at(

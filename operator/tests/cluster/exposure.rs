@@ -98,14 +98,15 @@ async fn what_an_autoscaler_decides_stays_while_the_pipeline_changes_and_its_chi
     };
     for pods in 3..9 {
         let before = rolled().await;
-        let scale = json!({"spec": {"replicas": pods}});
+        let scale = Patch::Merge(json!({"spec": {"replicas": pods}}));
         // A change of the pipeline, a hand at a child and the autoscaler, all at once.
         let hand = json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": pods}}}});
+        let hand = Patch::Merge(hand);
         let params = PatchParams::default();
         let (changed, edited, scaled) = tokio::join!(
             harness.apply("shop", spec(50 + pods)),
-            deployments.patch("shop", &params, &Patch::Merge(&hand)),
-            deployments.patch_scale("shop", &params, &Patch::Merge(&scale)),
+            deployments.patch("shop", &params, &hand),
+            deployments.patch_scale("shop", &params, &scale),
         );
         changed.unwrap();
         edited.unwrap();

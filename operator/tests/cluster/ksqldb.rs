@@ -228,6 +228,9 @@ async fn statements_of_a_config_map_are_taken_up_as_soon_as_it_is_there_with_var
         .operator_with(|options| options.resync = std::time::Duration::from_secs(600))
         .await;
     let double = Double::replay(&[
+        // One look before the ConfigMap is there, one or two after.
+        "120-show-streams",
+        "120-show-streams",
         "120-show-streams",
         "603-show-streams",
         "122-list-tables",
