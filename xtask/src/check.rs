@@ -10,7 +10,7 @@ use crate::paths::Paths;
 use crate::progress::{Steps, seconds};
 use crate::release;
 use crate::stack::run::Ports;
-use crate::stack::{NodeMode, Stack, StackOptions, kafka_security};
+use crate::stack::{NodeMode, Stack, StackOptions, kafka, kafka_security};
 use crate::{conformance, console, e2e, machine};
 
 /// Limit of a run that had to build the servers or the programs, and of one that had not.
@@ -20,6 +20,9 @@ const BUDGET_WARM: Duration = Duration::from_secs(20 * 60);
 const RUN: &str = "test";
 /// Its ports stand beside those of a demo that may be up.
 const PORT_OFFSET: u16 = 1000;
+/// The run of the three brokers that are killed.
+const BROKERS: &str = "test-brokers";
+const BROKERS_PORT_OFFSET: u16 = 1200;
 /// A single step of cargo may compile everything.
 const CARGO_LIMIT: Duration = Duration::from_secs(60 * 60);
 
@@ -151,12 +154,29 @@ fn tiers_in_order(
         let stack = Stack::up(
             &StackOptions {
                 run_name: RUN.into(),
+                kubernetes: true,
                 node: NodeMode::Off,
                 controllers: false,
                 kafka: true,
+                kafka_nodes: 1,
                 redis: true,
                 kafka_secured: true,
                 ports: Ports::offset(PORT_OFFSET)?,
+            },
+            steps,
+        )?;
+        // Brokers that are killed and cut off, which no other test leans on.
+        let brokers = Stack::up(
+            &StackOptions {
+                run_name: BROKERS.into(),
+                kubernetes: false,
+                node: NodeMode::Off,
+                controllers: false,
+                kafka: true,
+                kafka_nodes: 3,
+                redis: false,
+                kafka_secured: false,
+                ports: Ports::offset(BROKERS_PORT_OFFSET)?,
             },
             steps,
         )?;
@@ -175,9 +195,12 @@ fn tiers_in_order(
             .env("TEST_AUDIT_LOG", &stack.audit_log)
             .env("TEST_KAFKA", &stack.kafka_host)
             .env("TEST_REDIS", format!("redis://{}", stack.redis_host));
-            tests(count, secured(command, &stack))
+            tests(count, self::brokers(secured(command, &stack), &brokers)?)
         });
-        steps.run("their servers stopped", |_| Stack::down(RUN, true))?;
+        steps.run("their servers stopped", |_| {
+            Stack::down(BROKERS, true)?;
+            Stack::down(RUN, true)
+        })?;
         result?;
     }
     if wanted(Tier::Console) {
@@ -236,6 +259,22 @@ fn secured(command: Cmd, stack: &Stack) -> Cmd {
         .env("TEST_KAFKA_TLS", secured.tls)
         .env("TEST_KAFKA_MTLS", secured.mtls)
         .env("TEST_KAFKA_CERTIFICATES", secured.certificates)
+}
+
+/// Tells the tests about brokers that they may kill and cut off, and how.
+///
+/// # Errors
+/// When this program's own path is unknown.
+pub(crate) fn brokers(command: Cmd, stack: &Stack) -> Result<Cmd> {
+    let proxied: Vec<String> = kafka::proxied(&stack.run)
+        .into_iter()
+        .map(|node| format!("{}={}", node.listens, node.told))
+        .collect();
+    Ok(command
+        .env("TEST_BROKERS", &stack.kafka_host)
+        .env("TEST_BROKERS_PROXIED", proxied.join(","))
+        .env("TEST_BROKERS_RUN", stack.run.name())
+        .env("TEST_XTASK", std::env::current_exe()?))
 }
 
 fn cargo(args: &[&str]) -> Cmd {

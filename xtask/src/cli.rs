@@ -97,6 +97,9 @@ enum StackTask {
     Stop {
         /// The server.
         part: Part,
+        /// Only this node of Kafka, counted from 1.
+        #[arg(long, value_name = "NUMBER")]
+        kafka_node: Option<u16>,
         /// Kill it, as a crash would, instead of asking it to end.
         #[arg(long)]
         kill: bool,
@@ -108,6 +111,9 @@ enum StackTask {
     Start {
         /// The server.
         part: Part,
+        /// Only this node of Kafka, counted from 1.
+        #[arg(long, value_name = "NUMBER")]
+        kafka_node: Option<u16>,
         /// The run that it belongs to.
         #[arg(long, default_value = "demo", value_name = "NAME")]
         run: String,
@@ -127,6 +133,7 @@ enum Part {
 Examples:
   cargo xtask stack up
   cargo xtask stack up --api-only --no-kafka --no-redis --run api --port-offset 100
+  cargo xtask stack up --no-kubernetes --kafka-nodes 3     a Kafka that survives the loss of a node
   KUBECONFIG=$(cargo xtask stack up --yes --print-kubeconfig) kubectl get nodes")]
 struct UpArgs {
     /// No real node, even where one is possible.
@@ -135,9 +142,15 @@ struct UpArgs {
     /// Only etcd and the API server: no controller manager, no scheduler, no node.
     #[arg(long)]
     api_only: bool,
+    /// No Kubernetes at all: only Kafka and Redis.
+    #[arg(long, conflicts_with = "print_kubeconfig")]
+    no_kubernetes: bool,
     /// No Kafka.
     #[arg(long)]
     no_kafka: bool,
+    /// Nodes of Kafka: 1, or 3, which survive the loss of one (`stack stop kafka --kafka-node 2 --kill`).
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = kafka_nodes, conflicts_with = "no_kafka")]
+    kafka_nodes: u16,
     /// No Redis.
     #[arg(long)]
     no_redis: bool,
@@ -156,6 +169,15 @@ struct UpArgs {
     /// Print only the path of the kubeconfig on standard output.
     #[arg(long)]
     print_kubeconfig: bool,
+}
+
+/// Two nodes would be worse than one: without either of them nothing works.
+fn kafka_nodes(text: &str) -> std::result::Result<u16, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("Kafka has 1 node here, or 3 that survive the loss of one".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -192,8 +214,17 @@ pub fn main() -> ExitCode {
         Task::Stack(StackTask::Up(args)) => up(&args, &mut steps),
         Task::Stack(StackTask::Down { run, wipe }) => down(&run, wipe, &mut steps),
         Task::Stack(StackTask::Status) => show(),
-        Task::Stack(StackTask::Stop { part, kill, run }) => stop_part(part, kill, &run),
-        Task::Stack(StackTask::Start { part, run }) => start_part(part, &run, &mut steps),
+        Task::Stack(StackTask::Stop {
+            part,
+            kafka_node,
+            kill,
+            run,
+        }) => stop_part(part, kafka_node, kill, &run),
+        Task::Stack(StackTask::Start {
+            part,
+            kafka_node,
+            run,
+        }) => start_part(part, kafka_node, &run, &mut steps),
         Task::Image(args) => images(&args, &mut steps).map(drop),
         Task::Release(options) => publish::run(&options, &mut steps),
         Task::Down { wipe } => down_all(wipe, &mut steps),
@@ -216,13 +247,15 @@ fn demo(options: &DemoOptions, steps: &mut Steps) -> Result<()> {
 fn up(args: &UpArgs, steps: &mut Steps) -> Result<()> {
     let options = StackOptions {
         run_name: args.run.clone(),
-        node: if args.no_node || args.api_only {
+        kubernetes: !args.no_kubernetes,
+        node: if args.no_node || args.api_only || args.no_kubernetes {
             NodeMode::Off
         } else {
             NodeMode::Auto
         },
         controllers: !args.api_only,
         kafka: !args.no_kafka,
+        kafka_nodes: args.kafka_nodes,
         redis: !args.no_redis,
         kafka_secured: args.kafka_secured,
         ports: Ports::offset(args.port_offset)?,
@@ -240,8 +273,10 @@ fn up(args: &UpArgs, steps: &mut Steps) -> Result<()> {
         println!("{}", stack.kubeconfig.display());
         return Ok(());
     }
-    println!("\nexport KUBECONFIG={}", stack.kubeconfig.display());
-    println!("kubectl   {}", stack.kubectl.display());
+    if options.kubernetes {
+        println!("\nexport KUBECONFIG={}", stack.kubeconfig.display());
+        println!("kubectl   {}", stack.kubectl.display());
+    }
     if options.kafka {
         println!("Kafka     {} (pods: {})", stack.kafka_host, stack.kafka_pods);
     }
@@ -253,6 +288,9 @@ fn up(args: &UpArgs, steps: &mut Steps) -> Result<()> {
             secured.mtls,
             secured.certificates.display()
         );
+    }
+    for kafka::Proxied { listens, told } in kafka::proxied(&stack.run) {
+        println!("Kafka     {listens} for a proxy that listens on {told}");
     }
     if options.redis {
         println!("Redis     {} (pods: {})", stack.redis_host, stack.redis_pods);
@@ -309,26 +347,29 @@ fn show() -> Result<()> {
     Ok(())
 }
 
-fn stop_part(part: Part, kill: bool, name: &str) -> Result<()> {
+fn stop_part(part: Part, kafka_node: Option<u16>, kill: bool, name: &str) -> Result<()> {
     let run = existing(name)?;
     let signal = if kill { Signal::KILL } else { Signal::TERM };
     let ran = match part {
         Part::ApiServer => control_plane::stop_api_server(&run, signal),
-        Part::Kafka => kafka::stop(&run, signal),
+        Part::Kafka => kafka::stop(&run, kafka_node, signal),
         Part::Redis => redis::stop(&run, signal),
     }?;
     eprintln!("{}", if ran { "stopped" } else { "it did not run" });
     Ok(())
 }
 
-fn start_part(part: Part, name: &str, steps: &mut Steps) -> Result<()> {
+fn start_part(part: Part, kafka_node: Option<u16>, name: &str, steps: &mut Steps) -> Result<()> {
     let run = existing(name)?;
     match part {
         Part::ApiServer => steps.run("Kubernetes API server", |_| {
             control_plane::start_servers(&run)?;
             control_plane::wait_servers(&run)
         }),
-        Part::Kafka => steps.run("Kafka", |_| kafka::start(&run)),
+        Part::Kafka => steps.run("Kafka", |_| match kafka_node {
+            Some(number) => kafka::start_node(&run, number),
+            None => kafka::start(&run),
+        }),
         Part::Redis => steps.run("Redis", |_| redis::start(&run)),
     }
 }

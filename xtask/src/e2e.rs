@@ -374,7 +374,7 @@ fn outage(outcome: &Outcome) -> Result<()> {
     let Some(stack) = outcome.place.stack() else {
         return Ok(());
     };
-    kafka::stop(&stack.run, Signal::KILL)?;
+    kafka::stop(&stack.run, None, Signal::KILL)?;
     let gone = Instant::now();
     let result = during_outage(outcome);
     kafka::start(&stack.run)?;

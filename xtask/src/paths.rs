@@ -34,6 +34,14 @@ impl Paths {
         Ok(Self { cache })
     }
 
+    /// A cache folder of a test.
+    #[cfg(test)]
+    pub(crate) fn below(dir: &Path) -> Self {
+        Self {
+            cache: dir.to_owned(),
+        }
+    }
+
     /// The folder itself.
     #[must_use]
     pub fn cache(&self) -> &Path {

@@ -1,7 +1,6 @@
 //! The model after faults equals the model built from the log in one pass.
 
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use recommendation_api::HumanDuration;
@@ -14,82 +13,9 @@ use recommender::store::Store;
 use recommender_engine::Reader;
 use serde_json::{Value, json};
 
+use crate::replica::Replica;
 use crate::shop::Shop;
-use crate::support::{KEY, Running, event, eventually, token};
-
-/// A replica in a process of its own, which can be killed.
-struct Replica {
-    process: Child,
-    public: SocketAddr,
-    internal: SocketAddr,
-}
-
-fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-}
-
-impl Replica {
-    async fn start(shop: &Shop, client: &reqwest::Client) -> Self {
-        let (public, internal) = (free(), free());
-        let (config, secrets) = (shop.dir.path().join("config.json"), shop.dir.path());
-        let mut rendered = shop.config.clone();
-        rendered.auth.jwt_secret_file = Some("jwt".into());
-        rendered.privacy.key_file = Some("privacy".into());
-        std::fs::write(secrets.join("jwt"), KEY).unwrap();
-        std::fs::write(&config, serde_json::to_vec(&rendered).unwrap()).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_recommender"))
-            .args(["serve", "--drain-seconds", "0", "--config"])
-            .arg(config)
-            .arg("--secrets-dir")
-            .arg(secrets)
-            .args([
-                "--listen",
-                &public.to_string(),
-                "--internal-listen",
-                &internal.to_string(),
-            ])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let replica = Self {
-            process,
-            public,
-            internal,
-        };
-        eventually("the replica", || async {
-            let ready = client.get(format!("http://{internal}/readyz")).send().await;
-            ready.is_ok_and(|answer| answer.status().is_success())
-        })
-        .await;
-        replica
-    }
-
-    async fn status(&self, client: &reqwest::Client) -> Value {
-        let answer = client
-            .get(format!("http://{}/status", self.internal))
-            .send()
-            .await
-            .unwrap();
-        answer.json().await.unwrap()
-    }
-
-    /// SIGKILL.
-    fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+use crate::support::{Running, event, eventually, token};
 
 /// Everything that was learned, in a form that compares.
 fn dump(reader: &Reader) -> Value {

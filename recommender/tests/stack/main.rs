@@ -4,14 +4,19 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod brokers;
+mod cable;
 mod cache;
 mod dead_letters;
 mod experiments;
 mod faults;
 mod kafka;
+mod load;
+mod ordeal;
 mod outages;
 mod privacy;
 mod redis;
+mod replica;
 mod replicas;
 mod secured;
 mod shop;

@@ -1,6 +1,5 @@
 //! Servers that go away and come back, under a client that does not stop.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,47 +7,11 @@ use std::time::{Duration, Instant};
 use rdkafka::mocking::MockCluster;
 use recommendation_api::config::KafkaConfig;
 use reqwest::Method;
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::shop::{Shop, redis};
+use crate::cable::{Cable, Line};
+use crate::shop::{Shop, redis_address};
 use crate::support::{Running, event, eventually, token};
-
-/// Stands before a server, and can be cut.
-struct Cable {
-    address: SocketAddr,
-    cut: Arc<AtomicBool>,
-    task: JoinHandle<()>,
-}
-
-impl Cable {
-    async fn to(server: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let cut = Arc::new(AtomicBool::new(false));
-        let of_task = Arc::clone(&cut);
-        let task = tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            loop {
-                let accepted = tokio::time::timeout(Duration::from_millis(20), listener.accept()).await;
-                if of_task.load(Ordering::Relaxed) {
-                    connections.abort_all();
-                    continue; // and what was accepted is closed
-                }
-                if let Ok(Ok((mut client, _))) = accepted {
-                    let server = server.clone();
-                    connections.spawn(async move {
-                        if let Ok(mut server) = TcpStream::connect(server).await {
-                            let _ = copy_bidirectional(&mut client, &mut server).await;
-                        }
-                    });
-                }
-            }
-        });
-        Self { address, cut, task }
-    }
-}
 
 /// Asks for recommendations all the while; how many were refused, of how many, and the longest wait.
 struct Reader {
@@ -85,26 +48,20 @@ impl Reader {
 
 #[tokio::test]
 async fn redis_goes_and_comes_back_and_no_reader_notices() {
-    let cable = Cable::to(
-        redis()
-            .trim_start_matches("redis://")
-            .trim_end_matches('/')
-            .to_owned(),
-    )
-    .await;
+    let cable = Cable::to(&redis_address()).await;
     let shop = Shop::new(1)
         .await
         .with_redis(&format!("redis://{}", cable.address));
     let service = Running::start(shop.replica()).await.ready().await;
     eventually("Redis", || async { service.status().await["redis"] == "Up" }).await;
     let reader = Reader::of(&service);
-    cable.cut.store(true, Ordering::Relaxed);
+    cable.is(Line::Cut);
     eventually("the loss to be told", || async {
         service.status().await["redis"] == "Down"
     })
     .await;
     assert!(service.internal("/readyz").await.status.is_success());
-    cable.cut.store(false, Ordering::Relaxed);
+    cable.is(Line::Whole);
     let back = Instant::now();
     eventually("Redis again", || async {
         let metrics = service.internal("/metrics").await.text;
@@ -118,7 +75,6 @@ async fn redis_goes_and_comes_back_and_no_reader_notices() {
     assert!(asked > 20);
     assert_eq!(failed, 0, "of {asked}");
     service.stop().await;
-    cable.task.abort();
 }
 
 #[tokio::test]

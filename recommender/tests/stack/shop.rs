@@ -29,6 +29,14 @@ pub fn redis() -> String {
     server("TEST_REDIS")
 }
 
+/// Redis's address, for what stands before it.
+pub fn redis_address() -> String {
+    let url = redis();
+    url.trim_start_matches("redis://")
+        .trim_end_matches('/')
+        .to_owned()
+}
+
 /// Topics, and a folder for secrets.
 pub struct Shop {
     pub config: RecommenderConfig,
@@ -46,12 +54,17 @@ pub struct Letter {
 impl Shop {
     /// A shop with this many partitions of events.
     pub async fn new(partitions: i32) -> Self {
+        Self::on(&kafka(), partitions, 1).await
+    }
+
+    /// The same on other brokers, with so many copies of each topic.
+    pub async fn on(brokers: &str, partitions: i32, copies: i32) -> Self {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let name = |topic: &str| format!("{topic}_{id}");
         let config = RecommenderConfig {
             pipeline: format!("test/{id}"),
             kafka: Some(KafkaConfig {
-                bootstrap_servers: vec![kafka()],
+                bootstrap_servers: vec![brokers.to_owned()],
                 ..KafkaConfig::default()
             }),
             topics: TopicNames {
@@ -67,25 +80,25 @@ impl Shop {
             ..RecommenderConfig::default()
         };
         let mut client = ClientConfig::new();
-        client.set("bootstrap.servers", kafka());
+        client.set("bootstrap.servers", brokers);
         let shop = Self {
             config,
             dir: tempfile::tempdir().unwrap(),
             client,
         };
         let topics = &shop.config.topics;
-        let one = || TopicReplication::Fixed(1);
+        let copies = || TopicReplication::Fixed(copies);
         let created = shop
             .admin()
             .create_topics(
                 &[
-                    NewTopic::new(&topics.events, partitions, one()),
-                    NewTopic::new(&topics.catalog, 1, one()).set("cleanup.policy", "compact"),
-                    NewTopic::new(&topics.profiles, 1, one()).set("cleanup.policy", "compact"),
-                    NewTopic::new(&topics.erasures, 2, one()).set("cleanup.policy", "compact"),
-                    NewTopic::new(&topics.salts, 1, one()).set("cleanup.policy", "compact"),
-                    NewTopic::new(&topics.dead_letter, 1, one()),
-                    NewTopic::new(&topics.impressions, 2, one()),
+                    NewTopic::new(&topics.events, partitions, copies()),
+                    NewTopic::new(&topics.catalog, 1, copies()).set("cleanup.policy", "compact"),
+                    NewTopic::new(&topics.profiles, 1, copies()).set("cleanup.policy", "compact"),
+                    NewTopic::new(&topics.erasures, 2, copies()).set("cleanup.policy", "compact"),
+                    NewTopic::new(&topics.salts, 1, copies()).set("cleanup.policy", "compact"),
+                    NewTopic::new(&topics.dead_letter, 1, copies()),
+                    NewTopic::new(&topics.impressions, 2, copies()),
                 ],
                 &AdminOptions::new().operation_timeout(Some(Duration::from_secs(10))),
             )

@@ -121,9 +121,11 @@ fn with_stack(
 ) -> Result<()> {
     let options = StackOptions {
         run_name: RUN.to_owned(),
+        kubernetes: true,
         node: NodeMode::Off,
         controllers,
         kafka,
+        kafka_nodes: 1,
         redis: kafka,
         kafka_secured: false,
         ports: Ports::offset(PORT_OFFSET)?,

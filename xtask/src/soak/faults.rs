@@ -150,7 +150,7 @@ impl Soak {
     fn without_kafka(&self, away: Duration) -> Result<()> {
         let before = self.look()?;
         let (audit, begun) = (self.writes()?.len(), Instant::now());
-        kafka::stop(&self.other.run, Signal::KILL)?;
+        kafka::stop(&self.other.run, None, Signal::KILL)?;
         self.until("those on the dead Kafka to say so", |seen| {
             pending(on(seen, "dead"), "Unknown/KafkaUnreachable")
         })?;

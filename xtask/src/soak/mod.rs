@@ -3,6 +3,7 @@
 
 mod faults;
 mod operator;
+mod recommender;
 
 use std::time::{Duration, Instant};
 
@@ -39,15 +40,20 @@ pub enum SoakWhat {
     Operator(operator::OperatorOptions),
     /// One Kafka of two is gone for some minutes, then the API server for some seconds
     Faults(faults::FaultOptions),
+    /// Redis, Kafka, one of three brokers and a replica gone under load, one after the other: reads that fail, events
+    /// that are lost or count twice, time to heal
+    Recommender(recommender::RecommenderOptions),
 }
 
 /// Servers of the run `name` without a node: an API server that has no controllers, and Kafka.
 fn servers(name: &str, offset: u16) -> Result<StackOptions> {
     Ok(StackOptions {
         run_name: name.to_owned(),
+        kubernetes: true,
         node: NodeMode::Off,
         controllers: false,
         kafka: true,
+        kafka_nodes: 1,
         redis: false,
         kafka_secured: false,
         ports: Ports::offset(offset)?,
@@ -62,6 +68,7 @@ pub fn run(options: &SoakOptions, steps: &mut Steps) -> Result<()> {
     match &options.what {
         Some(SoakWhat::Operator(options)) => return operator::run(options, steps),
         Some(SoakWhat::Faults(options)) => return faults::run(options, steps),
+        Some(SoakWhat::Recommender(options)) => return recommender::run(options, steps),
         None => {}
     }
     let outcome = demo::run(

@@ -1,84 +1,127 @@
-//! Apache Kafka: one node in KRaft mode, broker and controller in one process. It listens on loopback and, when there is
-//! a real node, on the address at which pods reach this machine.
+//! Apache Kafka in KRaft mode: one node, or three that survive the loss of one; each is broker and controller in one
+//! process. They listen on loopback and, when there is a real node, on the address at which pods reach this machine.
 
 use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::kafka_nodes::{Node, node, nodes, server_properties};
+pub use super::kafka_nodes::{Proxied, daemons, is_daemon, proxied, servers, servers_for_pods};
 use super::process::{Daemon, Signal};
 use super::run::{Run, check_free};
 use super::{kafka_security, network};
 use crate::command::{Cmd, find};
 use crate::paths::write;
 
-/// The daemon's name.
-pub const DAEMON: &str = "kafka";
-
-/// Ready in about 10 seconds on two free cores.
+/// Ready in about 10 seconds on two free cores, three nodes in 14.
 const READY: Duration = Duration::from_secs(180);
 
 /// Starts Kafka, formats its storage before the first time, and waits until it is ready. Topics of an earlier
 /// life are kept.
 ///
 /// # Errors
-/// When Java is missing, a port is taken, or Kafka dies or takes too long.
+/// When Java is missing, a port is taken, or a node dies or takes too long.
 pub fn start(run: &Run) -> Result<()> {
+    kafka_security::ensure(run)?;
+    let all = nodes(run);
+    // All before the first is waited for: one alone has no quorum, and never gets ready.
+    for node in &all {
+        launch(*node)?;
+    }
+    all.into_iter().try_for_each(wait)
+}
+
+/// Starts one node again, and waits until it is ready.
+///
+/// # Errors
+/// As [`start`], and when there is no such node.
+pub fn start_node(run: &Run, number: u16) -> Result<()> {
+    let node = node(run, number)?;
+    launch(node)?;
+    wait(node)
+}
+
+fn launch(node: Node<'_>) -> Result<()> {
     ensure!(
         find("java").is_some(),
         "Java 17 or newer is needed for Kafka: `apt-get install default-jre-headless`"
     );
+    let run = node.run();
     let ports = &run.settings().ports;
     let processes = run.processes();
-    if processes.alive(DAEMON).is_none() {
+    if processes.alive(&node.daemon()).is_none() {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        check_free("Kafka", loopback, ports.kafka)?;
-        check_free("Kafka", loopback, ports.kafka_controller)?;
+        check_free("Kafka", loopback, node.port(ports.kafka))?;
+        check_free("Kafka", loopback, node.port(ports.kafka_controller))?;
         if run.settings().node {
-            check_free("Kafka", network::HOST.into(), ports.kafka_pods)?;
+            check_free("Kafka", network::HOST.into(), node.port(ports.kafka_pods))?;
         }
         for port in kafka_security::ports(run) {
-            check_free("Kafka", loopback, port)?;
+            check_free("Kafka", loopback, node.port(port))?;
         }
     }
-    kafka_security::ensure(run)?;
-    let properties = run.dir().join("kafka/server.properties");
-    let daemon = java(run)
+    let properties = node.properties_file();
+    let content = server_properties(node);
+    let daemon = java(node)
         .args(["-Xms256m", "-Xmx256m", "-XX:MaxDirectMemorySize=128m"])
         .args([
-            format!("-Dkafka.logs.dir={}", run.path("kafka/logs")),
+            format!("-Dkafka.logs.dir={}", node.dir().join("logs").display()),
             "kafka.Kafka".to_owned(),
         ])
         .args([properties.to_string_lossy()])
-        .config(properties.clone(), server_properties(run));
-    if !run.dir().join("kafka/data/meta.properties").exists() {
-        write(&properties, &server_properties(run))?;
-        format(run)?;
+        .config(properties.clone(), content.clone());
+    if !node.dir().join("data/meta.properties").exists() {
+        write(&properties, &content)?;
+        format(node)?;
     }
-    processes.start(&daemon)?;
-    let log = processes.log(DAEMON);
-    processes.wait_ready(DAEMON, READY, || {
-        fs::read(&log).is_ok_and(|log| String::from_utf8_lossy(&log).contains("Kafka Server started"))
-    })?;
-    Ok(())
+    processes.start(&daemon).map(drop)
 }
 
-/// Stops Kafka: `Signal::TERM` closes it in order, `Signal::KILL` is a crash. Its data stays. Returns whether it ran.
+fn wait(node: Node<'_>) -> Result<()> {
+    let processes = node.run().processes();
+    processes
+        .wait_ready(&node.daemon(), READY, || node.is_ready())
+        .map(drop)
+}
+
+/// Stops Kafka, or one node of it: `Signal::TERM` closes it in order, `Signal::KILL` is a crash. Its data stays.
+/// Returns whether it ran.
 ///
 /// # Errors
 /// When it does not end.
-pub fn stop(run: &Run, signal: Signal) -> Result<bool> {
-    run.processes().stop(DAEMON, signal)
+pub fn stop(run: &Run, number: Option<u16>, signal: Signal) -> Result<bool> {
+    let stopped = match number {
+        Some(number) => vec![node(run, number)?],
+        None => nodes(run),
+    };
+    let processes = run.processes();
+    // At once: the last of them would wait in vain for a quorum to take leave of.
+    let results: Vec<Result<bool>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = stopped
+            .into_iter()
+            .map(|node| {
+                let processes = &processes;
+                scope.spawn(move || processes.stop(&node.daemon(), signal))
+            })
+            .collect();
+        let joined = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+        joined
+            .map(|result| result.map_err(|_| anyhow!("stopping Kafka panicked"))?)
+            .collect()
+    });
+    let ran: Vec<bool> = results.into_iter().collect::<Result<_>>()?;
+    Ok(ran.contains(&true))
 }
 
 /// Kafka's JVM: starts fast and keeps small, for a machine that has other things to do.
-fn java(run: &Run) -> Daemon {
-    let kafka = run.paths().kafka_dir();
-    Daemon::new(DAEMON, find("java").unwrap_or_else(|| "java".into())).args([
+fn java(node: Node<'_>) -> Daemon {
+    let kafka = node.run().paths().kafka_dir();
+    Daemon::new(&node.daemon(), find("java").unwrap_or_else(|| "java".into())).args([
         "-XX:+UseSerialGC".to_owned(),
         // Without it Kafka 4 logs nothing, and nothing would tell when it has started.
         format!(
@@ -90,25 +133,35 @@ fn java(run: &Run) -> Daemon {
     ])
 }
 
-fn format(run: &Run) -> Result<()> {
-    let mut id = [0_u8; 16];
-    fs::File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut id))
-        .context("making a cluster id")?;
-    let cluster_id = cluster_id(id);
-    let java = java(run);
+fn format(node: Node<'_>) -> Result<()> {
+    let java = java(node);
     Cmd::new(&java.program)
         .args(["-Xmx64m", "-XX:TieredStopAtLevel=1"])
         .args(&java.args)
         .args(["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t"])
-        .arg(cluster_id)
+        .arg(kept_cluster_id(node.run())?)
         .arg("-c")
-        .arg(run.dir().join("kafka/server.properties"))
-        .args(kafka_security::users(run))
+        .arg(node.properties_file())
+        .args(kafka_security::users(node.run()))
         .timeout(Duration::from_secs(120))
         .run()
         .context("formatting Kafka's storage")?;
     Ok(())
+}
+
+/// The id that all nodes of a run are formatted with; made before the first.
+fn kept_cluster_id(run: &Run) -> Result<String> {
+    let file = run.dir().join("kafka-cluster-id");
+    if let Ok(id) = fs::read_to_string(&file) {
+        return Ok(id);
+    }
+    let mut random = [0_u8; 16];
+    fs::File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut random))
+        .context("making a cluster id")?;
+    let id = cluster_id(random);
+    write(&file, &id)?;
+    Ok(id)
 }
 
 /// Sixteen random bytes as Kafka writes ids. One that began with a dash would be taken for an option, by the storage tool
@@ -116,57 +169,6 @@ fn format(run: &Run) -> Result<()> {
 fn cluster_id(mut random: [u8; 16]) -> String {
     random[0] &= 0x7f;
     URL_SAFE_NO_PAD.encode(random)
-}
-
-fn server_properties(run: &Run) -> String {
-    let ports = &run.settings().ports;
-    let mut clients = format!("PLAINTEXT://127.0.0.1:{}", ports.kafka);
-    if run.settings().node {
-        clients += &format!(",PODS://{}:{}", network::HOST, ports.kafka_pods);
-    }
-    clients += &kafka_security::listeners(run);
-    let controller = ports.kafka_controller;
-    // One node: every internal topic has one replica.
-    let properties = [
-        ("process.roles", "broker,controller".to_owned()),
-        ("node.id", "1".to_owned()),
-        ("controller.quorum.voters", format!("1@127.0.0.1:{controller}")),
-        (
-            "listeners",
-            format!("{clients},CONTROLLER://127.0.0.1:{controller}"),
-        ),
-        ("advertised.listeners", clients),
-        ("inter.broker.listener.name", "PLAINTEXT".to_owned()),
-        ("controller.listener.names", "CONTROLLER".to_owned()),
-        (
-            "listener.security.protocol.map",
-            "PLAINTEXT:PLAINTEXT,PODS:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned()
-                + &kafka_security::protocols(run),
-        ),
-        ("log.dirs", run.path("kafka/data")),
-        ("num.partitions", "1".to_owned()),
-        ("auto.create.topics.enable", "false".to_owned()),
-        ("default.replication.factor", "1".to_owned()),
-        ("min.insync.replicas", "1".to_owned()),
-        ("offsets.topic.replication.factor", "1".to_owned()),
-        ("offsets.topic.num.partitions", "3".to_owned()),
-        ("transaction.state.log.replication.factor", "1".to_owned()),
-        ("transaction.state.log.min.isr", "1".to_owned()),
-        ("transaction.state.log.num.partitions", "3".to_owned()),
-        ("share.coordinator.state.topic.replication.factor", "1".to_owned()),
-        ("share.coordinator.state.topic.min.isr", "1".to_owned()),
-        ("share.coordinator.state.topic.num.partitions", "3".to_owned()),
-        ("group.initial.rebalance.delay.ms", "0".to_owned()),
-        ("num.network.threads", "2".to_owned()),
-        ("num.io.threads", "2".to_owned()),
-        ("background.threads", "2".to_owned()),
-        ("log.segment.bytes", "16777216".to_owned()),
-        ("log.cleaner.dedupe.buffer.size", "8388608".to_owned()),
-    ];
-    let all = properties.into_iter().chain(kafka_security::properties(run));
-    all.fold(String::new(), |text, (key, value)| {
-        text + key + "=" + &value + "\n"
-    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::certs;
+use super::kafka_nodes::Node;
 use super::run::Run;
 use crate::paths::{remove_all, write};
 
@@ -44,7 +45,7 @@ pub fn of(run: &Run) -> Option<Secured> {
     })
 }
 
-/// Every port that the listeners take.
+/// Every port that the listeners of the first node take.
 pub(super) fn ports(run: &Run) -> Vec<u16> {
     let first = run.settings().ports.kafka_secured;
     if run.settings().kafka_secured {
@@ -55,11 +56,11 @@ pub(super) fn ports(run: &Run) -> Vec<u16> {
 }
 
 /// The listeners as in `listeners=`, each with a leading comma.
-pub(super) fn listeners(run: &Run) -> String {
-    ports(run)
+pub(super) fn listeners(node: Node<'_>) -> String {
+    ports(node.run())
         .iter()
         .zip(LISTENERS)
-        .map(|(port, (name, _))| format!(",{name}://127.0.0.1:{port}"))
+        .map(|(port, (name, _))| format!(",{name}://127.0.0.1:{}", node.port(*port)))
         .collect()
 }
 

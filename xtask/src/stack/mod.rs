@@ -4,6 +4,7 @@
 pub mod certs;
 pub mod control_plane;
 pub mod kafka;
+mod kafka_nodes;
 pub mod kafka_security;
 pub mod kafka_tools;
 mod machine_before;
@@ -39,12 +40,16 @@ pub enum NodeMode {
 pub struct StackOptions {
     /// The run's name: runs of other names stand beside it, on other ports.
     pub run_name: String,
+    /// Whether etcd and the API server run.
+    pub kubernetes: bool,
     /// Whether there is a real node.
     pub node: NodeMode,
     /// Whether the controller manager and the scheduler run; without them, only the API.
     pub controllers: bool,
     /// Whether Kafka runs.
     pub kafka: bool,
+    /// Of how many nodes it consists: one, or three that survive the loss of one.
+    pub kafka_nodes: u16,
     /// Whether Redis runs.
     pub redis: bool,
     /// Whether Kafka also listens behind TLS and logins.
@@ -57,9 +62,11 @@ impl Default for StackOptions {
     fn default() -> Self {
         Self {
             run_name: "demo".to_owned(),
+            kubernetes: true,
             node: NodeMode::Auto,
             controllers: true,
             kafka: true,
+            kafka_nodes: 1,
             redis: true,
             kafka_secured: false,
             ports: Ports::default(),
@@ -72,7 +79,7 @@ impl StackOptions {
     #[must_use]
     pub fn needed(&self) -> Needed {
         Needed {
-            kubernetes: true,
+            kubernetes: self.kubernetes,
             pause: self.with_node().is_ok(),
             kafka: self.kafka,
         }
@@ -85,7 +92,9 @@ impl StackOptions {
     pub fn with_node(&self) -> std::result::Result<(), String> {
         match self.node {
             NodeMode::Off => Err("not asked for".to_owned()),
-            NodeMode::Auto if !self.controllers => Err("there is no scheduler to give it pods".to_owned()),
+            NodeMode::Auto if !(self.kubernetes && self.controllers) => {
+                Err("there is no scheduler to give it pods".to_owned())
+            }
             NodeMode::Auto => node::possible(),
         }
     }
@@ -98,7 +107,7 @@ pub struct Stack {
     pub kubeconfig: PathBuf,
     /// The `kubectl` that was built with the stack.
     pub kubectl: PathBuf,
-    /// Kafka for programs of this machine: `127.0.0.1:9092`.
+    /// Kafka for programs of this machine: `127.0.0.1:9092`; of several nodes, all, with commas between.
     pub kafka_host: String,
     /// Every write that the API server saw, a JSON object a line.
     pub audit_log: PathBuf,
@@ -141,9 +150,11 @@ impl Stack {
         }
         let settings = Settings {
             ports: options.ports,
+            kubernetes: options.kubernetes,
             node,
-            controllers: options.controllers,
+            controllers: options.kubernetes && options.controllers,
             kafka: options.kafka,
+            kafka_nodes: options.kafka_nodes,
             redis: options.redis,
             kafka_secured: options.kafka && options.kafka_secured,
         };
@@ -152,18 +163,22 @@ impl Stack {
         if node {
             steps.run("Network of the node", |_| node::prepare(&run))?;
         }
-        steps.run("Certificates", |_| certs::ensure(&run))?;
+        if options.kubernetes {
+            steps.run("Certificates", |_| certs::ensure(&run))?;
+        }
         std::thread::scope(|scope| {
             // Kafka's start is mostly waiting: it goes on beside the others.
             let kafka = options.kafka.then(|| scope.spawn(|| kafka::start(&run)));
             if options.redis {
                 steps.run("Redis", |_| redis::start(&run))?;
             }
-            steps.run("Kubernetes API server", |_| {
-                control_plane::start_servers(&run)?;
-                control_plane::wait_servers(&run)
-            })?;
-            if options.controllers {
+            if options.kubernetes {
+                steps.run("Kubernetes API server", |_| {
+                    control_plane::start_servers(&run)?;
+                    control_plane::wait_servers(&run)
+                })?;
+            }
+            if run.settings().controllers {
                 steps.run("Controller manager and scheduler", |_| {
                     control_plane::start_controllers(&run)?;
                     control_plane::wait_controllers(&run)
@@ -188,21 +203,18 @@ impl Stack {
         let settings = run.settings();
         let ports = &settings.ports;
         let host = |port: u16| format!("127.0.0.1:{port}");
-        let pods = |own: u16, shared: u16| {
-            if settings.node {
-                format!("{}:{own}", network::HOST)
-            } else {
-                host(shared)
-            }
-        };
         Self {
             kubeconfig: run.dir().join("pki").join(format!("{}.kubeconfig", certs::ADMIN)),
             kubectl: run.paths().kubernetes("kubectl"),
-            kafka_host: host(ports.kafka),
+            kafka_host: kafka::servers(run).join(","),
             audit_log: run.path(control_plane::AUDIT_LOG).into(),
-            kafka_pods: pods(ports.kafka_pods, ports.kafka),
+            kafka_pods: kafka::servers_for_pods(run).join(","),
             redis_host: host(ports.redis),
-            redis_pods: pods(ports.redis, ports.redis),
+            redis_pods: if settings.node {
+                format!("{}:{}", network::HOST, ports.redis)
+            } else {
+                host(ports.redis)
+            },
             node: settings.node,
             run: run.clone(),
         }
@@ -256,16 +268,17 @@ fn stop_all(run: &Run) -> Vec<anyhow::Error> {
     let order: Vec<&str> = [node::KUBELET, node::KUBE_PROXY]
         .into_iter()
         .chain(control_plane::DAEMONS)
-        .chain([kafka::DAEMON, redis::DAEMON])
+        .chain([redis::DAEMON])
         .collect();
     let names = processes.names();
     let guests = names
         .iter()
         .map(String::as_str)
-        .filter(|name| !order.contains(name) && *name != node::CONTAINERD);
+        .filter(|name| !order.contains(name) && *name != node::CONTAINERD && !kafka::is_daemon(name));
     guests
         .chain(order.iter().copied())
         .filter_map(|name| processes.stop(name, Signal::TERM).err())
+        .chain(kafka::stop(run, None, Signal::TERM).err())
         .collect()
 }
 
@@ -288,7 +301,7 @@ pub fn status(run: &Run) -> String {
     let (processes, settings) = (run.processes(), run.settings());
     let mut names = processes.names();
     let parts = [
-        (true, vec!["etcd", "kube-apiserver"]),
+        (settings.kubernetes, vec!["etcd", "kube-apiserver"]),
         (
             settings.controllers,
             vec!["kube-controller-manager", "kube-scheduler"],
@@ -297,11 +310,13 @@ pub fn status(run: &Run) -> String {
             settings.node,
             vec![node::CONTAINERD, node::KUBELET, node::KUBE_PROXY],
         ),
-        (settings.kafka, vec![kafka::DAEMON]),
         (settings.redis, vec![redis::DAEMON]),
     ];
     for (_, daemons) in parts.into_iter().filter(|(wanted, _)| *wanted) {
         names.extend(daemons.into_iter().map(str::to_owned));
+    }
+    if settings.kafka {
+        names.extend(kafka::daemons(run));
     }
     names.sort();
     names.dedup();

@@ -35,10 +35,25 @@ pub struct Ports {
     /// Kafka behind TLS and logins, where it has that: this port and the next two.
     #[serde(default = "kafka_secured")]
     pub kafka_secured: u16,
+    /// Kafka for clients that come through a proxy, where there are several nodes; the next port is the proxy's.
+    #[serde(default = "kafka_proxied")]
+    pub kafka_proxied: u16,
 }
 
 fn kafka_secured() -> u16 {
     9095
+}
+
+fn kafka_proxied() -> u16 {
+    9098
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Default for Ports {
@@ -54,6 +69,7 @@ impl Default for Ports {
             kafka_pods: 9094,
             redis: 6379,
             kafka_secured: kafka_secured(),
+            kafka_proxied: kafka_proxied(),
         }
     }
 }
@@ -76,6 +92,7 @@ impl Ports {
             &mut ports.kafka_pods,
             &mut ports.redis,
             &mut ports.kafka_secured,
+            &mut ports.kafka_proxied,
         ] {
             *port = port
                 .checked_add(offset)
@@ -90,12 +107,18 @@ impl Ports {
 pub struct Settings {
     /// Its ports.
     pub ports: Ports,
+    /// Whether etcd and the API server run.
+    #[serde(default = "yes")]
+    pub kubernetes: bool,
     /// Whether it has a real node.
     pub node: bool,
     /// Whether the controller manager and the scheduler run.
     pub controllers: bool,
     /// Whether Kafka runs.
     pub kafka: bool,
+    /// Of how many nodes it consists.
+    #[serde(default = "one")]
+    pub kafka_nodes: u16,
     /// Whether Redis runs.
     pub redis: bool,
     /// Whether Kafka also listens behind TLS and logins.
@@ -280,9 +303,11 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             ports: Ports::default(),
+            kubernetes: true,
             node: false,
             controllers: true,
             kafka: true,
+            kafka_nodes: 1,
             redis: true,
             kafka_secured: false,
         }
