@@ -5,6 +5,7 @@
 mod support;
 
 mod admin;
+mod ageing;
 mod catalog;
 mod console;
 mod events;
