@@ -6,18 +6,27 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use prost::Message as _;
 
 use crate::shop::Shop;
 use crate::support::{Running, event, eventually, token};
 
-/// Takes what is exported; protobuf carries names and ids as they are.
-async fn collector() -> (String, Arc<Mutex<Vec<u8>>>, tokio::task::JoinHandle<()>) {
+/// Takes what is exported, as any collector reads it.
+async fn collector() -> (String, Arc<Mutex<Vec<Span>>>, tokio::task::JoinHandle<()>) {
     let taken = Arc::new(Mutex::new(Vec::new()));
     let of_route = Arc::clone(&taken);
     let router = Router::new().route(
         "/v1/traces",
         post(move |body: Bytes| {
-            of_route.lock().unwrap().extend_from_slice(&body);
+            let exported = ExportTraceServiceRequest::decode(body).unwrap();
+            let scopes = exported.resource_spans.into_iter().flat_map(|of| of.scope_spans);
+            of_route
+                .lock()
+                .unwrap()
+                .extend(scopes.flat_map(|scope| scope.spans));
             async {}
         }),
     );
@@ -27,9 +36,8 @@ async fn collector() -> (String, Arc<Mutex<Vec<u8>>>, tokio::task::JoinHandle<()
     (address, taken, task)
 }
 
-fn count(bytes: &[u8], part: &[u8]) -> usize {
-    bytes.windows(part.len()).filter(|window| *window == part).count()
-}
+/// The caller's own span.
+const CALLER: [u8; 8] = [0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callers_trace_goes_on_through_kafka_to_the_model() {
@@ -41,7 +49,7 @@ async fn a_callers_trace_goes_on_through_kafka_to_the_model() {
     let request = |method: reqwest::Method, path: &str| {
         let url = format!("http://{}{path}", service.public);
         let token = token("ann", &["events:write"]);
-        let parent = format!("00-{}-00f067aa0ba902b7-01", trace.simple());
+        let parent = format!("00-{}-{}-01", trace.simple(), hex::encode(CALLER));
         service
             .client
             .request(method, url)
@@ -63,23 +71,38 @@ async fn a_callers_trace_goes_on_through_kafka_to_the_model() {
     // The end of the service sends what is left.
     tokio::time::sleep(Duration::from_millis(300)).await;
     service.stop().await;
-    eventually("the spans", || async {
-        count(&taken.lock().unwrap(), trace.as_bytes()) >= 5
-    })
-    .await;
-    let bytes = taken.lock().unwrap().clone();
-    for name in [
-        "POST /v1/events",
-        "send",
-        "learn",
-        "GET /v1/recommendations/{customer_id}",
-        "recommend",
-    ] {
-        assert!(count(&bytes, name.as_bytes()) >= 1, "no span {name}");
-    }
+    let of_trace = || -> Vec<Span> {
+        let taken = taken.lock().unwrap();
+        let ours = taken.iter().filter(|span| span.trace_id == trace.as_bytes());
+        ours.cloned().collect()
+    };
+    eventually("the spans", || async { of_trace().len() >= 5 }).await;
+    let spans = of_trace();
+    let span = |name: &str| {
+        let found = spans.iter().find(|span| span.name == name);
+        found.unwrap_or_else(|| panic!("no span {name}")).clone()
+    };
+    let (posted, produced, learned) = (span("POST /v1/events"), span("send"), span("learn"));
+    let (got, recommended) = (span("GET /v1/recommendations/{customer_id}"), span("recommend"));
+    // Each is a child of the one before: only a header of the record can have told the last of them.
     assert_eq!(
-        count(&bytes, b"/v1/recommendations/ann"),
-        0,
+        (posted.parent_span_id, posted.kind),
+        (CALLER.to_vec(), SpanKind::Server as i32)
+    );
+    assert_eq!(
+        (produced.parent_span_id, produced.kind),
+        (posted.span_id, SpanKind::Producer as i32)
+    );
+    assert_eq!(
+        (learned.parent_span_id, learned.kind),
+        (produced.span_id, SpanKind::Consumer as i32)
+    );
+    assert!(learned.start_time_unix_nano >= posted.start_time_unix_nano);
+    assert_eq!(got.parent_span_id, CALLER);
+    assert_eq!(recommended.parent_span_id, got.span_id);
+    let told = format!("{:?}", taken.lock().unwrap());
+    assert!(
+        !told.contains("/v1/recommendations/ann"),
         "a customer's id is in a span"
     );
     task.abort();
