@@ -51,7 +51,7 @@ pub struct StatusReport {
     pub notes: Vec<String>,
 }
 
-/// Drift of the last day against the week before it, as population stability indices (0 = none; over 0.2 is a
+/// Drift of the last day against the week before it and against what fitted models were made from, as population stability indices (0 = none; over 0.2 is a
 /// shift).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -60,9 +60,12 @@ pub struct DriftReport {
     pub products: f64,
     /// Of the mix of event types.
     pub event_types: f64,
+    /// Of the mix of products since the fitted models were made; absent without such models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_fit: Option<f64>,
     /// `quality.driftThreshold`.
     pub threshold: f64,
-    /// Whether either index is over the threshold.
+    /// Whether any index is over the threshold.
     pub drifted: bool,
 }
 

@@ -71,6 +71,13 @@ impl QualityWatch {
         }
     }
 
+    /// Fitted models that were made then answer from now on, or none: what customers do now is compared with what they
+    /// were made from.
+    pub fn fitted(&mut self, made_ms: Option<i64>) {
+        self.drift.fitted(made_ms);
+        self.compared = None;
+    }
+
     /// Compares the windows that end at `now_ms`, every few seconds.
     pub fn compare(&mut self, now_ms: i64) {
         if self.compared.is_none_or(|(at, _)| at.elapsed() >= COMPARE_EVERY) {
@@ -89,6 +96,7 @@ pub fn drift_view(drift: Option<DriftReport>, live: &Live) -> Option<api::DriftR
     drift.map(|drift| api::DriftReport {
         products: drift.products,
         event_types: drift.event_types,
+        since_fit: drift.since_fit,
         threshold: live.drift_threshold,
         drifted: drift.worst() > live.drift_threshold,
     })
@@ -127,6 +135,11 @@ impl Scrape {
                 .drift
                 .with_label_values(&["event_types"])
                 .set(drift.event_types);
+            match drift.since_fit {
+                Some(since_fit) => quality.drift.with_label_values(&["since_fit"]).set(since_fit),
+                // Fails where it was never told, which is as well.
+                None => drop(quality.drift.remove_label_values(&["since_fit"])),
+            }
             quality.drifted.set(i64::from(drift.drifted));
         } else {
             // No claim is made any more, not even the last one.

@@ -330,6 +330,7 @@ fn a_drifted_replica_is_told_beside_ready_and_not_by_it() {
         told.drift = Some(DriftReport {
             products: 0.4,
             event_types: 0.01,
+            since_fit: None,
             threshold: 0.2,
             drifted,
         });

@@ -49,6 +49,11 @@ pub struct DriftReport {
     pub products: f64,
     /// Index of the mix of event types, 0 or more.
     pub event_types: f64,
+    /// Index of the mix of products against what the fitted models were made from; a product that was first seen
+    /// after them is "new". Absent without fitted models, and while too few events from before them are known.
+    ///
+    /// Two windows that move together never see a season: each week is only a little unlike the one before it.
+    pub since_fit: Option<f64>,
     /// Events of the reference window.
     pub reference_events: u64,
     /// Events of the current window.
@@ -56,9 +61,11 @@ pub struct DriftReport {
 }
 
 impl DriftReport {
-    /// The larger of the two.
+    /// The largest of them.
     pub fn worst(&self) -> f64 {
-        self.products.max(self.event_types)
+        self.products
+            .max(self.event_types)
+            .max(self.since_fit.unwrap_or_default())
     }
 }
 
@@ -66,6 +73,9 @@ impl DriftReport {
 struct Slice {
     /// `BUCKETS` of known products, then new ones.
     products: Vec<u32>,
+    /// The same, but that new are those first seen after the fitted models were made.
+    #[serde(default)]
+    by_fit: Vec<u32>,
     kinds: [u32; KINDS],
 }
 
@@ -73,6 +83,7 @@ impl Slice {
     fn empty() -> Self {
         Slice {
             products: vec![0; BUCKETS + 1],
+            by_fit: vec![0; BUCKETS + 1],
             kinds: [0; KINDS],
         }
     }
@@ -89,6 +100,12 @@ pub struct Drift {
     begun: i64,
     /// Hash of a product's name → the slice that it was first seen in.
     known: HashMap<u64, i64, ahash::RandomState>,
+    /// The slice in which the fitted models were made.
+    #[serde(default)]
+    fitted: Option<i64>,
+    /// What they were made from, `by_fit`: the windows that ended then.
+    #[serde(default)]
+    made_from: Option<Vec<u32>>,
 }
 
 impl Drift {
@@ -100,15 +117,30 @@ impl Drift {
             newest: i64::MIN,
             begun: i64::MAX,
             known: HashMap::default(),
+            fitted: None,
+            made_from: None,
+        }
+    }
+
+    /// Models were fitted of what happened before `made_ms`: from now on the present is compared with that too.
+    /// `None`: there are no fitted models any more.
+    pub fn fitted(&mut self, made_ms: Option<i64>) {
+        let fitted = made_ms.map(|made| made.div_euclid(self.windows.slice_ms.max(1)));
+        if fitted != self.fitted {
+            (self.fitted, self.made_from) = (fitted, None);
         }
     }
 
     /// Whether it counts for these windows, and holds what it should: one that was read from somewhere may not.
     pub fn is_of(&self, windows: DriftWindows) -> bool {
-        let whole = |slice: &Slice| slice.products.len() == BUCKETS + 1;
+        let whole = |slice: &Slice| slice.products.len() == BUCKETS + 1 && slice.by_fit.len() == BUCKETS + 1;
         self.windows == windows
             && self.slices.len() <= windows.current + windows.reference
             && self.slices.iter().all(whole)
+            && self
+                .made_from
+                .as_ref()
+                .is_none_or(|made| made.len() == BUCKETS + 1)
             && self.known.len() <= MAX_KNOWN
     }
 
@@ -137,14 +169,15 @@ impl Drift {
         };
         let window = self.windows.current as i64;
         let is_new = first > number.saturating_sub(window) && first >= self.begun.saturating_add(window);
-        let bucket = if is_new {
-            BUCKETS
-        } else {
-            // The low bits of FNV-1a are its weakest.
-            (hash >> 32) as usize % BUCKETS
-        };
+        // The low bits of FNV-1a are its weakest.
+        let known = (hash >> 32) as usize % BUCKETS;
+        let is_unmade = self.fitted.is_some_and(|fitted| first > fitted);
+        let bucket = |is_new| if is_new { BUCKETS } else { known };
         let slice = &mut self.slices[at];
-        slice.products[bucket] = slice.products[bucket].saturating_add(1);
+        for (counts, is_new) in [(&mut slice.products, is_new), (&mut slice.by_fit, is_unmade)] {
+            let count = &mut counts[bucket(is_new)];
+            *count = count.saturating_add(1);
+        }
         slice.kinds[kind as usize] = slice.kinds[kind as usize].saturating_add(1);
     }
 
@@ -179,6 +212,7 @@ impl Drift {
             let mut total = Slice::empty();
             for slice in slices {
                 add(&mut total.products, &slice.products);
+                add(&mut total.by_fit, &slice.by_fit);
                 add(&mut total.kinds, &slice.kinds);
             }
             total
@@ -187,12 +221,28 @@ impl Drift {
         let current = sum(&mut self.slices.range(split..));
         let events = |slice: &Slice| slice.kinds.iter().map(|n| u64::from(*n)).sum::<u64>();
         let (reference_events, current_events) = (events(&reference), events(&current));
+        if self.made_from.is_none() {
+            self.made_from = self.before_fit();
+        }
+        let since_fit = self.made_from.as_ref().map(|made| psi(made, &current.by_fit));
         (reference_events >= ENOUGH && current_events >= ENOUGH).then(|| DriftReport {
             products: psi(&reference.products, &current.products),
             event_types: psi(&reference.kinds, &current.kinds),
+            since_fit,
             reference_events,
             current_events,
         })
+    }
+
+    /// What the fitted models were made from, as far as the windows still hold it.
+    fn before_fit(&self) -> Option<Vec<u32>> {
+        let later = usize::try_from(self.newest.saturating_sub(self.fitted?)).ok()?;
+        let mut made = vec![0; BUCKETS + 1];
+        for slice in self.slices.iter().rev().skip(later) {
+            add(&mut made, &slice.by_fit);
+        }
+        let events: u64 = made.iter().map(|n| u64::from(*n)).sum();
+        (events >= ENOUGH).then_some(made)
     }
 }
 
@@ -293,6 +343,40 @@ mod tests {
         (6..16).for_each(|slice| shop.slice(&mut drift, slice, "q", EventKind::View));
         let report = drift.report(15_999).unwrap();
         assert!(report.worst() < 0.05, "{report:?}");
+    }
+
+    #[test]
+    fn what_changes_slowly_drifts_from_what_the_models_were_made_from_until_they_are_made_anew() {
+        let (mut shop, mut drift) = (Shop(7), Drift::new(WINDOWS));
+        // Each slice, a few more of its events are of what the season brings.
+        let slice = |shop: &mut Shop, drift: &mut Drift, slice: i64| {
+            let season = u64::try_from((slice - 6).max(0) * 2).unwrap();
+            for n in 0..1_000 {
+                let of_season = shop.draw(100) < season.min(60);
+                let product = format!("{}{}", if of_season { "s" } else { "p" }, shop.draw(300));
+                drift.observe(&product, EventKind::View, slice * 1_000 + n);
+            }
+        };
+        (0..6).for_each(|n| slice(&mut shop, &mut drift, n));
+        assert_eq!(drift.report(5_999).unwrap().since_fit, None);
+        drift.fitted(Some(5_999));
+        assert!(drift.report(5_999).unwrap().since_fit.unwrap() < 0.02);
+        let mut seen = Vec::new();
+        for n in 6..40 {
+            slice(&mut shop, &mut drift, n);
+            seen.push(drift.report(n * 1_000 + 999).unwrap());
+        }
+        let highest = |of: fn(&DriftReport) -> f64| seen.iter().map(of).fold(0.0, f64::max);
+        assert!(highest(|report| report.products) < 0.2, "{seen:?}");
+        assert!(highest(|report| report.since_fit.unwrap()) > 0.5, "{seen:?}");
+        drift.fitted(Some(39_999));
+        let report = drift.report(39_999).unwrap();
+        assert!(
+            report.since_fit.unwrap() < 0.1 && report.worst() < 0.2,
+            "{report:?}"
+        );
+        drift.fitted(None);
+        assert_eq!(drift.report(39_999).unwrap().since_fit, None);
     }
 
     #[test]

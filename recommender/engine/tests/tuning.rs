@@ -136,15 +136,20 @@ fn a_model_that_goes_on_learning_follows_a_change_and_a_frozen_one_does_not() {
         points: 4,
         from_ms: i64::MIN,
         freeze_ms: i64::MAX,
+        refit_over: None,
         refit_ms: i64::MAX,
         threads: 1,
     };
-    let live = replay(&log, &learning, |_| {}).expect("parameters are in range");
+    let live = replay(&log, &learning, |_| {})
+        .expect("parameters are in range")
+        .series;
     let frozen = Replay {
         freeze_ms: log[1_900].time_ms,
         ..learning
     };
-    let frozen = replay(&log, &frozen, |_| {}).expect("parameters are in range");
+    let frozen = replay(&log, &frozen, |_| {})
+        .expect("parameters are in range")
+        .series;
     let last =
         |series: &[recommender_engine::eval::Series]| series[0].points.last().map(|point| point.hit_rate);
     assert!(live[0].total.predictions > 20, "{live:?}");
@@ -153,6 +158,70 @@ fn a_model_that_goes_on_learning_follows_a_change_and_a_frozen_one_does_not() {
         live.iter()
             .all(|series| series.total.mrr <= series.total.hit_rate && series.coverage <= 1.0)
     );
+}
+
+/// A number that looks drawn (splitmix64).
+fn drawn(seed: i64) -> i64 {
+    let mut z = (seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) % 1_000) as i64
+}
+
+/// A shop with a thousand events a day, whose customers turn to what the season brings, a few more of them each day.
+fn seasonal_log() -> Vec<LogEvent> {
+    let mut log = Vec::new();
+    for step in 0..40_000i64 {
+        let day = step / 1_000;
+        let draw = |salt: i64| drawn(step * 4 + salt);
+        let customer = draw(1);
+        let of_season = draw(2) < ((day - 15).max(0) * 50).min(800);
+        let product = customer % 3 * 20 + draw(3) % 20 + if of_season { 60 } else { 0 };
+        log.push(LogEvent {
+            customer: format!("c{customer}").into(),
+            product: format!("p{product}").into(),
+            kind: EventKind::Purchase,
+            time_ms: 1_300_060_800_000 + step * 86_400,
+        });
+    }
+    log
+}
+
+#[test]
+fn drift_tells_that_a_season_has_come_and_fitting_again_brings_the_hit_rate_back() {
+    let log = seasonal_log();
+    let params = Params::default();
+    let day = 24 * 3_600_000;
+    let left_alone = Replay {
+        algorithms: &[Algorithm::Rp3Beta],
+        params: &params,
+        k: 10,
+        predictions: 4_000,
+        points: 8,
+        from_ms: i64::MIN,
+        freeze_ms: log[0].time_ms + 15 * day,
+        refit_over: None,
+        refit_ms: i64::MAX,
+        threads: 1,
+    };
+    let alone = replay(&log, &left_alone, |_| {}).expect("parameters are in range");
+    let again = Replay {
+        refit_over: Some(0.2),
+        ..left_alone
+    };
+    let again = replay(&log, &again, |_| {}).expect("parameters are in range");
+    let last = |of: &recommender_engine::eval::Replayed| of.series[0].points.last().unwrap().hit_rate;
+    assert!(alone.refits_ms.is_empty() && !again.refits_ms.is_empty());
+    assert!(
+        again.refits_ms.iter().all(|at| *at > log[0].time_ms + 16 * day),
+        "{again:?}"
+    );
+    let at_end = |of: &recommender_engine::eval::Replayed| of.drift.last().unwrap().drift.worst();
+    assert!(
+        at_end(&alone) > 0.5 && at_end(&again) < 0.3,
+        "{alone:?} {again:?}"
+    );
+    assert!(last(&again) > 1.5 * last(&alone), "{alone:?} {again:?}");
 }
 
 #[test]

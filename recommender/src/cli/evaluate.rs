@@ -1,5 +1,6 @@
 //! `recommender evaluate`.
 
+mod drift;
 mod load;
 mod plots;
 mod prequential;
@@ -50,6 +51,8 @@ enum Format {
     recommender evaluate --format events --train events.jsonl.gz --split-at 2011-11-10T00:00:00Z --model all\n  \
     recommender evaluate --format interactions --train train.txt --test test.txt --model Rp3Beta --param walkBeta=0.3\n  \
     recommender evaluate --format events --train events.jsonl.gz --prequential --model all --report report.html\n  \
+    recommender evaluate --format events --train events.jsonl.gz --prequential --freeze-at 2011-10-01T00:00:00Z \
+    --refit-on-drift --plot drift.svg\n  \
     recommender evaluate --format events --train events.jsonl.gz --split-at 2011-11-10T00:00:00Z --sweep diversity=0,0.5,1\n  \
     recommender evaluate --format sessions --train train.txt --test test.txt --model SessionKnn --tune --output json"
 )]
@@ -87,14 +90,22 @@ pub(super) struct Args {
     /// With --prequential: learn nothing from this instant on, to see what a model left alone loses
     #[arg(long, value_name = "TIME")]
     freeze_at: Option<jiff::Timestamp>,
+    /// With --freeze-at: compare a model left alone with one that is fitted again once the drift is over its threshold,
+    /// and with one that goes on learning
+    #[arg(long, group = "drawn", requires = "prequential", requires = "freeze_at")]
+    refit_on_drift: bool,
+    /// With --refit-on-drift: the threshold, as quality.driftThreshold
+    #[arg(long, default_value_t = 0.2, value_name = "PSI")]
+    drift_threshold: f64,
     /// With --prequential: about how many events are predicted
     #[arg(long, default_value_t = 10_000)]
     predictions: usize,
     /// Ask at several values of a parameter instead, to see what it buys and costs: key=value,value,…
-    #[arg(long, value_name = "KEY=VALUES", conflicts_with_all = ["prequential", "tune"])]
+    #[arg(long, value_name = "KEY=VALUES", group = "drawn", conflicts_with_all = ["prequential", "tune"])]
     sweep: Option<sweep::Sweep>,
-    /// With --sweep: draw NDCG against coverage and diversity into this file (SVG)
-    #[arg(long, value_name = "FILE", requires = "sweep")]
+    /// Draw into this file (SVG): with --sweep, NDCG against coverage and diversity; with --refit-on-drift, hit rates and
+    /// drift over time
+    #[arg(long, value_name = "FILE", requires = "drawn")]
     plot: Option<PathBuf>,
     /// Print each trial of the search
     #[arg(long)]
@@ -168,7 +179,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.report {
         let over_time = if args.format == Format::Events {
             let log = load::log(args)?;
-            prequential::replayed(args, &log, &models, &start)?
+            prequential::replayed(args, &log, &models, &start, &prequential::How::of(args))?.series
         } else {
             Vec::new()
         };

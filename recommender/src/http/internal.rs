@@ -88,8 +88,12 @@ pub(super) fn report(app: &App) -> StatusReport {
     }
     let drift = quality::drift_view(progress.drift, &live);
     if let Some(drift) = drift.as_ref().filter(|drift| drift.drifted) {
+        let since_fit = drift.since_fit.map_or_else(String::new, |drift| {
+            format!(", {drift:.2} in products since the models were fitted")
+        });
         notes.push(format!(
-            "customers behave differently from last week: drift is {:.2} in products, {:.2} in event types (threshold {})",
+            "customers behave differently from last week: drift is {:.2} in products, {:.2} in event types{since_fit} \
+             (threshold {})",
             drift.products, drift.event_types, drift.threshold
         ));
     }

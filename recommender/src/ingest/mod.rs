@@ -295,6 +295,9 @@ impl Ingest {
                     }
                 }
                 writer.set_blend(bundle.blend);
+                // Weights alone are fitted to the past in the same way.
+                let fitted = !bundle.artifacts.is_empty();
+                self.learner.quality.fitted(fitted.then_some(bundle.trained_ms));
             }
             Command::Freeze(answer) => {
                 let started = Instant::now();

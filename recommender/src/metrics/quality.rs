@@ -14,7 +14,7 @@ pub struct QualityMetrics {
     pub out_of_order: IntCounter,
     /// Share of pairs of customer and product about which nothing is known, 0..=1.
     pub sparsity: Gauge,
-    /// Population stability index, by what is compared: products, event_types.
+    /// Population stability index, by what is compared: products, event_types, since_fit.
     pub drift: GaugeVec,
     /// 1 while the drift is over its threshold.
     pub drifted: IntGauge,
@@ -64,7 +64,7 @@ impl QualityMetrics {
             drift: r.shares(
                 "drift_psi",
                 "Population stability index of the last day against the week before it, by what is compared: \
-                 products or event_types",
+                 products, event_types, or products against what fitted models were made from (since_fit)",
                 "of",
             )?,
             drifted: r.gauge("drifted", "1 while the drift is over quality.driftThreshold")?,

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{data::is_target, params::Params, parse::LogEvent, run::EvalError};
 use crate::{
     config::Algorithm,
+    drift::{Drift, DriftReport, DriftWindows},
     event::{EventKind, Interaction},
     fitted::Artifact,
     query::Query,
@@ -20,6 +21,7 @@ use crate::{
 const ROWS: usize = 256;
 /// Events after which lists are refreshed where nothing is predicted.
 const QUIET: usize = 512;
+const DAY_MS: i64 = 24 * 3_600_000;
 
 /// How a log is replayed.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub struct Replay<'a> {
     pub from_ms: i64,
     /// Nothing is learned from this time on: a model that was trained once and left alone.
     pub freeze_ms: i64,
+    /// Where it was left alone and drift comes over this, it is trained once more of all that happened until then.
+    pub refit_over: Option<f64>,
     /// Time after which fitted models are fitted anew.
     pub refit_ms: i64,
     /// Threads for fitting.
@@ -70,6 +74,27 @@ pub struct Series {
     pub points: Vec<Point>,
 }
 
+/// The drift at the end of a day.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct DriftPoint {
+    /// When, milliseconds since 1970.
+    pub at_ms: i64,
+    /// The metric of the service.
+    #[serde(flatten)]
+    pub drift: DriftReport,
+}
+
+/// What a replay showed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replayed {
+    /// Of each model how well it predicted.
+    pub series: Vec<Series>,
+    /// The drift day by day, on days with enough events to tell.
+    pub drift: Vec<DriftPoint>,
+    /// When the models were trained once more because of it, milliseconds since 1970.
+    pub refits_ms: Vec<i64>,
+}
+
 struct Tally {
     algorithm: Algorithm,
     /// Predictions, hits and reciprocal ranks of each stretch.
@@ -83,7 +108,7 @@ pub fn replay(
     log: &[LogEvent],
     replay: &Replay<'_>,
     mut progress: impl FnMut(usize),
-) -> Result<Vec<Series>, EvalError> {
+) -> Result<Replayed, EvalError> {
     let (mut writer, reader) = engine(replay.params.config(Algorithm::Hybrid))?;
     let purchases_only = log.iter().any(|event| event.kind == EventKind::Purchase);
     let asked = |event: &LogEvent| is_target(event.kind, purchases_only) && event.time_ms >= replay.from_ms;
@@ -102,12 +127,29 @@ pub fn replay(
     let mut tallies: Vec<Tally> = replay.algorithms.iter().map(fresh).collect();
     let mut fitted_ms = log.first().map_or(0, |event| event.time_ms);
     let mut seen = Seen::default();
+    let mut watch = Watch::new(replay);
+    // Where nothing is learned any more: the first event that was not.
+    let mut left = None;
     for (at, event) in log.iter().enumerate() {
         let now_ms = event.time_ms;
         let frozen = now_ms >= replay.freeze_ms;
-        if !frozen && now_ms - fitted_ms >= replay.refit_ms {
+        let drifted = watch.comes_over(now_ms);
+        if frozen && let Some(from) = left.filter(|_| drifted) {
+            for missed in &log[from..at] {
+                writer.apply(&missed.interaction(), missed.time_ms);
+            }
+            left = None;
+            watch.refits_ms.push(now_ms);
+        }
+        let left_alone = frozen && left.is_none();
+        if left_alone || !frozen && now_ms - fitted_ms >= replay.refit_ms {
             fitted_ms = now_ms;
             fit(&mut writer, &reader, replay, now_ms)?;
+            watch.drift.fitted(Some(now_ms));
+        }
+        if left_alone {
+            left = Some(at);
+            while writer.publish(now_ms, ROWS).pending > 0 {}
         }
         if asked(event) && hasher.hash_one(at).is_multiple_of(one_in) && seen.is_news(event) {
             if !frozen {
@@ -126,13 +168,13 @@ pub fn replay(
             }
         }
         if !frozen {
-            let one = Interaction::new(&event.customer, &event.product, event.kind, now_ms);
-            writer.apply(&one, now_ms);
+            writer.apply(&event.interaction(), now_ms);
             if at % QUIET == 0 {
                 writer.publish(now_ms, ROWS);
             }
         }
         seen.add(event);
+        watch.drift.observe(&event.product, event.kind, now_ms);
         progress(at + 1);
     }
     let products = reader.stats().products.max(1) as f64;
@@ -159,7 +201,63 @@ pub fn replay(
                 .collect(),
         }
     });
-    Ok(series.collect())
+    Ok(Replayed {
+        series: series.collect(),
+        drift: watch.points,
+        refits_ms: watch.refits_ms,
+    })
+}
+
+impl LogEvent {
+    fn interaction(&self) -> Interaction<'_> {
+        Interaction::new(&self.customer, &self.product, self.kind, self.time_ms)
+    }
+}
+
+/// Looks at the drift once a day.
+struct Watch {
+    drift: Drift,
+    over: Option<f64>,
+    /// The day of the newest event.
+    day: i64,
+    /// Whether it was over the threshold when last looked.
+    was_over: bool,
+    points: Vec<DriftPoint>,
+    refits_ms: Vec<i64>,
+}
+
+impl Watch {
+    fn new(replay: &Replay<'_>) -> Self {
+        Watch {
+            drift: Drift::new(DriftWindows::default()),
+            over: replay.refit_over,
+            day: i64::MIN,
+            was_over: false,
+            points: Vec::new(),
+            refits_ms: Vec::new(),
+        }
+    }
+
+    /// Whether the day that ends with an event of this time is one on which the drift came over the threshold: what
+    /// a service's trainer fits models again for.
+    fn comes_over(&mut self, now_ms: i64) -> bool {
+        let day = now_ms.div_euclid(DAY_MS);
+        if day <= self.day {
+            return false;
+        }
+        let ended = std::mem::replace(&mut self.day, day);
+        // In a day without events nothing is told.
+        let at_ms = ended.saturating_add(1).saturating_mul(DAY_MS).saturating_sub(1);
+        let Some(drift) = self.drift.report(at_ms) else {
+            return false;
+        };
+        self.points.push(DriftPoint { at_ms, drift });
+        let Some(threshold) = self.over else {
+            return false;
+        };
+        let was_over = std::mem::replace(&mut self.was_over, drift.worst() > threshold);
+        self.was_over && !was_over
+    }
 }
 
 /// Who and what the log has shown so far, whether or not the model was allowed to learn it.

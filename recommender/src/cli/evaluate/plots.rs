@@ -197,9 +197,21 @@ impl Place {
 impl Panel<'_> {
     /// Lines (more than one point) and dots; names stand beside the last point, apart from each other.
     pub fn draw(&self, all: &[Named<'_>]) -> String {
+        self.draw_with(all, &[])
+    }
+
+    /// The same with a dashed line at each of these values of x.
+    pub fn draw_with(&self, all: &[Named<'_>], at: &[f64]) -> String {
         let place = Place::of(all);
         let mut drawing = open(self.title, HEIGHT);
         self.axes(&mut drawing, &place);
+        for x in at.iter().map(|value| place.x(*value)) {
+            let _ = write!(
+                drawing,
+                "<line stroke=\"#56626e\" stroke-dasharray=\"4 4\" x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{:.1}\"/>",
+                HEIGHT - BOTTOM
+            );
+        }
         let mut labels: Vec<(usize, f64, f64)> = Vec::new();
         for (at, named) in all.iter().enumerate() {
             let Some(&(last_x, last_y)) = named.points.last() else {

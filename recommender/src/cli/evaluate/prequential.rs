@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use recommender_engine::Algorithm;
-use recommender_engine::eval::{LogEvent, Params, Point, Replay, Series, replay};
+use recommender_engine::eval::{LogEvent, Params, Point, Replay, Replayed, Series, replay};
 use serde::Serialize;
 
 use super::super::{Output, print};
-use super::{Args, load, report, set};
+use super::{Args, drift, load, report, set};
 
 /// Stretches of time that hit rates are told for.
 const POINTS: usize = 24;
@@ -33,7 +33,10 @@ pub(super) fn run(args: &Args, models: &[Algorithm]) -> anyhow::Result<ExitCode>
     let log = load::log(args)?;
     let mut params = Params::for_events();
     set(&mut params, &args.params)?;
-    let series = replayed(args, &log, models, &params)?;
+    if args.refit_on_drift {
+        return drift::run(args, &log, models, &params);
+    }
+    let series = replayed(args, &log, models, &params, &How::of(args))?.series;
     match args.output {
         Output::Json => {
             for one in &series {
@@ -59,40 +62,56 @@ pub(super) fn run(args: &Args, models: &[Algorithm]) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
+/// What becomes of the models on the way.
+pub(super) struct How {
+    /// Nothing is learned from this time on, milliseconds since 1970.
+    pub freeze_ms: i64,
+    /// All that was missed is learned once the drift comes over this.
+    pub refit_over: Option<f64>,
+}
+
+impl How {
+    /// As `--freeze-at` has it.
+    pub fn of(args: &Args) -> Self {
+        How {
+            freeze_ms: args.freeze_at.map_or(i64::MAX, jiff::Timestamp::as_millisecond),
+            refit_over: None,
+        }
+    }
+}
+
 /// How well each model predicts over time.
 pub(super) fn replayed(
     args: &Args,
     log: &[LogEvent],
     models: &[Algorithm],
     params: &Params,
-) -> anyhow::Result<Vec<Series>> {
+    how: &How,
+) -> anyhow::Result<Replayed> {
     let progress = ProgressBar::new(log.len() as u64).with_message("replaying");
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} %  {msg} {per_sec}, {eta} left") {
         progress.set_style(style);
     }
-    let from = |at: Option<jiff::Timestamp>, otherwise| at.map_or(otherwise, jiff::Timestamp::as_millisecond);
+    let begin = args.split_at.filter(|_| args.prequential);
     let how = Replay {
         algorithms: models,
         params,
         k: args.k,
         predictions: args.predictions,
         points: POINTS,
-        from_ms: if args.prequential {
-            from(args.split_at, i64::MIN)
-        } else {
-            i64::MIN
-        },
-        freeze_ms: from(args.freeze_at, i64::MAX),
+        from_ms: begin.map_or(i64::MIN, jiff::Timestamp::as_millisecond),
+        freeze_ms: how.freeze_ms,
+        refit_over: how.refit_over,
         refit_ms: REFIT_MS,
         threads: args.threads,
     };
-    let series = replay(log, &how, |done| {
+    let replayed = replay(log, &how, |done| {
         if done % 1_000 == 0 {
             progress.set_position(done as u64);
         }
     })?;
     progress.finish_and_clear();
-    Ok(series)
+    Ok(replayed)
 }
 
 fn table(series: &[Series]) -> Table {

@@ -184,7 +184,8 @@ fn line(series: &Series) -> Named<'_> {
     }
 }
 
-fn day(milliseconds: f64) -> String {
+/// A day as axes and tables write it.
+pub(super) fn day(milliseconds: f64) -> String {
     jiff::Timestamp::from_millisecond(milliseconds as i64)
         .map(|time| time.strftime("%Y-%m-%d").to_string())
         .unwrap_or_default()

@@ -56,7 +56,8 @@ function drift({ status }) {
   const line = (name, value) => h('div', { class: 'figure' }, h('dt', {}, name),
     h('dd', {}, h('span', { class: 'value' }, number(value, 2)), threshold(value, found.threshold)));
   return section('Drift', { class: 'card' },
-    h('dl', { class: 'figures' }, line('in products', found.products), line('in event types', found.eventTypes)),
+    h('dl', { class: 'figures' }, line('in products', found.products), line('in event types', found.eventTypes),
+      found.sinceFit === undefined ? null : line('since the models were fitted', found.sinceFit)),
     h('p', { class: 'facts' }, found.drifted ? chip('drifted', 'bad') : chip('as before', 'good'),
       h('span', { class: 'quiet' }, `The last day against the week before it; over ${number(found.threshold, 2)} customers have changed.`)));
 }

@@ -1,0 +1,322 @@
+//! `recommender evaluate --prequential --freeze-at TIME --refit-on-drift`: what a model that is left alone loses when
+//! the shop changes, whether the drift tells of it, and what fitting it again brings back.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use comfy_table::{Table, presets};
+use recommender_engine::Algorithm;
+use recommender_engine::eval::{DriftPoint, LogEvent, Params, Point, Replayed, Series};
+use serde::Serialize;
+
+use super::super::{Output, print};
+use super::plots::{Named, Panel, Scale, Titled, picture};
+use super::{Args, prequential, report};
+
+/// How a model goes on from the time that `--freeze-at` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Mode {
+    LeftAlone,
+    FittedAgain,
+    Learning,
+}
+
+impl Mode {
+    const ALL: [Mode; 3] = [Mode::LeftAlone, Mode::FittedAgain, Mode::Learning];
+
+    fn name(self) -> &'static str {
+        match self {
+            Mode::LeftAlone => "left alone",
+            Mode::FittedAgain => "fitted again",
+            Mode::Learning => "learning",
+        }
+    }
+}
+
+/// What is printed of one model in one mode.
+#[derive(Serialize)]
+struct Result<'a> {
+    model: &'static str,
+    mode: Mode,
+    predictions: u64,
+    hit_rate: f64,
+    mrr: f64,
+    over_time: &'a [Point],
+    refits_ms: &'a [i64],
+    drift: &'a [DriftPoint],
+}
+
+/// Replays the log once in each mode.
+fn replays(
+    args: &Args,
+    log: &[LogEvent],
+    models: &[Algorithm],
+    params: &Params,
+) -> anyhow::Result<Vec<(Mode, Replayed)>> {
+    let freeze_ms = args
+        .freeze_at
+        .context("--refit-on-drift needs --freeze-at: from when on the model is left alone")?
+        .as_millisecond();
+    let mut runs = Vec::new();
+    for mode in Mode::ALL {
+        let how = prequential::How {
+            freeze_ms: if mode == Mode::Learning {
+                i64::MAX
+            } else {
+                freeze_ms
+            },
+            refit_over: (mode == Mode::FittedAgain).then_some(args.drift_threshold),
+        };
+        runs.push((mode, prequential::replayed(args, log, models, params, &how)?));
+    }
+    Ok(runs)
+}
+
+/// Prints and draws what comes of a log.
+pub(super) fn run(
+    args: &Args,
+    log: &[LogEvent],
+    models: &[Algorithm],
+    params: &Params,
+) -> anyhow::Result<ExitCode> {
+    let runs = replays(args, log, models, params)?;
+    match args.output {
+        Output::Json => {
+            for (mode, run) in &runs {
+                for series in &run.series {
+                    let result = Result {
+                        model: series.algorithm.name(),
+                        mode: *mode,
+                        predictions: series.total.predictions,
+                        hit_rate: series.total.hit_rate,
+                        mrr: series.total.mrr,
+                        over_time: &series.points,
+                        refits_ms: &run.refits_ms,
+                        drift: &run.drift,
+                    };
+                    print(format!("{}\n", serde_json::to_string(&result)?).as_bytes())?;
+                }
+            }
+        }
+        Output::Text => {
+            for at in 0..models.len() {
+                print(format!("{}\n", table(&runs, at, args)).as_bytes())?;
+            }
+            for refit in runs.iter().flat_map(|(_, run)| &run.refits_ms) {
+                let day = report::day(*refit as f64);
+                print(
+                    format!(
+                        "drift came over {}: fitted again on {day}\n",
+                        args.drift_threshold
+                    )
+                    .as_bytes(),
+                )?;
+            }
+        }
+    }
+    if let Some(path) = &args.plot {
+        report::write(path, &drawn(&runs, models, args))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The drift that counts in a stretch of time, the highest.
+fn highest(drift: &[DriftPoint], from_ms: i64, until_ms: i64) -> Option<f64> {
+    let within = drift
+        .iter()
+        .filter(|point| (from_ms..until_ms).contains(&point.at_ms));
+    within.map(|point| point.drift.worst()).reduce(f64::max)
+}
+
+/// A row for each stretch of time.
+fn table(runs: &[(Mode, Replayed)], at: usize, args: &Args) -> Table {
+    let mut table = Table::new();
+    let model = runs[0].1.series[at].algorithm.name();
+    let mut header = vec![format!("{model}, from"), "predictions".to_owned()];
+    header.extend(Mode::ALL.map(|mode| format!("hit rate@{}, {}", args.k, mode.name())));
+    header.extend(["drift, left alone", "drift, fitted again"].map(str::to_owned));
+    table
+        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .set_header(header);
+    let points = |mode: usize| &runs[mode].1.series[at].points;
+    for (row, point) in points(0).iter().enumerate() {
+        let until_ms = points(0).get(row + 1).map_or(i64::MAX, |next| next.from_ms);
+        let mut cells = vec![report::day(point.from_ms as f64), point.predictions.to_string()];
+        cells.extend((0..3).map(|mode| format!("{:.3}", points(mode)[row].hit_rate)));
+        cells.extend((0..2).map(|mode| {
+            highest(&runs[mode].1.drift, point.from_ms, until_ms)
+                .map_or_else(|| "–".to_owned(), |drift| format!("{drift:.2}"))
+        }));
+        table.add_row(cells);
+    }
+    table
+}
+
+/// Hit rates of each model, and the drift below them.
+fn drawn(runs: &[(Mode, Replayed)], models: &[Algorithm], args: &Args) -> String {
+    let refits: Vec<f64> = runs
+        .iter()
+        .flat_map(|(_, run)| &run.refits_ms)
+        .map(|at| *at as f64)
+        .collect();
+    let begin = runs[0].1.series.iter().flat_map(|series| &series.points);
+    let begin = begin.map(|point| point.from_ms).min().unwrap_or_default();
+    let mut drawings: Vec<Titled> = Vec::new();
+    for (at, model) in models.iter().enumerate() {
+        let line = |(mode, run): &(Mode, Replayed)| hit_rates(*mode, &run.series[at]);
+        let lines: Vec<Named<'_>> = runs.iter().map(line).collect();
+        let title = format!(
+            "Hit rate@{} of {} over time; dashed: fitted again",
+            args.k,
+            model.name()
+        );
+        let panel = panel(&title, "hit rate", &|value| format!("{value:.2}"));
+        let drawing = panel.draw_with(&lines, &refits);
+        drawings.push((title, drawing));
+    }
+    let mut lines: Vec<Named<'_>> = runs[..2]
+        .iter()
+        .map(|(mode, run)| drifts(*mode, run, begin))
+        .collect();
+    let ends = lines.iter().flat_map(|line| &line.points).map(|point| point.0);
+    let (from, to) = ends.fold((f64::MAX, f64::MIN), |(from, to), at| (from.min(at), to.max(at)));
+    lines.push(Named {
+        name: "threshold",
+        points: vec![(from, args.drift_threshold), (to, args.drift_threshold)],
+        marks: Vec::new(),
+    });
+    let title = "Drift of the last day (population stability index), the metric of the service".to_owned();
+    let drawing = panel(&title, "drift", &|value| format!("{value:.1}")).draw_with(&lines, &refits);
+    drawings.push((title, drawing));
+    picture(&drawings)
+}
+
+fn panel<'a>(title: &'a str, name: &'a str, write: &'a dyn Fn(f64) -> String) -> Panel<'a> {
+    Panel {
+        title,
+        x: Scale {
+            name: "time",
+            write: &report::day,
+        },
+        y: Scale { name, write },
+    }
+}
+
+fn hit_rates(mode: Mode, series: &Series) -> Named<'static> {
+    let middle = |pair: usize| {
+        let points = &series.points;
+        let next = points
+            .get(pair + 1)
+            .map_or(points[pair].from_ms, |next| next.from_ms);
+        (points[pair].from_ms + next) as f64 / 2.0
+    };
+    Named {
+        name: mode.name(),
+        points: series
+            .points
+            .iter()
+            .enumerate()
+            .map(|(at, point)| (middle(at), point.hit_rate))
+            .collect(),
+        marks: Vec::new(),
+    }
+}
+
+fn drifts(mode: Mode, run: &Replayed, begin_ms: i64) -> Named<'static> {
+    let seen = run.drift.iter().filter(|point| point.at_ms >= begin_ms);
+    Named {
+        name: mode.name(),
+        points: seen
+            .map(|point| (point.at_ms as f64, point.drift.worst()))
+            .collect(),
+        marks: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+
+    use clap::Parser as _;
+
+    use super::super::load;
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// The weeks of the gift shop's log in which Christmas begins.
+    fn autumn(file: &std::path::Path) {
+        let log = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../data/online-retail/events.jsonl.gz"
+        );
+        let log = flate2::read::MultiGzDecoder::new(std::fs::File::open(log).unwrap());
+        let mut out = std::io::BufWriter::new(std::fs::File::create(file).unwrap());
+        for line in BufReader::new(log).lines() {
+            let line = line.unwrap();
+            let at = line.find("\"2011-").map(|at| &line[at + 1..at + 11]);
+            if at.is_some_and(|day| ("2011-09-12".."2011-11-05").contains(&day)) {
+                writeln!(out, "{line}").unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn the_season_of_a_gift_shop_is_seen_by_the_drift_and_followed_by_a_model_that_is_fitted_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, plot) = (dir.path().join("autumn.jsonl"), dir.path().join("drift.svg"));
+        autumn(&log);
+        let args = Cli::parse_from([
+            "evaluate",
+            "--format=events",
+            "--train",
+            log.to_str().unwrap(),
+            "--model=Popularity",
+            "--prequential",
+            "--predictions=3000",
+            "--freeze-at=2011-10-01T00:00:00Z",
+            "--refit-on-drift",
+            "--plot",
+            plot.to_str().unwrap(),
+        ])
+        .args;
+        let log = load::log(&args).unwrap();
+        let models = [Algorithm::Popularity];
+        let runs = replays(&args, &log, &models, &Params::for_events()).unwrap();
+        let [(_, alone), (_, again), (_, learning)] = &runs[..] else {
+            panic!("{runs:?}")
+        };
+        assert!(alone.refits_ms.is_empty() && learning.refits_ms.is_empty());
+        let first = again.refits_ms[0];
+        assert!(report::day(first as f64) > "2011-10-01".to_owned(), "{first}");
+        let over = |run: &Replayed, from: i64, until: i64| highest(&run.drift, from, until).unwrap();
+        let freeze = args.freeze_at.unwrap().as_millisecond();
+        assert!(
+            over(alone, i64::MIN, freeze) < 0.2,
+            "nothing drifts before the season"
+        );
+        let later = first + 86_400_000;
+        assert!(over(alone, later, i64::MAX) > 0.3, "{alone:?}");
+        assert!(
+            over(again, later, i64::MAX) < over(alone, later, i64::MAX),
+            "{again:?}"
+        );
+        let hits = |run: &Replayed| {
+            let after = run.series[0].points.iter().filter(|point| point.from_ms > first);
+            after.fold((0.0, 0.0), |(hits, all), point| {
+                let n = point.predictions as f64;
+                (hits + point.hit_rate * n, all + n)
+            })
+        };
+        let rate = |(hits, all): (f64, f64)| hits / all;
+        assert!(rate(hits(again)) > rate(hits(alone)), "{runs:?}");
+        run(&args, &log, &models, &Params::for_events()).unwrap();
+        let drawn = std::fs::read_to_string(&plot).unwrap();
+        assert!(drawn.contains("left alone") && drawn.contains("stroke-dasharray") && !drawn.contains("NaN"));
+    }
+}
