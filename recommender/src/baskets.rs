@@ -14,10 +14,24 @@ const DAY_MS: i64 = 24 * 3_600_000;
 /// One other customer is no evidence.
 const FEWEST: u32 = 2;
 
+/// A customer, with the hash of the id before it: whoever looks for one among a million reads no other's id.
+#[derive(Clone)]
+struct Buyer {
+    owner: u64,
+    name: Arc<str>,
+}
+
+impl From<Arc<str>> for Buyer {
+    fn from(name: Arc<str>) -> Self {
+        let owner = recommender_engine::owner(&name);
+        Self { owner, name }
+    }
+}
+
 /// Last buyers by product.
 #[derive(Default)]
 pub struct Baskets {
-    buyers: RwLock<HashMap<Box<str>, VecDeque<Arc<str>>>>,
+    buyers: RwLock<HashMap<Box<str>, VecDeque<Buyer>>>,
 }
 
 impl Baskets {
@@ -25,10 +39,10 @@ impl Baskets {
     pub fn bought(&self, customer: &str, product: &str) {
         let mut buyers = self.buyers.write().unwrap_or_else(PoisonError::into_inner);
         let known = buyers.entry(product.into()).or_default();
-        if known.back().is_some_and(|last| **last == *customer) {
+        if known.back().is_some_and(|last| *last.name == *customer) {
             return;
         }
-        known.push_back(customer.into());
+        known.push_back(Arc::<str>::from(customer).into());
         if known.len() > BUYERS {
             known.pop_front();
         }
@@ -36,19 +50,32 @@ impl Baskets {
 
     /// These customers are remembered as buyers of nothing any more.
     pub fn forget(&self, customers: &HashSet<Arc<str>>) {
+        if customers.is_empty() {
+            return;
+        }
+        let owners: HashSet<u64, ahash::RandomState> = customers
+            .iter()
+            .map(|name| recommender_engine::owner(name))
+            .collect();
         let mut buyers = self.buyers.write().unwrap_or_else(PoisonError::into_inner);
         buyers.retain(|_, known| {
-            known.retain(|customer| !customers.contains(customer));
+            if known.iter().any(|buyer| owners.contains(&buyer.owner)) {
+                known.retain(|buyer| !customers.contains(&buyer.name));
+            }
             !known.is_empty()
         });
     }
 
     /// What one customer bought was bought by another.
     pub fn rename(&self, from: &str, into: &str) {
-        let into: Arc<str> = into.into();
+        let (owner, into) = (
+            recommender_engine::owner(from),
+            Buyer::from(Arc::<str>::from(into)),
+        );
         let mut buyers = self.buyers.write().unwrap_or_else(PoisonError::into_inner);
-        for customer in buyers.values_mut().flatten().filter(|name| ***name == *from) {
-            *customer = Arc::clone(&into);
+        let known = buyers.values_mut().flatten();
+        for buyer in known.filter(|buyer| buyer.owner == owner && *buyer.name == *from) {
+            *buyer = into.clone();
         }
     }
 
@@ -67,11 +94,11 @@ impl Baskets {
         let mut buyers = self.buyers.write().unwrap_or_else(PoisonError::into_inner);
         for (product, mut known) in found {
             newest(&mut known);
-            let before = known.into_iter().map(|(_, customer)| customer);
+            let before = known.into_iter().map(|(_, customer)| Buyer::from(customer));
             let since = buyers.remove(&product).unwrap_or_default();
             // Somebody may have been erased since they were found.
-            let known = |customer: &Arc<str>| reader.knows(customer);
-            let mut all: VecDeque<Arc<str>> = before.chain(since).filter(known).collect();
+            let known = |buyer: &Buyer| reader.knows(&buyer.name);
+            let mut all: VecDeque<Buyer> = before.chain(since).filter(known).collect();
             all.drain(..all.len().saturating_sub(BUYERS));
             buyers.insert(product, all);
         }
@@ -87,7 +114,8 @@ impl Baskets {
     ) -> Vec<Scored> {
         let buyers: HashSet<Arc<str>> = {
             let known = self.buyers.read().unwrap_or_else(PoisonError::into_inner);
-            known.get(product).into_iter().flatten().cloned().collect()
+            let known = known.get(product).into_iter().flatten();
+            known.map(|buyer| Arc::clone(&buyer.name)).collect()
         };
         let mut counted: HashMap<Arc<str>, u32> = HashMap::new();
         let mut asked: u32 = 0;
@@ -182,7 +210,7 @@ mod tests {
         baskets.rename("a", "d");
         baskets.forget(&HashSet::from(["b".into(), "d".into()]));
         let buyers = baskets.buyers.read().unwrap();
-        assert!(buyers.values().flatten().all(|name| &**name == "c"));
+        assert!(buyers.values().flatten().all(|buyer| &*buyer.name == "c"));
     }
 
     #[test]

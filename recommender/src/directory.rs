@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use recommendation_api::records::CustomerProfile;
+use recommender_engine::ByOwner;
 
 /// Aliases of aliases that are followed.
 const LONGEST_CHAIN: usize = 8;
@@ -19,6 +20,8 @@ const SHORTEST: usize = 3;
 #[derive(Default)]
 struct Profiles {
     by_id: HashMap<Arc<str>, CustomerProfile>,
+    /// The ids by their hash, as erasures name them.
+    by_owner: ByOwner,
     /// By address in lower case. Of two customers with one address the later stands here.
     by_address: HashMap<Box<str>, Arc<str>>,
     /// The other ids of a customer.
@@ -29,6 +32,7 @@ impl Profiles {
     /// Takes a profile out, with everything that leads to it.
     fn remove(&mut self, customer: &str) -> Option<(Arc<str>, CustomerProfile)> {
         let (id, profile) = self.by_id.remove_entry(customer)?;
+        self.by_owner.remove(customer);
         if let Some(address) = profile.email.as_deref() {
             let address = address.to_lowercase();
             if self
@@ -149,6 +153,7 @@ impl Directory {
             aliases.push(Arc::clone(&id));
         }
         self.counts.change(&profile, 1);
+        profiles.by_owner.insert(&id);
         profiles.by_id.insert(id, profile);
         true
     }
@@ -158,9 +163,9 @@ impl Directory {
         self.profiles().by_id.get(customer).cloned()
     }
 
-    /// Hands the id of every profile to `take`, in no order.
-    pub fn each_id(&self, take: impl FnMut(&Arc<str>)) {
-        self.profiles().by_id.keys().for_each(take);
+    /// Ids with a profile whose [`owner`](recommender_engine::owner) this is.
+    pub fn ids_of(&self, owner: u64) -> Vec<Arc<str>> {
+        self.profiles().by_owner.of(owner).cloned().collect()
     }
 
     /// What a customer has said about consent.

@@ -164,6 +164,7 @@ impl Writer {
                 history: ArcSwap::from_pointee(history),
             });
             self.remember_activity(known_ms, &slot);
+            self.known.insert(&name);
             self.shared.customers.pin().insert(name, slot);
             bump(&self.shared.counters.customers, 1);
         }

@@ -1,7 +1,7 @@
 //! What a shop knows without any event: attributes of customers matched against attributes of products by
 //! declared rules ("skin_type must be among the product's for_skin").
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
@@ -141,7 +141,7 @@ impl KnowledgeIndex {
 
 impl Shared {
     /// What is known of a customer.
-    pub(crate) fn profile(&self, customer: &str) -> Option<std::sync::Arc<Attributes>> {
+    pub(crate) fn profile(&self, customer: &str) -> Option<Arc<Attributes>> {
         self.profiles.pin().get(customer).cloned()
     }
 }
@@ -149,11 +149,19 @@ impl Shared {
 impl Writer {
     /// Takes up what is known of a customer; `None` forgets it. [`Writer::erase`] forgets it too.
     pub fn set_profile(&mut self, customer: &str, attributes: Option<Attributes>) {
-        let profiles = self.shared.profiles.pin();
-        match attributes {
-            Some(attributes) => profiles.insert(customer.into(), attributes.into()),
-            None => profiles.remove(customer),
+        let Some(attributes) = attributes else {
+            self.forget_profile(customer);
+            return;
         };
+        let name: Arc<str> = customer.into();
+        self.profiled.insert(&name);
+        self.shared.profiles.pin().insert(name, attributes.into());
+    }
+
+    /// Answers whether there was one.
+    pub(crate) fn forget_profile(&mut self, customer: &str) -> bool {
+        self.profiled.remove(customer);
+        self.shared.profiles.pin().remove(customer).is_some()
     }
 
     /// Swaps in other rules.

@@ -52,6 +52,7 @@ mod assemble;
 mod auto;
 mod blend;
 mod bulk;
+mod by_owner;
 mod config;
 mod counts;
 mod customers;
@@ -86,6 +87,7 @@ mod visits;
 mod writer;
 
 pub use blend::Blend;
+pub use by_owner::ByOwner;
 pub use config::{
     Algorithm, ConfigError, EngineConfig, EventWeights, Limits, PurchasedPolicy, Repeats, Rules, Tuning,
 };

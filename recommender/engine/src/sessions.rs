@@ -15,6 +15,7 @@ use std::{
 };
 
 use ahash::AHashMap;
+use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 mod keep;
@@ -72,6 +73,8 @@ enum State {
 pub(crate) struct Sessions {
     held: Vec<Held>,
     free: Vec<u32>,
+    /// Where an owner's visits are held. Owners are hashes already.
+    owned: HashTable<u32>,
     /// The visit that an event joins, by key.
     latest: AHashMap<u64, u32>,
     /// Visits to be looked at when event time comes here, in steps.
@@ -109,6 +112,7 @@ impl Sessions {
         Sessions {
             held: Vec::new(),
             free: Vec::new(),
+            owned: HashTable::new(),
             latest: AHashMap::new(),
             due: BTreeMap::new(),
             finished: BTreeSet::new(),
@@ -178,7 +182,8 @@ impl Sessions {
     }
 
     fn hold(&mut self, held: Held) -> u32 {
-        match self.free.pop() {
+        let owner = held.owner;
+        let at = match self.free.pop() {
             Some(at) => {
                 self.held[at as usize] = held;
                 at
@@ -187,7 +192,32 @@ impl Sessions {
                 self.held.push(held);
                 self.held.len() as u32 - 1
             }
+        };
+        self.own(at, owner);
+        at
+    }
+
+    fn own(&mut self, at: u32, owner: u64) {
+        let held = &self.held;
+        self.owned
+            .insert_unique(owner, at, |known| held[*known as usize].owner);
+    }
+
+    fn disown(&mut self, at: u32) {
+        let owner = self.held[at as usize].owner;
+        if let Ok(found) = self.owned.find_entry(owner, |known| *known == at) {
+            found.remove();
         }
+    }
+
+    /// Visits of an owner, in the order of their places.
+    fn visits_of(&self, owner: u64) -> Vec<u32> {
+        let known = self.owned.iter_hash(owner).copied();
+        let mut visits: Vec<u32> = known
+            .filter(|at| self.held[*at as usize].owner == owner)
+            .collect();
+        visits.sort_unstable();
+        visits
     }
 
     /// A late event of a visit that had ended.
@@ -303,6 +333,7 @@ impl Sessions {
     }
 
     fn forget(&mut self, at: u32) {
+        self.disown(at);
         let held = &mut self.held[at as usize];
         held.state = State::Free;
         if held.lined != 0 {
@@ -327,26 +358,22 @@ impl Sessions {
 
     /// Forgets the visits of an owner; readers no longer find them when this returns.
     pub fn erase(&mut self, shared: &Shared, owner: u64) {
-        let mut found = false;
-        for at in 0..self.held.len() as u32 {
-            let held = &self.held[at as usize];
-            if held.owner == owner && !matches!(held.state, State::Free) {
-                self.withdraw(shared, at);
-                self.forget(at);
-                found = true;
-            }
+        let visits = self.visits_of(owner);
+        for at in &visits {
+            self.withdraw(shared, *at);
+            self.forget(*at);
         }
-        if found {
+        if !visits.is_empty() {
             self.show(shared);
         }
     }
 
     /// The visits of one owner are another's from now on.
     pub fn pass_on(&mut self, from: u64, to: u64) {
-        for held in &mut self.held {
-            if held.owner == from && !matches!(held.state, State::Free) {
-                held.owner = to;
-            }
+        for at in self.visits_of(from) {
+            self.disown(at);
+            self.held[at as usize].owner = to;
+            self.own(at, to);
         }
     }
 

@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::{
     blend::Blend,
+    by_owner::ByOwner,
     config::{Algorithm, ConfigError, EngineConfig, Tuning},
     counts::{Counting, Counts, Ordered},
     event::{Applied, EventKind, Interaction, ProductMeta},
@@ -54,6 +55,9 @@ pub struct Writer {
     pub(crate) seen_order: VecDeque<u64>,
     /// Customers in the order of their last known activity; checked again before one is forgotten.
     idle: VecDeque<(i64, Weak<CustomerSlot>)>,
+    /// Customers with a history, and those with a profile.
+    pub(crate) known: ByOwner,
+    pub(crate) profiled: ByOwner,
     pub(crate) sessions: Sessions,
     pub(crate) prequential: Prequential,
     pub(crate) watch: Watch,
@@ -126,6 +130,8 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         seen: AHashSet::new(),
         seen_order: VecDeque::new(),
         idle: VecDeque::new(),
+        known: ByOwner::default(),
+        profiled: ByOwner::default(),
         sessions,
         prequential: Prequential::new(),
         watch,
@@ -322,6 +328,7 @@ impl Writer {
             name: Arc::clone(&name),
             history,
         });
+        self.known.insert(&name);
         self.shared.customers.pin().insert(name, Arc::clone(&slot));
         bump(&self.shared.counters.customers, 1);
         self.remember_activity(time_ms, &slot);
@@ -378,12 +385,21 @@ impl Writer {
         self.sessions.erase(&self.shared, owner);
         self.watch.forget(owner);
         self.show_watch();
-        let profiled = self.shared.profiles.pin().remove(customer).is_some();
+        let profiled = self.forget_profile(customer);
         let erased = self.remove_customer(customer) || profiled;
         if erased {
             bump(&self.shared.counters.erased_customers, 1);
         }
         erased
+    }
+
+    /// Those with a history or a profile whose [`owner`] this is: one, or by a rare chance more.
+    pub fn names_of(&self, owner: u64) -> Vec<Arc<str>> {
+        let mut names: Vec<Arc<str>> = self.known.of(owner).cloned().collect();
+        let profiled = self.profiled.of(owner).filter(|name| !names.contains(name));
+        let profiled: Vec<Arc<str>> = profiled.cloned().collect();
+        names.extend(profiled);
+        names
     }
 
     /// Forgets the visits of a customer of whom only [`owner`] is known: they may have outlived a customer who
@@ -406,7 +422,7 @@ impl Writer {
         self.sessions.pass_on(old, new);
         self.watch.forget(old);
         self.show_watch();
-        self.shared.profiles.pin().remove(from);
+        self.forget_profile(from);
         let Some(slot) = self.shared.customer(from) else {
             return false;
         };
@@ -433,6 +449,7 @@ impl Writer {
         let Some(slot) = self.shared.customers.pin().remove(name).cloned() else {
             return false;
         };
+        self.known.remove(name);
         let customers = &self.shared.counters.customers;
         customers.store(customers.load(Relaxed).saturating_sub(1), Relaxed);
         let history = slot.history.swap(Arc::new(History::default()));

@@ -1,8 +1,8 @@
 //! What the ingest thread forgets: customers who were erased, who refuse, and ids that turned out to be another's.
 //!
-//! All of it waits until the batch that it came with has been read, so that one look through the customers does for
-//! many erasures. While events are still gathered for the engine's bulk path it waits for that too; and before the
-//! first of them nothing has been learned that could be forgotten.
+//! All of it waits until the batch that it came with has been read. While events are still gathered for the engine's
+//! bulk path it waits for that too; and before the first of them nothing has been learned that could be forgotten.
+//! Customers are looked up by what an erasure tells of them, however many there are.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -155,24 +155,14 @@ impl Learner {
     }
 
     fn erase(&mut self, erased: &[(Subject, u64, ErasureScope)]) {
-        let mut by_owner: HashMap<u64, Vec<(Subject, ErasureScope)>, ahash::RandomState> = HashMap::default();
-        for (subject, owner, scope) in erased {
-            by_owner.entry(*owner).or_default().push((*subject, *scope));
-        }
-        let privacy = Arc::clone(&self.lookups.privacy);
         let mut found: HashMap<Arc<str>, ErasureScope> = HashMap::new();
-        let mut look = |name: &Arc<str>| {
-            let Some(candidates) = by_owner.get(&recommender_engine::owner(name)) else {
-                return;
-            };
-            let subject = privacy.subject(name);
-            if let Some((_, scope)) = candidates.iter().find(|(candidate, _)| *candidate == subject) {
-                found.insert(Arc::clone(name), *scope);
-            }
-        };
-        self.writer.reader().each_name(&mut look);
-        self.lookups.directory.each_id(&mut look);
-        for (_, owner, _) in erased {
+        for (subject, owner, scope) in erased {
+            let known = self.writer.names_of(*owner).into_iter();
+            // The hash may be another's too: the HMAC decides.
+            let names = known
+                .chain(self.lookups.directory.ids_of(*owner))
+                .filter(|name| self.lookups.privacy.subject(name) == *subject);
+            found.extend(names.map(|name| (name, *scope)));
             self.writer.erase_visits(*owner);
             self.forget_answers(*owner);
         }

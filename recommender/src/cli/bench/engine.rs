@@ -97,6 +97,8 @@ fn measure(log: &Log) -> anyhow::Result<Value> {
         Algorithm::Hybrid,
     ]
     .map(|algorithm| answers(log, &reader, algorithm));
+    eprintln!("erasing");
+    let erasures = erasures(log, &mut writer);
     Ok(json!({
         "events": log.events.len(),
         "customers": log.customers.len(),
@@ -104,6 +106,7 @@ fn measure(log: &Log) -> anyhow::Result<Value> {
         "online": online,
         "bulk": bulk,
         "answers": answers,
+        "erasures": erasures,
     }))
 }
 
@@ -186,6 +189,24 @@ fn answers(log: &Log, reader: &Reader, algorithm: Algorithm) -> Value {
     json!({ "algorithm": algorithm.name(), "p50Micros": at(0.5), "p99Micros": at(0.99) })
 }
 
+/// Microseconds of erasures, each by the hash that is all that its record tells of the customer; last, for they change
+/// the model.
+fn erasures(log: &Log, writer: &mut Writer) -> Value {
+    let mut nanos: Vec<u128> = Vec::new();
+    let mut erased = 0;
+    for customer in log.customers.iter().step_by((log.customers.len() / 500).max(1)) {
+        let owner = recommender_engine::owner(customer);
+        let started = Instant::now();
+        for name in writer.names_of(owner) {
+            erased += usize::from(writer.erase(&name));
+        }
+        nanos.push(started.elapsed().as_nanos());
+    }
+    nanos.sort_unstable();
+    let at = |share: f64| nanos[((nanos.len() - 1) as f64 * share) as usize] as f64 / 1_000.0;
+    json!({ "erased": erased, "p50Micros": at(0.5), "p99Micros": at(0.99) })
+}
+
 /// The figures as lines to read.
 fn text(measured: &Value) -> String {
     let list = |key: &str| measured[key].as_array().into_iter().flatten();
@@ -207,6 +228,13 @@ fn text(measured: &Value) -> String {
     out += &format!(
         "bulk: {} events/s, {} MB\n",
         bulk["eventsPerSecond"], bulk["memoryMb"]
+    );
+    let erasures = &measured["erasures"];
+    out += &format!(
+        "erasing a customer, of {}: p50 {:.1} µs, p99 {:.1} µs\n",
+        erasures["erased"],
+        erasures["p50Micros"].as_f64().unwrap_or_default(),
+        erasures["p99Micros"].as_f64().unwrap_or_default()
     );
     for one in list("answers") {
         out += &format!(
