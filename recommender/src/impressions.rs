@@ -13,11 +13,11 @@ use std::time::Duration;
 use prometheus::IntCounterVec;
 use recommendation_api::{Impression, ShownItem};
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::log::{Log, Table};
+use crate::log::{AppendError, Log, Table};
 
 /// Answers that one replica records a second; of more, a share of the customers.
 pub const PER_SECOND: u64 = 1_000;
@@ -47,8 +47,8 @@ struct Offered {
 /// What waits.
 enum Queued {
     Shown(Offered),
-    /// Whatever was shown before to this customer.
-    Forget(Box<str>),
+    /// Whatever was shown before to this customer; who asked is told once it is gone.
+    Forget(Box<str>, oneshot::Sender<Result<(), AppendError>>),
 }
 
 /// Where requests hand over what they answer.
@@ -94,11 +94,14 @@ impl Impressions {
         }
     }
 
-    /// Removes what was shown to a customer, also what waits to be written, where records can be removed. Waits for a
-    /// place in the queue.
-    pub async fn forget(&self, customer: &str) {
-        // It fails only once the service ends.
-        let _ = self.queue.send(Queued::Forget(customer.into())).await;
+    /// Removes what was shown to a customer, also what waits to be written, where records can be removed; returns once
+    /// it is gone.
+    pub async fn forget(&self, customer: &str) -> Result<(), AppendError> {
+        let ended = || AppendError::Unavailable("the service ends".into());
+        let (done, gone) = oneshot::channel();
+        let queued = Queued::Forget(customer.into(), done);
+        self.queue.send(queued).await.map_err(|_| ended())?;
+        gone.await.map_err(|_| ended())?
     }
 
     fn count(&self, outcome: &str, n: usize) {
@@ -160,11 +163,10 @@ impl Impressions {
         for queued in batch {
             match queued {
                 Queued::Shown(offered) => impressions.extend(record(offered)),
-                Queued::Forget(customer) => {
+                Queued::Forget(customer, done) => {
                     self.put(log, std::mem::take(&mut impressions)).await;
-                    if let Err(e) = log.put(Table::Impressions, &customer, None).await {
-                        tracing::error!(error = %e, "what was shown to a customer stays until it is of no use any more");
-                    }
+                    // The request may have given up; it is done all the same.
+                    let _ = done.send(log.put(Table::Impressions, &customer, None).await);
                 }
             }
         }
@@ -295,11 +297,18 @@ mod tests {
         for (customer, time_ms) in [("ann", 1), ("bob", 2)] {
             impressions.shown(customer, None, time_ms, ANSWER);
         }
-        impressions.forget("ann").await;
-        impressions.shown("ann", None, 3, ANSWER);
         let stop = CancellationToken::new();
-        stop.cancel();
-        impressions.run(Arc::clone(&log), stop).await;
+        let asked = async {
+            let later = async {
+                tokio::task::yield_now().await;
+                impressions.shown("ann", None, 3, ANSWER);
+            };
+            let (forgotten, ()) = tokio::join!(impressions.forget("ann"), later);
+            stop.cancel();
+            forgotten
+        };
+        let (forgotten, ()) = tokio::join!(asked, impressions.run(Arc::clone(&log), stop.clone()));
+        assert!(forgotten.is_ok());
         log.close().await;
         let connection = connect(&path).unwrap();
         let mut rows = connection

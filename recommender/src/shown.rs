@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use recommender_engine::{Reader, Scored};
-use serde::Serialize;
+use recommender_engine::Reader;
+use serde::{Deserialize, Serialize};
 
 use crate::metrics::ShownMetrics;
 
@@ -75,15 +75,37 @@ pub struct Figures {
     pub explored: Option<f64>,
 }
 
+/// The parts of an answer that figures are made of.
+#[derive(Deserialize)]
+struct Sent {
+    items: Vec<SentItem>,
+}
+
+#[derive(Deserialize)]
+struct SentItem {
+    product_id: Arc<str>,
+    #[serde(default)]
+    explored: bool,
+}
+
 impl Shown {
-    /// Looks at one answer, unless the last one was only just looked at.
-    pub fn observe(&self, reader: &Reader, items: &[Scored], now_ms: i64) {
+    /// Looks at one answer as it is sent, from a cache or not, unless the last one was only just looked at.
+    pub fn observe(&self, reader: &Reader, json: &[u8], now_ms: i64) {
         let due = |next: i64| (now_ms >= next).then_some(now_ms + EVERY_MS);
         let order = Ordering::Relaxed;
-        if items.is_empty() || self.next_ms.fetch_update(order, order, due).is_err() {
+        // Nearly always it is not due: only read then, for every thread reads it at every answer.
+        if due(self.next_ms.load(order)).is_none() || self.next_ms.fetch_update(order, order, due).is_err() {
             return;
         }
-        let names: Vec<&str> = items.iter().map(|item| &*item.product).collect();
+        match serde_json::from_slice::<Sent>(json) {
+            Ok(sent) if sent.items.is_empty() => {}
+            Ok(sent) => self.count(reader, &sent.items, now_ms),
+            Err(e) => tracing::error!(error = %e, "an answer of ours is not understood"),
+        }
+    }
+
+    fn count(&self, reader: &Reader, items: &[SentItem], now_ms: i64) {
+        let names: Vec<&str> = items.iter().map(|item| &*item.product_id).collect();
         let diversity = reader.variety(&names);
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let total = window.total(reader, now_ms);
@@ -106,7 +128,7 @@ impl Shown {
             None => window.steps.push_back((step, sums)),
         }
         for item in items {
-            window.last.insert(Arc::clone(&item.product), step);
+            window.last.insert(Arc::clone(&item.product_id), step);
         }
     }
 
@@ -170,19 +192,20 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use recommender_engine::{EngineConfig, EventKind, Interaction, Reason, engine};
+    use recommender_engine::{EngineConfig, EventKind, Interaction, engine};
 
     use super::*;
 
-    fn scored(product: &str, explored: bool) -> Scored {
-        Scored {
-            product: product.into(),
-            title: None,
-            score: 1.0,
-            reason: Reason::Popular,
-            explored,
-            probability: 1.0,
-        }
+    /// An answer as it is sent.
+    fn sent(items: &[(&str, bool)]) -> Vec<u8> {
+        let item = |(product, explored): &(&str, bool)| match explored {
+            true => serde_json::json!({"product_id": product, "explored": true, "probability": 0.1}),
+            false => serde_json::json!({"product_id": product}),
+        };
+        let items: Vec<serde_json::Value> = items.iter().map(item).collect();
+        serde_json::json!({"recommendation_id": "r", "items": items})
+            .to_string()
+            .into()
     }
 
     #[test]
@@ -197,9 +220,9 @@ mod tests {
         writer.flush(now);
         let shown = Shown::default();
         assert_eq!(shown.figures(&reader, now), Figures::default());
-        shown.observe(&reader, &[scored("cup", false), scored("mug", true)], now);
+        shown.observe(&reader, &sent(&[("cup", false), ("mug", true)]), now);
         // Too soon after the first to be looked at.
-        shown.observe(&reader, &[scored("hat", false)], now + EVERY_MS - 1);
+        shown.observe(&reader, &sent(&[("hat", false)]), now + EVERY_MS - 1);
         let figures = shown.figures(&reader, now);
         assert_eq!((figures.answers, figures.coverage), (1, Some(0.5)));
         assert_eq!(figures.explored, Some(0.5));
@@ -207,7 +230,7 @@ mod tests {
         assert!((figures.novelty_bits.unwrap() - 2.0).abs() < 1e-3, "{figures:?}");
         assert!(figures.diversity.is_some_and(|d| (0.0..1.0).contains(&d)));
         let later = now + 30 * 60_000;
-        shown.observe(&reader, &[scored("hat", false)], later);
+        shown.observe(&reader, &sent(&[("hat", false)]), later);
         assert_eq!(shown.figures(&reader, later).coverage, Some(0.75));
         let hour = now + 3_600_000;
         assert_eq!(shown.figures(&reader, hour).coverage, Some(0.25));

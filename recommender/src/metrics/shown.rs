@@ -39,7 +39,7 @@ impl ShownMetrics {
             )?,
             answers: r.gauge(
                 "shown_answers",
-                "Answers of the last hour that the shown_ figures rest on: at most fifty a second, cached ones left out",
+                "Answers of the last hour that the shown_ figures rest on: at most fifty a second",
             )?,
         })
     }

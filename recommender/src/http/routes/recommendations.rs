@@ -160,6 +160,7 @@ async fn personal(
         let answer = written(&answer(&app, &query, &place, explanation))?;
         let tag = answer.tag().clone();
         let bytes = answer.into_bytes(&ids::new());
+        app.shown.observe(&app.reader, &bytes, query.now_ms);
         return Ok(conditional::bytes_with(
             &known,
             conditional::PERSONAL,
@@ -231,6 +232,7 @@ async fn answered(
     place: &Place<'_>,
 ) -> Result<(HeaderValue, Vec<u8>), Problem> {
     let (tag, json) = found_or_computed(app, query, place).await?;
+    app.shown.observe(&app.reader, &json, query.now_ms);
     // Not of a basket that nobody's name is on: there is nobody whose events could follow.
     if let Some(customer) = query.customer.filter(|name| app.privacy.may_name(name)) {
         app.impressions.shown(customer, place.name, query.now_ms, &json);
@@ -343,7 +345,6 @@ fn answer(app: &App, query: &Query<'_>, place: &Place<'_>, explanation: Option<E
         Basis::Consent => "consent",
     };
     app.metrics.answers.with_label_values(&[label]).inc();
-    app.shown.observe(&app.reader, &found.items, now_ms());
     Answer {
         recommendation_id: NO_ID,
         customer_id: place.whom.customer_id.map(str::to_owned),

@@ -72,9 +72,6 @@ async fn erase(
         .iter()
         .filter(|id| before.contains(id) || profiled(id))
         .collect();
-    for id in &ids {
-        app.log.put(Table::Impressions, id, None).await?;
-    }
     // Aliases last: whoever has to repeat this still finds them.
     for id in &profiles {
         app.log.put(Table::Profiles, id, None).await?;

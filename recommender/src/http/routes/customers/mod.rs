@@ -54,7 +54,7 @@ async fn forget(app: &App, ids: &[Arc<str>], scope: ErasureScope) -> Result<i64,
         let (subject, erasure) = app.privacy.erasure(id, scope, ends.clone(), now);
         let value = serde_json::to_vec(&erasure).map_err(|e| AppendError::Refused(e.to_string()))?;
         app.log.put(Table::Erasures, &subject.hex(), Some(value)).await?;
-        app.impressions.forget(id).await;
+        app.impressions.forget(id).await?;
     }
     Ok(now)
 }
