@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, oneshot};
 
-use super::kept::Kept;
+use super::kept::{Answered, Kept};
 use super::report::{Ask, Report};
 use crate::config::Live;
 use crate::ingest::{Command, LateReader};
@@ -48,6 +48,15 @@ impl Desk {
             .map_err(|_| NoFigures)?;
         let kept = tokio::time::timeout(WAIT, kept).await;
         kept.map_err(|_| NoFigures)?.map_err(|_| NoFigures)
+    }
+
+    /// What was shown to whoever has one of these ids, newest first.
+    pub async fn shown_to(&self, ids: &[Arc<str>]) -> Result<Vec<Answered>, NoFigures> {
+        let kept = self.kept().await?;
+        let of = |id: &Arc<str>| kept.shown_to(recommender_engine::owner(id));
+        let mut shown: Vec<Answered> = ids.iter().flat_map(of).collect();
+        shown.sort_by_key(|answer| std::cmp::Reverse(answer.time_ms));
+        Ok(shown)
     }
 
     /// Figures about so many days, no older than `oldest`, with lists of [`MOST`].

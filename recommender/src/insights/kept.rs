@@ -223,7 +223,40 @@ impl Default for Kept {
     }
 }
 
+/// An answer that was shown, as its customer is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// When, milliseconds since 1970.
+    pub time_ms: i64,
+    /// The experiment and arm that it was of.
+    pub experiment: Option<Arc<str>>,
+    /// The arm, or the algorithm where there was no experiment.
+    pub arm: Arc<str>,
+    /// Where it was shown.
+    pub placement: Option<Arc<str>>,
+    /// What was shown, best first.
+    pub products: Vec<Arc<str>>,
+}
+
 impl Kept {
+    /// What was shown to a customer, by the [hash](recommender_engine::owner) of their id; newest first.
+    pub fn shown_to(&self, owner: u64) -> Vec<Answered> {
+        let known = self.shards[super::shard_of(owner)].customers.get(&owner);
+        let mut shown: Vec<&Shown> = known.into_iter().flat_map(|customer| &customer.shown).collect();
+        shown.sort_unstable_by_key(|shown| std::cmp::Reverse((shown.time_ms, shown.recommendation)));
+        let answered = shown.into_iter().filter_map(|shown| {
+            let cell = self.cells.get(usize::from(shown.cell))?;
+            Some(Answered {
+                time_ms: shown.time_ms,
+                experiment: cell.experiment.clone(),
+                arm: Arc::clone(&cell.arm),
+                placement: cell.placement.clone(),
+                products: shown.products.iter().map(|n| Arc::clone(self.name(*n))).collect(),
+            })
+        });
+        answered.collect()
+    }
+
     /// All customers, in an order that every replica has.
     pub(super) fn customers(&self) -> impl Iterator<Item = (u64, &Customer)> {
         self.shards.iter().flat_map(|shard| shard.customers())

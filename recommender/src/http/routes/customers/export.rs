@@ -21,6 +21,7 @@ use crate::http::input::{PathId, check_id};
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::routes::view::{self, ItemView};
 use crate::http::schemas::ProfileBody;
+use crate::insights::Answered;
 use crate::privacy::places::Remains;
 
 /// Products that the model would show, as an example of what it concludes.
@@ -42,6 +43,8 @@ struct Export {
     profile: Option<CustomerProfile>,
     /// What the model knows the customer did, newest first.
     history: Vec<Known>,
+    /// What was shown to the customer in the last eight days, newest first, as far as it was recorded.
+    shown: Vec<ShownAnswer>,
     /// What it concludes from that.
     derived: Derived,
     /// Where the records are kept that this was learned from, and for how long.
@@ -75,10 +78,39 @@ struct Known {
 }
 
 #[derive(Serialize, ToSchema)]
+#[schema(as = ShownAnswer)]
+struct ShownAnswer {
+    /// When.
+    at: String,
+    /// The experiment that it was part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experiment: Option<Arc<str>>,
+    /// The experiment's arm, or the algorithm.
+    arm: Arc<str>,
+    /// Where it was shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<Arc<str>>,
+    /// What was shown, best first.
+    products: Vec<Arc<str>>,
+}
+
+#[derive(Serialize, ToSchema)]
 #[schema(as = DerivedFacts)]
 struct Derived {
     /// What the customer would be shown now, and why.
     recommendations: Vec<ItemView>,
+}
+
+impl From<Answered> for ShownAnswer {
+    fn from(answered: Answered) -> Self {
+        Self {
+            at: rfc3339(answered.time_ms),
+            experiment: answered.experiment,
+            arm: answered.arm,
+            placement: answered.placement,
+            products: answered.products,
+        }
+    }
 }
 
 /// Export what is known of a customer
@@ -126,6 +158,8 @@ async fn export(
     } else {
         view::items(&app.reader, &app.live.load(), app.reader.recommend(&query).items)
     };
+    let shown = app.desk.shown_to(&ids).await;
+    let shown = shown.map_err(|e| Problem::unavailable(e.to_string(), 1))?;
     let profile = app.directory.profile(name);
     let export = Export {
         aliases: aliases(&ids, &customer_id),
@@ -137,6 +171,7 @@ async fn export(
         customer_id,
         profile,
         history,
+        shown: shown.into_iter().map(ShownAnswer::from).collect(),
         derived: Derived { recommendations },
     };
     Ok(([(CACHE_CONTROL, "no-store")], Json(export)))
