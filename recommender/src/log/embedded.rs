@@ -196,6 +196,10 @@ pub fn connect(path: &Path) -> Result<Connection, OpenError> {
     connection
         .pragma_update(None, "synchronous", "FULL")
         .map_err(sqlite)?;
+    // What is deleted is overwritten with zeros: an erased customer must not stand in free pages.
+    connection
+        .pragma_update(None, "secure_delete", "ON")
+        .map_err(sqlite)?;
     if found < SCHEMA_VERSION {
         connection.execute_batch(SCHEMA).map_err(sqlite)?;
     }
@@ -412,10 +416,24 @@ fn write_jobs(mut connection: Connection, mut inbox: mpsc::Receiver<Job>, commit
             AppendError::Unavailable(e.to_string())
         });
         committed.notify();
+        if jobs.iter().any(|job| matches!(job.write, Write::Row(_, _, None))) {
+            forget_journal(&connection);
+        }
         for job in jobs {
             // The request may have given up; its events are written all the same.
             let _ = job.done.send(result.clone());
         }
+    }
+}
+
+/// Empties the write-ahead log, which holds pages as they were before what was deleted. Where somebody still reads an
+/// old page it stays until the next time, or until the file is closed.
+fn forget_journal(connection: &Connection) {
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    match busy {
+        Ok(0) => {}
+        Ok(_) => tracing::debug!("the write-ahead log is in use and was not emptied"),
+        Err(e) => tracing::warn!(error = %e, "the write-ahead log was not emptied"),
     }
 }
 

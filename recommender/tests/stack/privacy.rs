@@ -293,3 +293,113 @@ async fn replicas_that_draw_at_once_agree_on_one_pseudonym_and_an_erasure_makes_
     assert_eq!(known(&c, "customer-8").await, ["cup", "mug"]);
     c.stop().await;
 }
+
+/// What may name the customer nowhere but in the records that the answer declared.
+async fn named_nowhere(service: &Running, pipeline: &str, stored: &std::path::Path, names: &[&str]) {
+    for name in names {
+        eventually("snapshots without them", async || {
+            files_with(stored, name).is_empty()
+        })
+        .await;
+        eventually("Redis without them", async || {
+            in_redis(pipeline, name).await.is_empty()
+        })
+        .await;
+        for path in ["/metrics", "/status"] {
+            assert!(!service.internal(path).await.text.contains(name), "{path}");
+        }
+        let log = logged();
+        let told = log
+            .lines()
+            .filter(|line| line.contains(name) && line.contains(" recommender"));
+        assert_eq!(told.collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+}
+
+#[tokio::test]
+async fn neither_id_nor_pseudonym_of_an_erased_customer_stays_beyond_the_records_that_were_declared() {
+    const UMA: &str = "uma-the-erased";
+    logged();
+    let mut shop = Shop::new(2).await.with_redis(&redis());
+    let stored = tempfile::tempdir().unwrap();
+    shop.config.privacy.pseudonymization = Pseudonymization::PerCustomerSalt;
+    shop.config.model.exploration = 0.0;
+    if let Some(redis) = &mut shop.config.redis {
+        redis.ttl = HumanDuration::from_secs(600);
+    }
+    shop.config.snapshots = Some(SnapshotsConfig {
+        url: url::Url::from_file_path(stored.path()).unwrap().to_string(),
+        interval: HumanDuration::from_secs(1),
+        ..SnapshotsConfig::default()
+    });
+    let pipeline = shop.config.pipeline.clone();
+    let a = Running::start(shop.replica()).await.ready().await;
+    let bought = ["cup", "lamp"].map(|product| {
+        let mut event = event(UMA, product, "purchase");
+        event["timestamp"] = json!(1_700_000_000_000_i64);
+        event
+    });
+    send(&a, &bought).await;
+    let events = shop.records(&shop.config.topics.events).await;
+    let pseudonym = String::from_utf8(events[0].0.clone()).unwrap();
+    assert!(pseudonym.starts_with("pseudonym:"), "{pseudonym}");
+    let others = ["ann", "bob"].map(|customer| event(customer, "cup", "view"));
+    send(&a, &others).await;
+    a.learned(4).await;
+    recommended(&a, UMA).await;
+    eventually("an answer in Redis", async || {
+        !in_redis(&pipeline, UMA).await.is_empty()
+    })
+    .await;
+    eventually("a snapshot", async || {
+        !files_with(stored.path(), &pseudonym).is_empty()
+    })
+    .await;
+    let impressions = shop.config.topics.impressions.clone();
+    eventually("an impression", async || {
+        let shown = shop.records(&impressions).await;
+        shown.iter().any(|(key, _)| contains(key, &pseudonym))
+    })
+    .await;
+
+    let (path, own) = (format!("/v1/customers/{UMA}"), token(UMA, &[]));
+    let answer = a.call(Method::DELETE, &path, Some(&own), None).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    let declared = answer.json()["remains"].to_string();
+    let names = [UMA, &pseudonym];
+    eventually("the erasure", async || known(&a, UMA).await.is_empty()).await;
+    named_nowhere(&a, &pipeline, stored.path(), &names).await;
+    a.stop().await;
+    let b = Running::start(shop.replica()).await.ready().await;
+    named_nowhere(&b, &pipeline, stored.path(), &names).await;
+    assert_eq!(b.status().await["model"]["customers"], 2);
+    b.stop().await;
+    std::fs::remove_dir_all(stored.path()).unwrap();
+    let c = Running::start(shop.replica()).await.ready().await;
+    eventually("a snapshot of what was read anew", async || {
+        !files_with(stored.path(), "pseudonym:").is_empty()
+    })
+    .await;
+    named_nowhere(&c, &pipeline, stored.path(), &names).await;
+    c.stop().await;
+
+    // Topics: the pseudonym where the answer says so, the id nowhere at all.
+    let topics = &shop.config.topics;
+    for (topic, keeps) in [
+        (&topics.events, true),
+        (&topics.impressions, true),
+        (&topics.profiles, false),
+        (&topics.erasures, false),
+        (&topics.dead_letter, false),
+    ] {
+        let records = shop.records(topic).await;
+        let has = |name: &str| {
+            records.iter().any(|(key, value)| {
+                contains(key, name) || contains(value.as_deref().unwrap_or_default(), name)
+            })
+        };
+        assert!(!has(UMA), "{topic}");
+        assert_eq!(has(&pseudonym), keeps, "{topic}");
+        assert!(!keeps || declared.contains(topic.as_str()), "{declared}");
+    }
+}
