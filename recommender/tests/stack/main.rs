@@ -15,6 +15,7 @@ mod load;
 mod ordeal;
 mod outages;
 mod privacy;
+mod producers;
 mod redis;
 mod replica;
 mod replicas;

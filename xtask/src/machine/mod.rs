@@ -136,6 +136,8 @@ pub fn survey(wanted: &Wanted) -> Result<Plan> {
         Need::KafkaFetch => fetches_kafka,
         Need::Redis => wanted.stack.as_ref().is_some_and(|options| options.redis),
         Need::Release => wanted.release && release::target().is_some(),
+        // Only the tests want the secured listeners.
+        Need::Clients => wanted.stack.as_ref().is_some_and(|options| options.kafka_secured),
         Need::Browser => wanted.browser,
         Need::Prometheus => wanted.prometheus,
     };

@@ -36,13 +36,15 @@ pub(super) enum Need {
     Redis,
     /// The static release binaries.
     Release,
+    /// The examples of clients, which the tests run.
+    Clients,
     /// A headless browser and what drives it.
     Browser,
     /// Prometheus and promtool.
     Prometheus,
 }
 
-const PACKAGES: [Package; 23] = [
+const PACKAGES: [Package; 27] = [
     Package::new("openssl", Sign::Program("openssl"), Need::Stack),
     Package::new("containerd", Sign::Program("containerd"), Need::Node),
     Package::new("runc", Sign::Program("runc"), Need::Node),
@@ -78,6 +80,10 @@ const PACKAGES: [Package; 23] = [
     Package::new("g++", Sign::Program("g++"), Need::Release),
     Package::new("make", Sign::Program("make"), Need::Release),
     Package::new("git", Sign::Program("git"), Need::Release),
+    Package::new("python3", Sign::Program("python3"), Need::Clients),
+    Package::new("python3-pip", Sign::Program("pip3"), Need::Clients),
+    Package::new("nodejs", Sign::Program("node"), Need::Clients),
+    Package::new("npm", Sign::Program("npm"), Need::Clients),
     Package::new("chromium", Sign::Program("chromium"), Need::Browser),
     Package::new("nodejs", Sign::Program("node"), Need::Browser),
     Package::new("npm", Sign::Program("npm"), Need::Browser),
