@@ -18,7 +18,7 @@ pub use self::serving::{
     AuthConfig, GmailConfig, HttpConfig, PrivacyConfig, PublishableKeyConfig, RateLimitsConfig,
     TelemetryConfig, WebhooksConfig, log_directives,
 };
-pub use self::stores::{RedisConfig, SnapshotsConfig};
+pub use self::stores::{KsqldbConfig, RedisConfig, SnapshotsConfig};
 use crate::model::PurchasedPolicy;
 use crate::pipeline::recommender::{ExperimentSpec, Histories};
 
@@ -52,6 +52,9 @@ pub struct RecommenderConfig {
     /// Redis; absent: rate limits and caches are local.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis: Option<RedisConfig>,
+    /// ksqlDB's tables; absent: figures do without their totals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ksqldb: Option<KsqldbConfig>,
     /// Sign-in and tokens.
     pub auth: AuthConfig,
     /// HTTP behaviour.

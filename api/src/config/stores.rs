@@ -50,3 +50,15 @@ impl Default for SnapshotsConfig {
         }
     }
 }
+
+/// The tables of the default ksqlDB statements, which figures are read from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KsqldbConfig {
+    /// Address of the server.
+    pub url: String,
+    /// Events by type.
+    pub funnel: String,
+    /// Events and purchases by product and hour.
+    pub popularity: String,
+}

@@ -79,6 +79,27 @@ pub struct RateLimitsSpec {
 pub struct WebhooksSpec {
     /// HMAC-SHA256 key (default key `secret`). Absent: unsigned webhooks are accepted, rate-limited and warned of.
     pub hmac_secret_ref: Option<SecretKeyRef>,
+    /// Gmail's push notifications through Cloud Pub/Sub. Absent: refused.
+    pub gmail: Option<GmailSpec>,
+}
+
+/// Gmail's push notifications: whose tokens are believed.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GmailSpec {
+    /// The audience that the push subscription puts into its tokens.
+    #[schemars(length(min = 1, max = 2048))]
+    pub audience: String,
+    /// The service account that the subscription pushes as. Default: any that the issuer vouches for.
+    #[schemars(length(max = 320))]
+    pub service_account: Option<String>,
+    /// Who issues the tokens. Default https://accounts.google.com.
+    #[schemars(length(max = 2048))]
+    pub issuer: Option<String>,
+    /// Address of the issuer's JSON Web Key Set. Default https://www.googleapis.com/oauth2/v3/certs.
+    #[schemars(length(max = 2048))]
+    pub jwks_url: Option<String>,
 }
 
 /// Data protection.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use recommendation_api::RecommenderConfig;
 use recommendation_api::config::{
-    AuthConfig, HttpConfig, KafkaConfig, LimitsConfig, ModelConfig, PrivacyConfig, PublishableKeyConfig,
-    QualityConfig, RateLimitsConfig, RedisConfig, RulesConfig, SnapshotsConfig, TelemetryConfig, TopicNames,
-    WebhooksConfig,
+    AuthConfig, GmailConfig, HttpConfig, KafkaConfig, KsqldbConfig, LimitsConfig, ModelConfig, PrivacyConfig,
+    PublishableKeyConfig, QualityConfig, RateLimitsConfig, RedisConfig, RulesConfig, SnapshotsConfig,
+    TelemetryConfig, TopicNames, WebhooksConfig,
 };
 use recommendation_api::pipeline::recommender::Histories;
+use recommendation_api::pipeline::serving::GmailSpec;
 use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec, TopicRole};
 
 use super::mounts::{self, mounts};
@@ -60,6 +61,7 @@ pub(super) fn config(
             credentials_dir: file("snapshots"),
         }),
         histories: histories(&recommender)?,
+        ksqldb: ksqldb_tables(spec),
         redis: recommender.cache.as_ref().map(|cache| RedisConfig {
             url: cache.redis.url.clone(),
             password_file: file("redis"),
@@ -98,7 +100,11 @@ pub(super) fn config(
         },
         webhooks: WebhooksConfig {
             hmac_secret_file: file("webhook"),
-            ..WebhooksConfig::default()
+            gmail: recommender
+                .webhooks
+                .clone()
+                .and_then(|webhooks| webhooks.gmail)
+                .map(gmail),
         },
         privacy: PrivacyConfig {
             retention: privacy.retention.unwrap_or(privacy_defaults.retention),
@@ -113,6 +119,30 @@ pub(super) fn config(
             otlp_endpoint: telemetry.otlp_endpoint.unwrap_or_default(),
         },
     })
+}
+
+/// The tables of the default statements. With statements of the user's own there need be none; and the recommender
+/// has neither the login nor the authority of a server that asks for them.
+fn ksqldb_tables(spec: &RecommendationPipelineSpec) -> Option<KsqldbConfig> {
+    let ksqldb = spec.ksqldb.as_ref()?;
+    let plain = ksqldb.tls.is_none() && ksqldb.authentication.is_none();
+    let default = ksqldb.statements.is_none() && ksqldb.statements_from.is_none();
+    let names = source_names(spec.name_prefix.as_deref().unwrap_or_default());
+    (plain && default).then(|| KsqldbConfig {
+        url: ksqldb.endpoint.clone(),
+        funnel: names["event_funnel_table"].clone(),
+        popularity: names["product_popularity_hourly_table"].clone(),
+    })
+}
+
+fn gmail(spec: GmailSpec) -> GmailConfig {
+    let google = GmailConfig::default();
+    GmailConfig {
+        audience: spec.audience,
+        service_account: spec.service_account.unwrap_or_default(),
+        issuer: spec.issuer.unwrap_or(google.issuer),
+        jwks_url: spec.jwks_url.unwrap_or(google.jwks_url),
+    }
 }
 
 /// Purchases are on the topic of their role; a user's own statement may have left its choice to ksqlDB (the simplest

@@ -184,7 +184,7 @@ impl Jwks {
 }
 
 /// The authorities that a container without a file system has no list of.
-fn public_authorities() -> impl Iterator<Item = reqwest::Certificate> {
+pub(crate) fn public_authorities() -> impl Iterator<Item = reqwest::Certificate> {
     webpki_root_certs::TLS_SERVER_ROOT_CERTS
         .iter()
         .filter_map(|der| reqwest::Certificate::from_der(der).ok())

@@ -45,6 +45,7 @@ use crate::directory::Directory;
 use crate::impressions::Impressions;
 use crate::ingest::{LateReader, Progress};
 use crate::insights::desk::Desk;
+use crate::insights::ksqldb::Tables;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::privacy::Privacy;
@@ -56,6 +57,7 @@ use crate::traces::Traces;
 use crate::watching::Watching;
 
 pub use self::internal::router as internal_router;
+pub(crate) use self::jwks::public_authorities;
 
 /// What handlers use. Everything in it is shared and none of it is waited for.
 pub struct App {
@@ -65,6 +67,8 @@ pub struct App {
     pub directory: Arc<Directory>,
     /// Figures about the shop.
     pub desk: Desk,
+    /// ksqlDB's tables, where there are any.
+    pub tables: Option<Tables>,
     /// What was shown to whom, on its way to the log.
     pub impressions: Impressions,
     /// Who may be learned from, and how customers are forgotten.

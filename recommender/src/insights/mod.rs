@@ -12,6 +12,7 @@ pub mod codec;
 mod credit;
 pub mod desk;
 mod kept;
+pub mod ksqldb;
 mod names;
 pub mod report;
 mod shop;
@@ -24,8 +25,8 @@ use recommendation_api::Impression;
 use recommendation_api::event::EventRef;
 use xxhash_rust::xxh3::xxh3_64;
 
-pub use self::kept::Kept;
 use self::kept::{Act, Cell, SHARDS, Shard, Shown, Step};
+pub use self::kept::{Answered, Kept};
 use self::names::Names;
 
 /// An hour in milliseconds.

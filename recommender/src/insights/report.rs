@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::arms::Arms;
 use super::credit::credit;
 use super::kept::Kept;
+use super::ksqldb::Totals;
 use super::shop::{Lists, Shop};
 use super::{DAY_MS, DAYS};
 
@@ -52,6 +53,9 @@ pub struct Report {
     pub experiments: Vec<ExperimentView>,
     /// What is wrong with the data.
     pub quality: Quality,
+    /// Totals since the first record, from ksqlDB's tables; absent where there are none or they cannot be asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ksqldb: Option<Totals>,
     /// Whether customers have changed; absent while too little is known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub drift: Option<DriftView>,
@@ -320,6 +324,9 @@ pub struct DriftView {
     pub products: f64,
     /// Of the mix of event types.
     pub event_types: f64,
+    /// Of the mix of products, against the days before the fitted models were made; absent without such models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_fit: Option<f64>,
     /// Over this the model counts as drifted.
     pub threshold: f64,
     /// Whether it does.
@@ -371,6 +378,7 @@ impl Kept {
             activity,
             experiments: arms.report(&self.cells, scale, ask.control),
             quality,
+            ksqldb: None,
             drift: None,
         }
     }

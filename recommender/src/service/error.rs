@@ -55,6 +55,9 @@ pub enum StartError {
     /// The embedded log cannot be opened.
     #[error("embedded log: {0}")]
     Embedded(#[from] OpenError),
+    /// The client of ksqlDB cannot be made.
+    #[error("client of ksqlDB: {0}")]
+    Ksqldb(reqwest::Error),
     /// The training schedule is refused.
     #[error("configuration: {0}")]
     Schedule(#[from] schedule::ScheduleError),

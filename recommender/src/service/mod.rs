@@ -36,6 +36,7 @@ use crate::http::{App, internal_router, public_router, server};
 use crate::impressions::Impressions;
 use crate::ingest::{Ingest, Lookups, Start};
 use crate::insights::desk::Desk;
+use crate::insights::ksqldb::Tables;
 use crate::metrics::Metrics;
 use crate::model;
 use crate::onnx::Bringing;
@@ -174,6 +175,12 @@ impl Service {
         let app = Arc::new(App {
             scrape: Scrape::default(),
             desk: Desk::new(command.clone(), ingest.reader()),
+            tables: config
+                .ksqldb
+                .clone()
+                .map(Tables::new)
+                .transpose()
+                .map_err(StartError::Ksqldb)?,
             impressions: Impressions::new(metrics.impressions.clone()),
             shown: Shown::default(),
             watching: lookups.watching,

@@ -229,6 +229,13 @@ fn cases() -> Vec<Case> {
             "/webhooks/hmacSecretFile",
             json!("webhook/secret"),
         ),
+        (
+            "webhooks.gmail",
+            "",
+            "{audience: shop, serviceAccount: push@shop, issuer: 'https://i', jwksUrl: 'https://i/keys'}",
+            "/webhooks/gmail",
+            json!({"audience": "shop", "serviceAccount": "push@shop", "issuer": "https://i", "jwksUrl": "https://i/keys"}),
+        ),
         ("privacy.retention", "", "7d", "/privacy/retention", json!("7d")),
         (
             "privacy.pseudonymization",
@@ -414,4 +421,24 @@ recommender:
     };
     assert_eq!(with("a", "a"), with("b", "a"), "keys of tokens are read again");
     assert_ne!(with("a", "a"), with("a", "b"));
+}
+
+#[test]
+fn figures_read_the_tables_of_the_default_statements_of_a_server_without_login_and_no_others() {
+    let ksqldb = |more: &str| {
+        let yaml = format!(
+            "{{namePrefix: a-, kafka: {{bootstrapServers: ['k:1']}}, ksqldb: {{endpoint: 'http://k:8088'{more}}}}}"
+        );
+        serde_json::to_value(validated(&yaml).config.ksqldb).unwrap()
+    };
+    assert_eq!(
+        ksqldb(""),
+        json!({"url": "http://k:8088", "funnel": "a_event_funnel", "popularity": "a_product_popularity_hourly"})
+    );
+    for more in [
+        ", authentication: {secretRef: {name: u}}",
+        ", statements: [{name: s, sql: 'CREATE STREAM s (a VARCHAR) WITH (kafka_topic=''t'', value_format=''JSON'');'}]",
+    ] {
+        assert_eq!(ksqldb(more), Value::Null, "{more}");
+    }
 }

@@ -74,10 +74,21 @@ pub(in crate::http) async fn figures(app: &App, days: u8) -> Result<Report, Prob
     let drift = quality::drift_view(progress.drift, &live).map(|drift| DriftView {
         products: drift.products,
         event_types: drift.event_types,
+        since_fit: drift.since_fit,
         threshold: drift.threshold,
         drifted: drift.drifted,
     });
+    let products = report
+        .top_products
+        .iter()
+        .map(|top| top.product_id.as_str().into());
+    let products: Vec<Arc<str>> = products.collect();
+    let ksqldb = match &app.tables {
+        Some(tables) => tables.totals(&products).await.map(|totals| (*totals).clone()),
+        None => None,
+    };
     Ok(Report {
+        ksqldb,
         quality: Quality {
             events: progress.events,
             malformed: progress.malformed,

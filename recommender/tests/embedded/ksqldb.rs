@@ -1,0 +1,203 @@
+//! Figures with the totals of ksqlDB's tables, and without them. The double answers pull queries in the very form of the
+//! recorded exchanges, with the default tables in the place of the recorded ones; whatever else it is asked, it refuses
+//! as the recorded server does.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use recommendation_api::config::{KsqldbConfig, RecommenderConfig};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::embedded;
+use crate::support::{Running, event, eventually, token};
+
+const SCAN: &str = include_str!("../data/ksqldb/203-query-pull-table-scan.json");
+const WINDOWED: &str = include_str!("../data/ksqldb/202-query-pull-windowed.json");
+const UNKNOWN: &str = include_str!("../data/ksqldb/208-query-unknown-source.json");
+
+fn recorded(exchange: &str) -> Value {
+    serde_json::from_str(exchange).unwrap()
+}
+
+/// An answer of a recorded exchange with another schema and other rows.
+fn answer(exchange: &str, schema: &str, rows: &[Value]) -> String {
+    let body = recorded(exchange)["response"]["body_text"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let (from, to) = (
+        body.find("\"schema\":\"").unwrap() + 10,
+        body.find("\"}}").unwrap(),
+    );
+    let mut text = format!("{}{schema}\"}}}}", &body[..from]);
+    assert!(body[to..].starts_with("\"}},\n{\"row\":{\"columns\":["), "{body}");
+    for row in rows {
+        text += &format!(",\n{{\"row\":{{\"columns\":{row}}}}}");
+    }
+    text + "]"
+}
+
+#[derive(Default)]
+struct Double {
+    tables: HashMap<String, String>,
+    asked: Mutex<Vec<String>>,
+    gone: AtomicBool,
+}
+
+async fn query(State(double): State<Arc<Double>>, headers: HeaderMap, body: String) -> Response {
+    if double.gone.load(Ordering::SeqCst) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let asked = &recorded(SCAN)["request"];
+    for name in ["accept", "content-type"] {
+        let wanted = asked["headers"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .unwrap()
+            .1;
+        assert_eq!(headers[name], wanted.as_str().unwrap(), "as the recorded request");
+    }
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["streamsProperties"], asked["body"]["streamsProperties"]);
+    let statement = body["ksql"].as_str().unwrap().to_owned();
+    double.asked.lock().unwrap().push(statement.clone());
+    match double.tables.get(&statement) {
+        Some(text) => text.clone().into_response(),
+        None => {
+            let refused = &recorded(UNKNOWN)["response"];
+            let status = u16::try_from(refused["status"].as_u64().unwrap()).unwrap();
+            let text = refused["body_text"].as_str().unwrap().to_owned();
+            (StatusCode::from_u16(status).unwrap(), text).into_response()
+        }
+    }
+}
+
+async fn serve(double: Arc<Double>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new().route("/query", post(query)).with_state(double);
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
+}
+
+async fn shop(url: &str, funnel: &str) -> (tempfile::TempDir, Running) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = RecommenderConfig {
+        ksqldb: Some(KsqldbConfig {
+            url: url.to_owned(),
+            funnel: funnel.into(),
+            popularity: "product_popularity_hourly".into(),
+        }),
+        ..RecommenderConfig::default()
+    };
+    let service = Running::start(embedded(dir.path(), config)).await.ready().await;
+    let writer = token("shop", &["events:write"]);
+    for customer in ["ann", "bob"] {
+        let mut bought = event(customer, "o'cup", "purchase");
+        bought["price"] = json!(2.5);
+        service
+            .call(Method::POST, "/v1/events", Some(&writer), Some(&bought))
+            .await;
+    }
+    service.learned(2).await;
+    (dir, service)
+}
+
+async fn figures(service: &Running) -> Value {
+    let analyst = token("analyst", &["insights:read"]);
+    let answer = service
+        .call(Method::GET, "/v1/insights", Some(&analyst), None)
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.json()
+}
+
+#[tokio::test]
+async fn figures_have_the_totals_of_ksqldbs_tables_as_long_as_it_answers_and_their_own_either_way() {
+    let scan = "SELECT * FROM event_funnel;".to_owned();
+    let keyed = "SELECT product_id, WINDOWSTART, WINDOWEND, events, purchases FROM product_popularity_hourly \
+                 WHERE product_id='o''cup';";
+    let double = Arc::new(Double {
+        tables: HashMap::from([
+            (
+                scan.clone(),
+                answer(
+                    SCAN,
+                    "`EVENT_TYPE` STRING KEY, `EVENTS` BIGINT",
+                    &[json!(["purchase", 70]), json!(["view", 900])],
+                ),
+            ),
+            (
+                keyed.to_owned(),
+                answer(
+                    WINDOWED,
+                    "`PRODUCT_ID` STRING KEY, `WINDOWSTART` BIGINT KEY, `WINDOWEND` BIGINT KEY, `EVENTS` BIGINT, \
+                     `PURCHASES` BIGINT",
+                    &[
+                        json!(["o'cup", 1_795_356_000_000_i64, 1_795_359_600_000_i64, 40, 3]),
+                        json!(["o'cup", 1_795_359_600_000_i64, 1_795_363_200_000_i64, 2, 1]),
+                    ],
+                ),
+            ),
+        ]),
+        ..Double::default()
+    });
+    let url = serve(Arc::clone(&double)).await;
+    let (_dir, service) = shop(&url, "event_funnel").await;
+    let mut told = Value::Null;
+    eventually("figures about both", async || {
+        told = figures(&service).await;
+        told["top_products"][0]["product_id"] == "o'cup" && !told["ksqldb"]["products"][0].is_null()
+    })
+    .await;
+    assert_eq!(
+        told["ksqldb"],
+        json!({
+            "funnel": [{"event_type": "view", "events": 900}, {"event_type": "purchase", "events": 70}],
+            "products": [{"product_id": "o'cup", "events": 42, "purchases": 4}],
+        })
+    );
+    assert_eq!(
+        told["funnel"]["events"]["purchase"], 2,
+        "the service's own, of a week"
+    );
+    // Once for all who ask within seconds.
+    let before = double.asked.lock().unwrap().len();
+    figures(&service).await;
+    assert_eq!(double.asked.lock().unwrap().len(), before);
+    // Gone: the figures stay, without the totals.
+    double.gone.store(true, Ordering::SeqCst);
+    eventually("figures without it", async || {
+        let told = figures(&service).await;
+        assert_eq!(told["funnel"]["events"]["purchase"], 2);
+        told.get("ksqldb").is_none()
+    })
+    .await;
+    double.gone.store(false, Ordering::SeqCst);
+    eventually("its return", async || {
+        figures(&service).await["ksqldb"]["funnel"][0]["events"] == 900
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_there_and_a_server_that_is_not_leave_the_figures_as_they_are() {
+    let url = serve(Arc::default()).await;
+    for url in [url.as_str(), "http://127.0.0.1:9"] {
+        let (_dir, service) = shop(url, "nope").await;
+        let told = figures(&service).await;
+        assert!(told.get("ksqldb").is_none(), "{told}");
+        assert_eq!(told["funnel"]["events"]["purchase"], 2);
+        service.stop().await;
+    }
+}
