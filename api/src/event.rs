@@ -114,7 +114,7 @@ pub struct Event {
 }
 
 /// Why a record is malformed. The name of the variant is the dead-letter reason.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EventError {
     /// The bytes are not a JSON object.
     #[error("not a JSON object: {0}")]

@@ -7,6 +7,7 @@
 
 pub mod baskets;
 pub mod cache;
+pub mod calm;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,6 +1,6 @@
 //! Starting from a log: group by customer, then count, instead of event by event.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
@@ -8,11 +8,17 @@ use arc_swap::ArcSwap;
 use crate::{
     counts::{share, square},
     event::{Applied, EventKind, Interaction},
-    history::{Entry, History, Recorded},
+    history::{History, Recorded},
     rows::Row,
+    sessions::Sessions,
     shared::{BulkEvent, CustomerSlot, bump},
-    writer::{BulkReport, Writer},
+    writer::{BulkReport, Writer, owner},
 };
+
+/// Customers whose histories a thread makes before it takes others.
+const CUSTOMERS_AT_ONCE: usize = 4_096;
+/// Products whose rows a thread sums up before it takes others: some are of nearly all customers.
+const PRODUCTS_AT_ONCE: usize = 16;
 
 /// A customer with a whole history.
 pub(crate) struct Loaded {
@@ -22,117 +28,250 @@ pub(crate) struct Loaded {
     pub history: History,
 }
 
+/// Events of a log on their way into the model, in its order; see [`Writer::gather`].
+#[derive(Default)]
+pub struct Gathered {
+    ids: AHashMap<Arc<str>, u32>,
+    names: Vec<Arc<str>>,
+    admitted: Vec<BulkEvent>,
+    report: BulkReport,
+}
+
+impl Gathered {
+    /// How many of them wait to be learned.
+    pub fn len(&self) -> usize {
+        self.admitted.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.admitted.is_empty()
+    }
+
+    /// The number of a customer; a new one if there is none.
+    fn customer(&mut self, name: &str) -> u32 {
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
+        let (id, name) = (self.names.len() as u32, Arc::<str>::from(name));
+        self.names.push(Arc::clone(&name));
+        self.ids.insert(name, id);
+        id
+    }
+}
+
+/// What a thread met while it made histories.
+#[derive(Default)]
+struct Met {
+    /// Events, by their place in the log, that a history did not take up.
+    too_old: Vec<u32>,
+    /// Customers with events that came too fast: what becomes of them is decided one after the other.
+    too_fast: Vec<u32>,
+}
+
 impl Writer {
     /// Learns many events at once, several times faster than one by one, with the same result. Only an
     /// engine without customers has the fast path (and only if the limit on customers is not exceeded);
     /// otherwise this is [`Writer::apply`] in a loop. Readers see everything when it returns.
     pub fn bulk<'a>(&mut self, events: impl IntoIterator<Item = Interaction<'a>>, now_ms: i64) -> BulkReport {
-        let mut report = BulkReport::default();
-        if !self.shared.customers.is_empty() {
-            for event in events {
-                report.events += 1;
-                report.learned += u64::from(self.apply(&event, now_ms) == Applied::Learned);
-            }
-            self.flush(now_ms);
-            return report;
-        }
-        let mut ids: AHashMap<Arc<str>, u32> = AHashMap::new();
-        let mut names: Vec<Arc<str>> = Vec::new();
-        let mut admitted: Vec<BulkEvent> = Vec::new();
+        let mut gathered = Gathered::default();
         for event in events {
-            report.events += 1;
-            match self.admit(&event, now_ms) {
-                Ok(weighted) => {
-                    let customer = match ids.get(event.customer) {
-                        Some(id) => *id,
-                        None => {
-                            let (id, name) = (names.len() as u32, Arc::<str>::from(event.customer));
-                            names.push(Arc::clone(&name));
-                            ids.insert(name, id);
-                            id
+            self.gather(&mut gathered, &event, now_ms);
+        }
+        self.learn_gathered(gathered, now_ms, 1)
+    }
+
+    /// [`Writer::bulk`] for a log that is still being read: takes up one event. It is decided whether it counts at
+    /// all; the model changes with [`Writer::learn_gathered`].
+    pub fn gather(&mut self, gathered: &mut Gathered, event: &Interaction<'_>, now_ms: i64) {
+        gathered.report.events += 1;
+        if self.shared.counters.customers.load(Relaxed) > 0 {
+            gathered.report.learned += u64::from(self.apply(event, now_ms) == Applied::Learned);
+            return;
+        }
+        match self.admit(event, now_ms) {
+            Ok(weighted) => {
+                let session = event.session.map_or(0, |_| self.session_key(event).0);
+                let customer = gathered.customer(event.customer);
+                gathered.admitted.push(BulkEvent {
+                    customer,
+                    session,
+                    event: weighted,
+                });
+            }
+            Err(refusal) => self.count(refusal),
+        }
+    }
+
+    /// Learns what was gathered, on so many threads; the result does not depend on their number. To be called before
+    /// anything else is learned. Readers see everything when it returns.
+    pub fn learn_gathered(&mut self, gathered: Gathered, now_ms: i64, threads: usize) -> BulkReport {
+        let Gathered {
+            ids,
+            names,
+            mut admitted,
+            mut report,
+        } = gathered;
+        drop(ids);
+        if !admitted.is_empty() {
+            let (histories, learned) = self.histories(&mut admitted, &names, threads);
+            report.learned += learned;
+            self.take_up_all(admitted, names, histories, threads);
+        }
+        self.flush_on(now_ms, threads);
+        report
+    }
+
+    /// The histories that events make, none for customers who were excluded, and how many events were learned. Those
+    /// that were not have no weight afterwards.
+    fn histories(
+        &mut self,
+        admitted: &mut [BulkEvent],
+        names: &[Arc<str>],
+        threads: usize,
+    ) -> (Vec<Option<History>>, u64) {
+        let rules = self.history_rules();
+        let (starts, order) = by_customer(admitted, names.len());
+        let of = |customer: usize| &order[starts[customer] as usize..starts[customer + 1] as usize];
+        let mut histories: Vec<Option<History>> = Vec::new();
+        histories.resize_with(names.len(), || None);
+        let (events, products) = (&*admitted, &self.names);
+        let make = |met: &mut Met, first: usize, histories: &mut [Option<History>]| {
+            'customers: for (customer, made) in (first..).zip(histories) {
+                let mut history = History::default();
+                let before = met.too_old.len();
+                for &at in of(customer) {
+                    match history.record(&events[at as usize].event, &rules, products) {
+                        Recorded::Changed(_) => {}
+                        Recorded::TooOld => met.too_old.push(at),
+                        Recorded::Damped => {
+                            met.too_old.truncate(before);
+                            met.too_fast.push(customer as u32);
+                            continue 'customers;
                         }
-                    };
-                    let session = event.session.map_or(0, |_| self.session_key(&event).0);
-                    admitted.push(BulkEvent {
-                        customer,
-                        session,
-                        event: weighted,
-                    });
+                    }
                 }
-                Err(refusal) => self.count(refusal),
+                history.entries.shrink_to_fit();
+                *made = Some(history);
+            }
+        };
+        let met = in_parts(&mut histories, CUSTOMERS_AT_ONCE, threads, Met::default, make);
+        let mut learned = admitted.len() as u64;
+        for Met { too_old, too_fast } in met {
+            for at in too_old {
+                admitted[at as usize].event.units = 0;
+                self.count(Applied::TooOld);
+                learned -= 1;
+            }
+            for customer in too_fast {
+                let customer = customer as usize;
+                let (history, counted) = self.watched(admitted, of(customer), &names[customer]);
+                histories[customer] = history;
+                learned -= of(customer).len() as u64 - counted;
             }
         }
-        drop(ids);
+        self.count_learned(learned);
+        (histories, learned)
+    }
+
+    /// The history of a customer some of whose events came too fast; `None` for one who is excluded for that. And how
+    /// many events it holds or held.
+    fn watched(&mut self, admitted: &mut [BulkEvent], events: &[u32], name: &str) -> (Option<History>, u64) {
         let rules = self.history_rules();
-        let mut customers: Vec<Loaded> = Vec::with_capacity(names.len());
-        let (starts, order) = by_customer(&admitted, names.len());
-        for (customer, name) in names.iter().enumerate() {
-            let mut history = History::default();
-            let mut excluded = false;
-            for &at in &order[starts[customer] as usize..starts[customer + 1] as usize] {
-                let event = &mut admitted[at as usize].event;
-                if excluded {
-                    event.units = 0;
-                    self.count(Applied::Excluded);
-                    continue;
-                }
-                let outcome = match history.record(event, &rules, &self.names) {
-                    Recorded::Changed(_) => Applied::Learned,
-                    Recorded::Damped => Applied::Damped,
-                    Recorded::TooOld => Applied::TooOld,
-                };
-                excluded = outcome == Applied::Damped && self.damp(name);
-                if outcome == Applied::Learned {
-                    report.learned += 1;
-                } else {
-                    event.units = 0;
-                }
-                self.count(outcome);
-            }
+        let mut history = History::default();
+        let (mut excluded, mut learned) = (false, 0);
+        for &at in events {
+            let event = &mut admitted[at as usize].event;
             if excluded {
-                for &at in &order[starts[customer] as usize..starts[customer + 1] as usize] {
-                    admitted[at as usize].event.units = 0;
-                }
+                event.units = 0;
+                self.count(Applied::Excluded);
                 continue;
             }
-            history.entries.shrink_to_fit();
-            customers.push(Loaded {
-                name: Arc::clone(name),
-                known_ms: history.newest_ms,
-                history,
-            });
+            let outcome = match history.record(event, &rules, &self.names) {
+                Recorded::Changed(_) => Applied::Learned,
+                Recorded::Damped => Applied::Damped,
+                Recorded::TooOld => Applied::TooOld,
+            };
+            if outcome == Applied::Learned {
+                learned += 1;
+                continue;
+            }
+            excluded = outcome == Applied::Damped && self.damp(name);
+            event.units = 0;
+            self.count(outcome);
         }
-        drop((starts, order));
-        // Visits are followed in the order of the log, as event by event.
-        let owners: Vec<u64> = names.iter().map(|name| self.owner(name)).collect();
-        let learned = admitted.iter().filter(|event| event.event.units != 0);
-        for BulkEvent {
-            customer,
-            session,
-            event,
-        } in learned.filter(|event| event.event.kind != EventKind::Return)
-        {
-            let owner = owners[*customer as usize];
-            let key = if *session == 0 { owner } else { *session };
-            self.sessions
-                .touch(&self.shared, key, owner, event.product, event.time_ms);
+        if excluded {
+            for &at in events {
+                admitted[at as usize].event.units = 0;
+            }
+            return (None, learned);
         }
-        drop((admitted, owners, names));
-        // The idlest go first when there are too many, and the rest stand in line in that order.
-        customers.sort_by(|a, b| a.known_ms.cmp(&b.known_ms).then_with(|| a.name.cmp(&b.name)));
-        let excess = customers.len().saturating_sub(self.config.limits.max_customers);
-        bump(&self.shared.counters.evicted_customers, excess as u64);
-        customers.drain(..excess);
-        self.take_up(customers, None);
-        self.flush(now_ms);
-        report
+        history.entries.shrink_to_fit();
+        (Some(history), learned)
+    }
+
+    fn take_up_all(
+        &mut self,
+        admitted: Vec<BulkEvent>,
+        names: Vec<Arc<str>>,
+        histories: Vec<Option<History>>,
+        threads: usize,
+    ) {
+        // Visits are followed in the order of the log, as event by event, and need nothing but it: beside the rest,
+        // where there is a thread for it.
+        let mut sessions = std::mem::replace(&mut self.sessions, Sessions::new(0, 0));
+        let (shared, owned) = (Arc::clone(&self.shared), names.clone());
+        let follow = move || {
+            let owners: Vec<u64> = owned.iter().map(|name| owner(name)).collect();
+            let learned = admitted.iter().filter(|event| event.event.units != 0);
+            for BulkEvent {
+                customer,
+                session,
+                event,
+            } in learned.filter(|event| event.event.kind != EventKind::Return)
+            {
+                let owner = owners[*customer as usize];
+                let key = if *session == 0 { owner } else { *session };
+                sessions.touch(&shared, key, owner, event.product, event.time_ms);
+            }
+            sessions
+        };
+        self.sessions = std::thread::scope(|scope| {
+            let following = if threads > 1 {
+                Err(scope.spawn(follow))
+            } else {
+                Ok(follow())
+            };
+            let made = names.into_iter().zip(histories);
+            let mut customers: Vec<Loaded> = made
+                .filter_map(|(name, history)| {
+                    let history = history?;
+                    let known_ms = history.newest_ms;
+                    Some(Loaded {
+                        name,
+                        known_ms,
+                        history,
+                    })
+                })
+                .collect();
+            // The idlest go first when there are too many, and the rest stand in line in that order.
+            customers.sort_by(|a, b| a.known_ms.cmp(&b.known_ms).then_with(|| a.name.cmp(&b.name)));
+            let excess = customers.len().saturating_sub(self.config.limits.max_customers);
+            bump(&self.shared.counters.evicted_customers, excess as u64);
+            customers.drain(..excess);
+            self.take_up(customers, None, threads);
+            match following {
+                Ok(sessions) => sessions,
+                Err(thread) => joined(thread.join()),
+            }
+        });
     }
 
     /// Takes up whole histories of customers that are not known yet, those first that are to be forgotten
     /// first. Counts between products are summed up unless they are given.
-    pub(crate) fn take_up(&mut self, customers: Vec<Loaded>, pairs: Option<Vec<Row>>) {
+    pub(crate) fn take_up(&mut self, customers: Vec<Loaded>, pairs: Option<Vec<Row>>, threads: usize) {
         match pairs {
-            None => self.count_pairs(&customers),
+            None => self.count_pairs(&customers, threads),
             Some(mut rows) => {
                 rows.resize_with(self.names.len(), Row::default);
                 self.counts.pairs = rows.iter().map(|row| row.len() as i64).sum();
@@ -171,56 +310,119 @@ impl Writer {
     }
 
     /// Row by row: every row is summed up densely, touching each pair once per customer and row.
-    fn count_pairs(&mut self, customers: &[Loaded]) {
-        let products = self.names.len();
+    fn count_pairs(&mut self, customers: &[Loaded], threads: usize) {
+        let (products, window) = (self.names.len(), self.config.limits.pair_history);
+        let (damping, capacity) = (self.config.damping, self.config.limits.row_capacity);
+        // What is counted of each customer lies side by side: a row reads that of many of them, in no order that
+        // memory would favour.
+        let mut lines: Vec<(u32, u16)> = Vec::new();
+        let mut ends: Vec<usize> = Vec::with_capacity(customers.len());
         let mut starts = vec![0usize; products + 1];
-        let window = self.config.limits.pair_history;
-        let interesting = |entry: &&Entry| entry.interest > 0;
         for Loaded { history, .. } in customers {
-            for entry in history.counted(window).filter(interesting) {
+            for entry in history.counted(window).filter(|entry| entry.interest > 0) {
+                lines.push((entry.product, entry.interest));
                 starts[entry.product as usize + 1] += 1;
             }
+            ends.push(lines.len());
         }
         for at in 0..products {
             starts[at + 1] += starts[at];
         }
+        let line = |customer: usize| &lines[customer.checked_sub(1).map_or(0, |at| ends[at])..ends[customer]];
         let mut fill = starts.clone();
         let mut postings = vec![(0u32, 0u16); starts[products]];
-        for (customer, Loaded { history, .. }) in customers.iter().enumerate() {
-            for entry in history.counted(window).filter(interesting) {
-                let at = &mut fill[entry.product as usize];
-                postings[*at] = (customer as u32, entry.interest);
+        for customer in 0..customers.len() {
+            for &(product, interest) in line(customer) {
+                let at = &mut fill[product as usize];
+                postings[*at] = (customer as u32, interest);
                 *at += 1;
             }
         }
-        let mut sums = vec![0i64; products];
-        let mut touched: Vec<u32> = Vec::new();
-        let mut counts: Vec<(u32, i64)> = Vec::new();
-        for product in 0..products {
-            for &(customer, interest) in &postings[starts[product]..starts[product + 1]] {
-                let history = &customers[customer as usize].history;
-                let interest = i64::from(interest) * share(history.degree, self.config.damping);
-                history.counted(window).filter(interesting).for_each(|other| {
-                    let sum = &mut sums[other.product as usize];
-                    if *sum == 0 {
-                        touched.push(other.product);
+        let count = |sums: &mut Sums, first: usize, rows: &mut [Row]| {
+            for (product, counted) in (first..).zip(rows) {
+                for &(customer, interest) in &postings[starts[product]..starts[product + 1]] {
+                    let degree = customers[customer as usize].history.degree;
+                    let interest = i64::from(interest) * share(degree, damping);
+                    for &(other, its) in line(customer as usize) {
+                        let sum = &mut sums.of[other as usize];
+                        if *sum == 0 {
+                            sums.touched.push(other);
+                        }
+                        *sum += interest * i64::from(its);
                     }
-                    *sum += interest * i64::from(other.interest);
-                });
-            }
-            counts.clear();
-            for other in touched.drain(..) {
-                let sum = std::mem::take(&mut sums[other as usize]);
-                if other as usize != product {
-                    counts.push((other, sum));
                 }
+                sums.counts.clear();
+                for other in sums.touched.drain(..) {
+                    let sum = std::mem::take(&mut sums.of[other as usize]);
+                    if other as usize != product {
+                        sums.counts.push((other, sum));
+                    }
+                }
+                let mut row = Row::from_counts(&sums.counts, products);
+                sums.cut |= row.prune(capacity, products) > 0;
+                sums.pairs += row.len() as i64;
+                *counted = row;
             }
-            let mut row = Row::from_counts(&counts, products);
-            self.counts.cut |= row.prune(self.config.limits.row_capacity, products) > 0;
-            self.counts.pairs += row.len() as i64;
-            self.counts.rows[product] = row;
+        };
+        let new = || Sums::new(products);
+        for sums in in_parts(&mut self.counts.rows, PRODUCTS_AT_ONCE, threads, new, count) {
+            self.counts.cut |= sums.cut;
+            self.counts.pairs += sums.pairs;
         }
     }
+}
+
+/// What a thread sums rows up with.
+struct Sums {
+    of: Vec<i64>,
+    touched: Vec<u32>,
+    counts: Vec<(u32, i64)>,
+    cut: bool,
+    pairs: i64,
+}
+
+impl Sums {
+    fn new(products: usize) -> Self {
+        Sums {
+            of: vec![0; products],
+            touched: Vec::new(),
+            counts: Vec::new(),
+            cut: false,
+            pairs: 0,
+        }
+    }
+}
+
+/// Has a list worked on in parts, by so many threads of which each takes the next part when it is done with one.
+/// `work` is told where its part begins. Answers what each thread has gathered.
+pub(crate) fn in_parts<T: Send, S: Send>(
+    list: &mut [T],
+    size: usize,
+    threads: usize,
+    new: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize, &mut [T]) + Sync,
+) -> Vec<S> {
+    let parts = Mutex::new(list.chunks_mut(size).enumerate());
+    let run = || {
+        let mut state = new();
+        loop {
+            // Locked for the taking alone.
+            let next = parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((at, part)) = next else { return state };
+            work(&mut state, at * size, part);
+        }
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
+        let mut states = vec![run()];
+        states.extend(others.into_iter().map(|thread| joined(thread.join())));
+        states
+    })
+}
+
+/// A thread's result; its panic is ours.
+fn joined<T>(result: std::thread::Result<T>) -> T {
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Where each customer's events begin (and the last one's end) in an order that keeps theirs.

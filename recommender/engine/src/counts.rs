@@ -84,8 +84,11 @@ pub(crate) struct Counts {
     pub popularity_changed: bool,
     /// Buffers: the other products of a history, and candidates for neighbour lists.
     others: Vec<(u32, u16)>,
-    ranks: (Vec<u64>, Vec<u64>),
+    ranks: Ranks,
 }
+
+/// Candidates for the two lists of a product.
+pub(crate) type Ranks = (Vec<u64>, Vec<u64>);
 
 impl Counts {
     pub fn new(counting: Counting) -> Self {
@@ -276,6 +279,20 @@ impl Counts {
 
     /// The nearest products by cosine (or BM25) and by random walk, nearest first; `names` breaks ties.
     pub fn nearest(&mut self, product: u32, keep: usize, names: &Ordered) -> (Vec<Neighbor>, Vec<Neighbor>) {
+        let mut ranks = std::mem::take(&mut self.ranks);
+        let nearest = self.nearest_by(&mut ranks, product, keep, names);
+        self.ranks = ranks;
+        nearest
+    }
+
+    /// The same, with buffers of the caller's.
+    pub fn nearest_by(
+        &self,
+        ranks: &mut Ranks,
+        product: u32,
+        keep: usize,
+        names: &Ordered,
+    ) -> (Vec<Neighbor>, Vec<Neighbor>) {
         let full = whole(self.counting.damping);
         let shrinkage = self.counting.shrinkage as f32 * (INTEREST_STEPS * INTEREST_STEPS) as f32 * full;
         let own = self.scales[product as usize].root;
@@ -284,7 +301,7 @@ impl Counts {
         let unit = (INTEREST_STEPS * INTEREST_STEPS) as f32 * full;
         let weight = |of: u32| lengths.map_or(0.0, |lengths| lengths.weight(self.degrees[of as usize]));
         let own_weight = weight(product) / unit;
-        let (near, walks) = &mut self.ranks;
+        let (near, walks) = ranks;
         near.clear();
         walks.clear();
         let (scales, degrees) = (&self.scales, &self.degrees);

@@ -87,6 +87,7 @@ mod visits;
 mod writer;
 
 pub use blend::Blend;
+pub use bulk::Gathered;
 pub use by_owner::ByOwner;
 pub use config::{
     Algorithm, ConfigError, EngineConfig, EventWeights, Limits, PurchasedPolicy, Repeats, Rules, Tuning,

@@ -5,11 +5,13 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use ahash::AHashMap;
 
 use crate::{
+    bulk::in_parts,
+    counts::Ranks,
     history::INTEREST_STEPS,
     knowledge::KnowledgeIndex,
     models::content::ContentIndex,
     popularity::Buckets,
-    shared::{NONE, Trending},
+    shared::{NONE, Neighbor, Shared, Trending},
     writer::Writer,
 };
 
@@ -20,6 +22,8 @@ const TRENDING_IN_CATEGORY: usize = 200;
 /// leaves the writer nineteen twentieths of its time: within a second up to 5,000 products.
 const CONTENT_PRODUCTS_PER_MS: i64 = 5;
 const CONTENT_MS: i64 = 500;
+/// Products whose lists a thread makes before it takes others.
+const LISTS_AT_ONCE: usize = 16;
 
 /// What a publish did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,11 +74,26 @@ impl Writer {
 
     /// Refreshes everything: after it, readers see exactly what the counts say.
     pub fn flush(&mut self, now_ms: i64) -> Published {
+        self.flush_on(now_ms, 1)
+    }
+
+    /// The same, the lists on so many threads.
+    pub(crate) fn flush_on(&mut self, now_ms: i64, threads: usize) -> Published {
         while self.counts.next_dirty().is_some() {}
         self.counts.measure();
-        for product in 0..self.names.len() as u32 {
-            self.refresh(product);
-        }
+        let mut products: Vec<u32> = (0..self.names.len() as u32).collect();
+        let (counts, shared, names) = (&self.counts, &self.shared, &self.names);
+        let neighbors = self.config.neighbors;
+        let list = |ranks: &mut Ranks, _: usize, products: &mut [u32]| {
+            for product in products {
+                show_lists(
+                    shared,
+                    *product,
+                    counts.nearest_by(ranks, *product, neighbors, names),
+                );
+            }
+        };
+        in_parts(&mut products, LISTS_AT_ONCE, threads, Ranks::default, list);
         self.refresh_trending(now_ms);
         self.sessions.flush(&self.shared);
         if self.catalogue_changed {
@@ -94,10 +113,8 @@ impl Writer {
     }
 
     pub(crate) fn refresh(&mut self, product: u32) {
-        let (near, walks) = self.counts.nearest(product, self.config.neighbors, &self.names);
-        let slot = self.shared.product(product);
-        slot.neighbors.store((!near.is_empty()).then(|| Arc::new(near)));
-        slot.walks.store((!walks.is_empty()).then(|| Arc::new(walks)));
+        let lists = self.counts.nearest(product, self.config.neighbors, &self.names);
+        show_lists(&self.shared, product, lists);
     }
 
     fn refresh_content(&mut self, now_ms: i64) {
@@ -164,4 +181,11 @@ impl Writer {
         self.counts.popularity_changed = false;
         self.trending_ms = now_ms;
     }
+}
+
+/// Shows readers a product's lists: by likeness, and by walks.
+fn show_lists(shared: &Shared, product: u32, (near, walks): (Vec<Neighbor>, Vec<Neighbor>)) {
+    let slot = shared.product(product);
+    slot.neighbors.store((!near.is_empty()).then(|| Arc::new(near)));
+    slot.walks.store((!walks.is_empty()).then(|| Arc::new(walks)));
 }

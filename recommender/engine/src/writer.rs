@@ -261,6 +261,12 @@ impl Writer {
         bump(counter, 1);
     }
 
+    /// [`Writer::count`] of many that were learned.
+    pub(crate) fn count_learned(&self, events: u64) {
+        bump(&self.shared.counters.events, events);
+        bump(&self.shared.counters.learned, events);
+    }
+
     fn seen_before(&mut self, id: &str) -> bool {
         let capacity = self.config.limits.dedup_ids;
         if capacity == 0 {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use recommender_engine::{
-    Algorithm, Applied, EngineConfig, EventKind, HistoryItem, Interaction, Limits, ProductMeta, Query,
-    Reader, Scored, Writer, engine,
+    Algorithm, Applied, EngineConfig, EventKind, Gathered, HistoryItem, Interaction, Limits, ProductMeta,
+    Query, Reader, Scored, Writer, engine,
 };
 
 const NOW: i64 = 1_700_000_000_000;
@@ -158,9 +158,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn online_equals_bulk(events in log()) {
+    fn online_equals_bulk_on_one_thread_and_on_several(events in log(), threads in 1usize..5) {
         let (mut writer, reader) = empty();
-        let report = writer.bulk(events.iter().map(Event::interaction), NOW);
+        let mut gathered = Gathered::default();
+        for event in &events {
+            writer.gather(&mut gathered, &event.interaction(), NOW);
+        }
+        let report = writer.learn_gathered(gathered, NOW, threads);
         let other = online(&events);
         prop_assert_eq!(visible(&reader), visible(&other));
         prop_assert_eq!(report.events, events.len() as u64);
@@ -181,6 +185,13 @@ proptest! {
         one_by_one.flush(NOW);
         let (mut at_once, bulk) = empty();
         at_once.bulk(events.iter().map(in_visit), NOW);
+        prop_assert_eq!(by_visits(&online), by_visits(&bulk));
+        let (mut on_threads, bulk) = empty();
+        let mut gathered = Gathered::default();
+        for event in &events {
+            on_threads.gather(&mut gathered, &in_visit(event), NOW);
+        }
+        on_threads.learn_gathered(gathered, NOW, 2);
         prop_assert_eq!(by_visits(&online), by_visits(&bulk));
     }
 

@@ -10,8 +10,8 @@ use std::{
 };
 
 use recommender_engine::{
-    Algorithm, Applied, Artifact, Attributes, Bm25, Effect, EngineConfig, EventKind, Fallback, Interaction,
-    KnowledgeRule, ProductMeta, Query, Reader, Reason, Similarity, Tuning, Writer, engine,
+    Algorithm, Applied, Artifact, Attributes, Bm25, Effect, EngineConfig, EventKind, Fallback, Gathered,
+    Interaction, KnowledgeRule, ProductMeta, Query, Reader, Reason, Similarity, Tuning, Writer, engine,
     eval::{AlsParams, EaseParams},
 };
 
@@ -281,9 +281,15 @@ fn who_acts_faster_than_people_is_excluded_as_if_never_seen_online_and_in_bulk()
         one.apply(event, NOW);
     }
     one.flush(NOW);
-    let (mut other, bulk) = engine(config).expect("it is valid");
-    other.bulk(events, NOW);
-    for stats in [reader.stats(), bulk.stats()] {
+    let (mut other, bulk) = engine(config.clone()).expect("it is valid");
+    other.bulk(events.iter().copied(), NOW);
+    let (mut third, on_threads) = engine(config).expect("it is valid");
+    let mut gathered = Gathered::default();
+    for event in &events {
+        third.gather(&mut gathered, event, NOW);
+    }
+    assert_eq!(third.learn_gathered(gathered, NOW, 3).learned, 20);
+    for stats in [reader.stats(), bulk.stats(), on_threads.stats()] {
         assert_eq!((stats.damped, stats.damped_customers), (22, 2));
         assert_eq!((stats.excluded, stats.excluded_customers), (70, 1));
         assert_eq!((stats.customers, stats.pairs), (1, 10 * 9));

@@ -1,7 +1,6 @@
 //! Reading parameters and bodies, with the field at fault in every refusal. A parameter or field that no
 //! route knows is refused too: a misspelt `limt=5` must not look as if it worked.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -23,7 +22,7 @@ pub const MAX_LIMIT: usize = 100;
 pub const MAX_LIST: usize = 500;
 
 /// Query parameters; one that is given twice is a list.
-pub struct Params(BTreeMap<String, Vec<String>>);
+pub struct Params(Vec<(String, String)>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Params {
     type Rejection = Problem;
@@ -32,19 +31,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
         let pairs = axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
             .map_err(|_| Problem::bad_request("the query string is not understood"))?;
-        let mut params = BTreeMap::<String, Vec<String>>::new();
-        for (name, value) in pairs.0 {
-            params.entry(name).or_default().push(value);
-        }
-        Ok(Self(params))
+        Ok(Self(pairs.0))
     }
 }
 
 impl Params {
+    /// The values of a parameter, in their order.
+    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        let given = self.0.iter().filter(move |(given, _)| given == name);
+        given.map(|(_, value)| value.as_str())
+    }
+
     /// Refuses parameters other than these; a publishable key may stand beside any.
     pub fn only(&self, known: &[&str]) -> Result<(), Problem> {
         let known_here = |name: &str| known.contains(&name) || name == super::caller::KEY_PARAMETER;
-        match self.0.keys().find(|name| !known_here(name)) {
+        let mut names = self.0.iter().map(|(name, _)| name);
+        match names.find(|name| !known_here(name)) {
             None => Ok(()),
             Some(name) => {
                 let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
@@ -58,17 +60,17 @@ impl Params {
 
     /// A parameter that may be given once.
     pub fn one(&self, name: &str) -> Result<Option<&str>, Problem> {
-        match self.0.get(name).map(Vec::as_slice) {
-            None => Ok(None),
-            Some([value]) if value.is_empty() => Ok(None),
-            Some([value]) => Ok(Some(value)),
-            Some(_) => Err(Problem::field(name, format!("{name} is given more than once"))),
+        let mut values = self.values(name);
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(value), None) => Ok(Some(value).filter(|value| !value.is_empty())),
+            (Some(_), Some(_)) => Err(Problem::field(name, format!("{name} is given more than once"))),
         }
     }
 
     /// A list: separated by commas, or given several times.
     pub fn list(&self, name: &str) -> Result<Vec<String>, Problem> {
-        let values = self.0.get(name).into_iter().flatten().flat_map(|v| v.split(','));
+        let values = self.values(name).flat_map(|v| v.split(','));
         let ids: Vec<String> = values
             .map(str::trim)
             .filter(|v| !v.is_empty())
@@ -195,6 +197,10 @@ impl FromRequest<Arc<App>> for Body {
 impl Body {
     /// The body as a type; a refusal names the path to what is wrong.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        // Whoever wants to know where something is wrong looks at every field twice: only where something is.
+        if let Ok(value) = serde_json::from_slice(&self.0) {
+            return Ok(value);
+        }
         let mut json = serde_json::Deserializer::from_slice(&self.0);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
             let path = e.path().to_string();
@@ -248,13 +254,8 @@ mod tests {
     use super::*;
 
     fn params(pairs: &[(&str, &str)]) -> Params {
-        let mut map = BTreeMap::<String, Vec<String>>::new();
-        for (name, value) in pairs {
-            map.entry((*name).to_owned())
-                .or_default()
-                .push((*value).to_owned());
-        }
-        Params(map)
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Params(pairs.iter().map(owned).collect())
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::HttpBody as _;
 use axum::extract::DefaultBodyLimit;
+use axum::response::Response;
 use http::{HeaderName, HeaderValue, Method, header};
 use tower::ServiceBuilder;
 use tower_http::compression::CompressionLayer;
@@ -14,6 +16,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::App;
 use super::admit::AdmitLayer;
+use super::asked::Asked;
 use super::caller::KEY_HEADER;
 use super::observe::{ObserveLayer, REQUEST_ID_HEADER};
 
@@ -30,11 +33,35 @@ pub(super) fn wrap(routes: Router, app: &Arc<App>, cors_origins: &[String]) -> R
     routes.layer(
         ServiceBuilder::new()
             .layer(ObserveLayer(Arc::clone(app)))
-            .layer(cors(cors_origins))
-            .layer(compression)
+            // Browsers of other origins say which; whoever unpacks answers says so.
+            .layer(Asked::by(header::ORIGIN, cors(cors_origins), of_any_origin))
+            .layer(Asked::by(header::ACCEPT_ENCODING, compression, unpacked))
             .layer(AdmitLayer(Arc::clone(app)))
             .layer(DefaultBodyLimit::max(MAX_BODY)),
     )
+}
+
+/// What CORS would say of an answer for nobody in particular: caches keep it apart from those for an origin.
+fn of_any_origin(mut answer: Response) -> Response {
+    let varies = "origin, access-control-request-method, access-control-request-headers";
+    let headers = answer.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static(varies));
+    answer
+}
+
+/// What compression would say of an answer that would have been packed for others.
+fn unpacked(mut answer: Response) -> Response {
+    let large = answer.body().size_hint().lower() >= COMPRESS_ABOVE;
+    let headers = answer.headers_mut();
+    let says = |value: &HeaderValue| {
+        value
+            .to_str()
+            .is_ok_and(|value| value.contains("accept-encoding"))
+    };
+    if large && !headers.get_all(header::VARY).iter().any(says) {
+        headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    answer
 }
 
 fn cors(origins: &[String]) -> CorsLayer {

@@ -3,6 +3,7 @@
 //! Errors are [`problem::Problem`]s everywhere: a handler returns `Result<_, Problem>`.
 
 mod admit;
+mod asked;
 pub mod auth;
 mod caller;
 pub(crate) mod conditional;

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use prometheus::IntCounter;
 use recommendation_api::event::EventRef;
 use recommendation_api::{EventError, EventType, Impression};
-use recommender_engine::{EventKind, Interaction, Published, Writer};
+use recommender_engine::{EventKind, Gathered, Interaction, Published, Writer};
 
 use super::Lookups;
-use super::bulk::Bulk;
 use super::forget::{Forget, Forgetting};
 use super::pace::Pace;
 use crate::clock::now_ms;
@@ -77,7 +76,7 @@ pub(super) struct Learner {
     pub quality: QualityWatch,
     pub insights: Insights,
     /// Gathered until the log is caught up with; `None` from then on.
-    bulk: Option<Bulk>,
+    bulk: Option<Gathered>,
     /// Record times of live events whose effect is not published yet.
     fresh: Vec<i64>,
     /// Traces of live events whose effect is not published yet, and when they were taken.
@@ -99,10 +98,12 @@ impl Learner {
         metrics: Arc<Metrics>,
     ) -> Self {
         let quality = QualityWatch::new(writer.reader(), Arc::clone(&metrics));
+        let mut insights = Insights::default();
+        insights.sweep_daily(false);
         Self {
             writer,
             quality,
-            insights: Insights::default(),
+            insights,
             lookups,
             counted: EventCounters::new(&metrics),
             forgetting: Forgetting::default(),
@@ -110,7 +111,7 @@ impl Learner {
             dedup: BTreeMap::new(),
             default_type,
             metrics,
-            bulk: Some(Bulk::default()),
+            bulk: Some(Gathered::default()),
             fresh: Vec::new(),
             traced: Vec::new(),
             traces: Traces::default(),
@@ -184,7 +185,15 @@ impl Learner {
     }
 
     fn take_event(&mut self, record: Record<'_>) -> Result<(), EventError> {
-        let event = EventRef::parse(record.value.unwrap_or_default(), self.default_type.as_ref())?;
+        let parsed;
+        let event = match record.event {
+            Some(Ok(event)) => event,
+            Some(Err(e)) => return Err(e.clone()),
+            None => {
+                parsed = EventRef::parse(record.value.unwrap_or_default(), self.default_type.as_ref())?;
+                &parsed
+            }
+        };
         if let Some(id) = &event.event_id
             && !self
                 .dedup
@@ -226,14 +235,14 @@ impl Learner {
             session: event.session_id.as_deref(),
             ..Interaction::new(customer, product, model::kind(&event.event_type), time_ms)
         };
-        self.insights.event(customer, &event, time_ms);
+        self.insights.event(customer, event, time_ms);
         let live = self.bulk.is_none();
         self.quality
             .observe(record.partition, product, interaction.kind, time_ms, live);
         match &mut self.bulk {
-            Some(bulk) => bulk.push(&interaction),
+            // So that the engine's own limit does not bind.
+            Some(bulk) => self.writer.gather(bulk, &interaction, now.max(time_ms)),
             None => {
-                // So that the engine's own limit does not bind.
                 self.writer.apply(&interaction, now.max(time_ms));
                 self.lookups.watching.show(|| Seen {
                     customer: customer.into(),
@@ -343,14 +352,16 @@ impl Learner {
 
     /// Events that wait for the engine's bulk path.
     pub fn waiting(&self) -> usize {
-        self.bulk.as_ref().map_or(0, Bulk::len)
+        self.bulk.as_ref().map_or(0, Gathered::len)
     }
 
     /// Learns what was gathered; from then on event by event.
     pub fn learn_bulk(&mut self, now: i64) {
         let Some(bulk) = self.bulk.take() else { return };
-        let newest = bulk.events().map(|event| event.time_ms).max().unwrap_or(now);
-        self.writer.bulk(bulk.events(), now.max(newest));
+        // Nobody is answered yet: all processors are for this.
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        self.writer.learn_gathered(bulk, now, threads);
+        self.insights.sweep_daily(true);
         self.figures();
     }
 

@@ -1,7 +1,6 @@
 //! The ingest thread: owns the engine's writer, applies what the source hands over and publishes it to the
 //! readers. Nobody waits for it, and it waits for the source only.
 
-mod bulk;
 mod forget;
 mod late;
 mod learner;
@@ -42,7 +41,7 @@ const WAIT: Duration = Duration::from_millis(50);
 /// While events keep coming, what was learned is shown this often at most: each time costs the same, for one event or
 /// for hundreds.
 const PUBLISH_EVERY: Duration = Duration::from_millis(5);
-/// Events gathered for the engine's bulk path at most (24 bytes each, and each id once).
+/// Events gathered for the engine's bulk path at most (40 bytes each, and each id once).
 const MAX_BULK: usize = 20_000_000;
 
 /// What the thread last said about itself.

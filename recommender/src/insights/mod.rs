@@ -55,6 +55,8 @@ pub struct Insights {
     newest_ms: i64,
     halvings: u32,
     room: usize,
+    /// Whether what is past its time goes day by day.
+    sweeps_daily: bool,
     /// Erased customers, by hash, while impressions from before may come.
     erased: HashMap<u64, i64, ahash::RandomState>,
 }
@@ -75,6 +77,7 @@ impl Insights {
             newest_ms: i64::MIN,
             halvings: 0,
             room,
+            sweeps_daily: true,
             erased: HashMap::default(),
         }
     }
@@ -88,7 +91,17 @@ impl Insights {
             newest_ms: kept.newest_ms,
             halvings: kept.halvings,
             room: ROOM,
+            sweeps_daily: true,
             erased: HashMap::default(),
+        }
+    }
+
+    /// Whether what is past its time goes day by day. Not while a log of a year is read: every day of it would be swept
+    /// for itself, for nothing but what the last sweep leaves. Turned on again, it sweeps at once.
+    pub fn sweep_daily(&mut self, daily: bool) {
+        self.sweeps_daily = daily;
+        if daily {
+            (0..SHARDS).for_each(|shard| self.sweep(shard));
         }
     }
 
@@ -192,7 +205,9 @@ impl Insights {
             if another_day {
                 let oldest = time_ms.saturating_sub(KEPT_MS);
                 self.erased.retain(|_, until_ms| *until_ms > oldest);
-                (0..SHARDS).for_each(|shard| self.sweep(shard));
+                if self.sweeps_daily {
+                    (0..SHARDS).for_each(|shard| self.sweep(shard));
+                }
             }
         }
         let hash = xxh3_64(customer.as_bytes());

@@ -7,8 +7,10 @@ mod register;
 mod resilience;
 mod shown;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::StatusCode;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
@@ -25,6 +27,8 @@ pub use self::shown::ShownMetrics;
 /// Every metric of one service; each service has its own registry, so that two may live in one process.
 pub struct Metrics {
     registry: Registry,
+    /// By route: what requests were answered like so far.
+    served: ArcSwap<HashMap<Box<str>, Vec<Served>, ahash::RandomState>>,
     described: Vec<Described>,
     /// Caches, breakers and load.
     pub resilience: ResilienceMetrics,
@@ -89,6 +93,22 @@ pub struct Metrics {
 const REQUEST_BUCKETS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
+
+/// Metrics of requests of one route that were answered alike.
+#[derive(Clone)]
+struct Served {
+    method: &'static str,
+    status: StatusCode,
+    requests: IntCounter,
+    durations: Histogram,
+}
+
+impl Served {
+    fn done(&self, took: Duration) {
+        self.requests.inc();
+        self.durations.observe(took.as_secs_f64());
+    }
+}
 
 impl Metrics {
     /// Registers everything.
@@ -212,6 +232,7 @@ impl Metrics {
             )?,
             rate_limited: counters("rate_limited_total", "Requests refused by a rate limit", "limit")?,
             redis_errors: counter("redis_errors_total", "Calls of Redis that failed")?,
+            served: ArcSwap::default(),
             registry: register.registry.clone(),
             described: register.described.take(),
         };
@@ -249,13 +270,30 @@ impl Metrics {
     }
 
     /// One request is done.
-    pub fn request(&self, route: &str, method: &str, status: StatusCode, took: Duration) {
-        self.requests
-            .with_label_values(&[route, method, status.as_str()])
-            .inc();
-        self.durations
-            .with_label_values(&[route, method])
-            .observe(took.as_secs_f64());
+    pub fn request(&self, route: &str, method: &'static str, status: StatusCode, took: Duration) {
+        let known = self.served.load();
+        let mut of_route = known.get(route).into_iter().flatten();
+        let found = of_route.find(|served| (served.method, served.status) == (method, status));
+        match found {
+            Some(served) => served.done(took),
+            None => self.first(route, method, status).done(took),
+        }
+    }
+
+    /// The first of its kind: from then on its metrics are found without their labels being put together.
+    fn first(&self, route: &str, method: &'static str, status: StatusCode) -> Served {
+        let served = Served {
+            method,
+            status,
+            requests: self.requests.with_label_values(&[route, method, status.as_str()]),
+            durations: self.durations.with_label_values(&[route, method]),
+        };
+        self.served.rcu(|known| {
+            let mut known = HashMap::clone(known);
+            known.entry(route.into()).or_default().push(served.clone());
+            known
+        });
+        served
     }
 
     /// What every metric of ours is called and means.

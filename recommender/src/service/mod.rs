@@ -211,6 +211,8 @@ impl Service {
         let thread = std::thread::Builder::new()
             .name("ingest".into())
             .spawn(move || {
+                // What was learned may be shown some milliseconds later; an answer is waited for.
+                crate::calm::give_way();
                 // The service may be gone already, which is all that this failing would mean.
                 let _ = done.send(ingest.run(&ingest_stop));
             })

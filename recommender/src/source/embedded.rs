@@ -102,6 +102,7 @@ impl EmbeddedSource {
                     time_ms: 0,
                     key: Some(id),
                     value,
+                    event: None,
                     traceparent: None,
                 };
                 // The catalogue was validated when it was written; a bad row is skipped and logged by the taker.
@@ -121,6 +122,7 @@ impl EmbeddedSource {
                     time_ms: 0,
                     key: Some(row.get_ref(1)?.as_bytes()?),
                     value: row.get_ref(2)?.as_bytes_or_null()?,
+                    event: None,
                     traceparent: None,
                 };
                 let _ = take(Item::Erasure(record));
@@ -138,6 +140,7 @@ impl EmbeddedSource {
                     time_ms: 0,
                     key: Some(row.get_ref(1)?.as_bytes()?),
                     value: row.get_ref(2)?.as_bytes_or_null()?,
+                    event: None,
                     traceparent: None,
                 };
                 let _ = take(Item::Salt(record));
@@ -155,6 +158,7 @@ impl EmbeddedSource {
                     time_ms: 0,
                     key: Some(row.get_ref(1)?.as_bytes()?),
                     value: row.get_ref(2)?.as_bytes_or_null()?,
+                    event: None,
                     traceparent: None,
                 };
                 let _ = take(Item::Profile(record));
@@ -181,6 +185,7 @@ impl EmbeddedSource {
                     time_ms,
                     key: None,
                     value: Some(value),
+                    event: None,
                     traceparent: None,
                 };
                 if let Err(error) = take(Item::Event(record)) {
@@ -202,6 +207,7 @@ impl EmbeddedSource {
                     time_ms: row.get(1)?,
                     key: Some(row.get_ref(2)?.as_bytes()?),
                     value: row.get_ref(3)?.as_bytes_or_null()?,
+                    event: None,
                     traceparent: None,
                 };
                 let _ = take(Item::Impression(record));

@@ -107,7 +107,7 @@ impl KafkaSource {
         traced: bool,
     ) -> Result<Self, SourceError> {
         let group = group(config);
-        let (topic, _) = events_topic(config);
+        let (topic, default_type) = events_topic(config);
         let table =
             |topic: &str, name: &str| TopicReader::start(client, topic, &format!("{group}-{name}"), false);
         let catalog = table(&config.topics.catalog, "catalog")?;
@@ -117,7 +117,9 @@ impl KafkaSource {
         let salts = pseudonyms
             .then(|| table(&config.topics.salts, "salts"))
             .transpose()?;
-        let events = TopicReader::start(client, topic, &group, replica)?.traced(traced);
+        let events = TopicReader::start(client, topic, &group, replica)?
+            .traced(traced)
+            .of_events(default_type);
         // Figures are about the last week: what was shown before that is not even read.
         let impressions = TopicReader::start_at(
             client,

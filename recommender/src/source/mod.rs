@@ -1,6 +1,7 @@
 //! Where events and the catalogue come from: one trait, two implementations. A source is read by one thread
 //! (the ingest thread) and never waits for a server there: what blocks happens on threads of its own.
 
+mod ahead;
 mod ask;
 pub mod dedup;
 pub mod embedded;
@@ -11,6 +12,7 @@ mod topic;
 use std::time::Duration;
 
 use recommendation_api::EventError;
+use recommendation_api::event::EventRef;
 use recommendation_api::report::DependencyState;
 
 use self::positions::{Positions, ResumeError};
@@ -28,6 +30,8 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// Value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
+    /// What it says, where it was parsed already; `value` is then absent.
+    pub event: Option<&'a Result<EventRef<'a>, EventError>>,
     /// The trace that it belongs to, where traces are sent.
     pub traceparent: Option<&'a str>,
 }

@@ -10,9 +10,11 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use recommendation_api::EventType;
 use recommendation_api::report::DependencyState;
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::{Ahead, Taken};
 use super::ask::{Known, ask};
 use super::positions::{Partitions, Position, ResumeError, within};
 use super::{Lag, Record, SourceError};
@@ -62,6 +64,10 @@ pub(super) struct TopicReader {
     places: HashMap<i32, Place>,
     /// How many of them the client reads.
     assigned: usize,
+    /// Reads ahead of what is learned, while there is much of it.
+    ahead: Option<Ahead>,
+    /// Whether records are events that are parsed while reading ahead, and the type of those that carry none.
+    events: Option<Option<EventType>>,
     publish_offsets: bool,
     traced: bool,
     published: Instant,
@@ -129,6 +135,8 @@ impl TopicReader {
             known,
             places: HashMap::new(),
             assigned: 0,
+            ahead: None,
+            events: None,
             publish_offsets: false,
             traced: false,
             published: Instant::now(),
@@ -140,6 +148,15 @@ impl TopicReader {
     /// Whether records are handed over with the trace that they belong to: looking for it costs each of them.
     pub fn traced(self, traced: bool) -> Self {
         Self { traced, ..self }
+    }
+
+    /// Its records are events, `default_type` that of records that carry none: until everything that stood in the
+    /// topic was read they are parsed ahead, on a thread of its own.
+    pub fn of_events(self, default_type: Option<EventType>) -> Self {
+        Self {
+            events: Some(default_type),
+            ..self
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -234,36 +251,35 @@ impl TopicReader {
         (self.known().cluster.clone(), all.collect())
     }
 
-    /// Assigns partitions that have appeared; those read already go on where they are.
-    fn assign_new(&mut self) -> Result<(), SourceError> {
-        {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.since.is_none() {
-                return Ok(());
-            }
-            for partition in known.partitions() {
-                let place = self.places.entry(partition).or_default();
-                if place.first_end.is_none()
-                    && let Some(&(_, end)) = known.ends.get(&partition)
-                {
-                    place.first_end = Some(end);
-                    place.caught_up |= place.position.next >= end;
-                }
-            }
-            if known
-                .since
-                .is_some_and(|since| since.elapsed() > LEADERLESS_GRACE)
+    /// Notes partitions that have appeared.
+    fn note_new(&mut self) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.since.is_none() {
+            return;
+        }
+        for partition in known.partitions() {
+            let place = self.places.entry(partition).or_default();
+            if place.first_end.is_none()
+                && let Some(&(_, end)) = known.ends.get(&partition)
             {
-                for partition in &known.leaderless {
-                    if let Some(place) = self.places.get_mut(partition) {
-                        place.caught_up = true;
-                    }
+                place.first_end = Some(end);
+                place.caught_up |= place.position.next >= end;
+            }
+        }
+        if known
+            .since
+            .is_some_and(|since| since.elapsed() > LEADERLESS_GRACE)
+        {
+            for partition in &known.leaderless {
+                if let Some(place) = self.places.get_mut(partition) {
+                    place.caught_up = true;
                 }
             }
         }
-        if self.assigned == self.places.len() {
-            return Ok(());
-        }
+    }
+
+    /// Assigns all partitions, those read already from where they are: nobody may be ahead of that.
+    fn assign(&mut self) -> Result<(), SourceError> {
         let mut list = TopicPartitionList::new();
         let begins = self.known().begins.clone();
         for (&partition, place) in &self.places {
@@ -291,22 +307,80 @@ impl TopicReader {
         if self.asking.as_ref().is_some_and(JoinHandle::is_finished) && !self.stop.is_cancelled() {
             return Err(SourceError::Thread("kafka-ask"));
         }
-        self.assign_new()?;
+        self.note_new();
         if self.places.is_empty() {
             std::thread::sleep(wait.min(Duration::from_millis(20)));
             return Ok(0);
         }
+        let grown = self.assigned != self.places.len();
+        let taken = match self.ahead.take() {
+            Some(ahead) if grown || self.caught_up() => ahead.finish(&mut self.taking(take))?,
+            Some(ahead) => {
+                let taken = ahead.next(wait, &mut self.taking(take));
+                self.ahead = Some(ahead);
+                taken?
+            }
+            None if grown => 0,
+            None => self.poll_client(wait, take)?,
+        };
+        if grown {
+            self.assign()?;
+            if let Some(default_type) = self.events.clone().filter(|_| !self.caught_up()) {
+                self.ahead = Some(Ahead::start(
+                    Arc::clone(&self.consumer),
+                    default_type,
+                    self.traced,
+                )?);
+            }
+        }
+        self.watch_lag();
+        self.publish();
+        Ok(taken)
+    }
+
+    /// Hands over what was read ahead, and notes where that leaves the partitions.
+    fn taking<'s>(&'s mut self, take: &'s mut dyn FnMut(Record<'_>)) -> impl FnMut(Taken<'_>) + 's {
+        |taken| match taken {
+            Taken::Record(record, position) => {
+                let partition = record.partition;
+                take(record);
+                self.stands(partition, position);
+            }
+            Taken::End(partition) => self.ended(partition),
+        }
+    }
+
+    /// Notes where reading stands in a partition.
+    fn stands(&mut self, partition: i32, position: Position) {
+        if let Some(place) = self.places.get_mut(&partition) {
+            place.position = position;
+            place.at_end = false;
+            place.caught_up |= place.first_end.is_some_and(|end| place.position.next >= end);
+        }
+    }
+
+    fn ended(&mut self, partition: i32) {
+        if let Some(place) = self.places.get_mut(&partition) {
+            place.at_end = true;
+            place.caught_up = true;
+        }
+    }
+
+    fn poll_client(
+        &mut self,
+        wait: Duration,
+        take: &mut dyn FnMut(Record<'_>),
+    ) -> Result<usize, SourceError> {
+        // Not a field of what is changed meanwhile.
+        let consumer = Arc::clone(&self.consumer);
         let mut taken = 0;
         while taken < BATCH {
             let wait = if taken == 0 { wait } else { Duration::ZERO };
-            let message = match self.consumer.poll(wait) {
+            let message = match consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => message,
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    if let Some(place) = self.places.get_mut(&partition) {
-                        place.at_end = true;
-                        place.caught_up = true;
-                    }
+                    self.ended(partition);
                     continue;
                 }
                 Some(Err(e)) => return Err(e.into()),
@@ -317,17 +391,12 @@ impl TopicReader {
                 time_ms: message.timestamp().to_millis().unwrap_or(0),
                 key: message.key(),
                 value: message.payload(),
+                event: None,
                 traceparent: self.traced.then(|| traceparent(&message)).flatten(),
             });
-            if let Some(place) = self.places.get_mut(&message.partition()) {
-                place.position = position(&message);
-                place.at_end = false;
-                place.caught_up |= place.first_end.is_some_and(|end| place.position.next >= end);
-            }
+            self.stands(message.partition(), position(&message));
             taken += 1;
         }
-        self.watch_lag();
-        self.publish();
         Ok(taken)
     }
 
@@ -420,13 +489,17 @@ impl TopicReader {
     /// Ends and joins the asking thread.
     pub fn close(&mut self) {
         self.stop.cancel();
+        if let Some(ahead) = self.ahead.take() {
+            // What it has read is read again by whoever goes on.
+            let _ = ahead.finish(&mut |_| {});
+        }
         if let Some(asking) = self.asking.take() {
             let _ = asking.join();
         }
     }
 }
 
-fn traceparent<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m str> {
+pub(super) fn traceparent<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m str> {
     let header = message
         .headers()?
         .iter()
@@ -435,7 +508,7 @@ fn traceparent<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m str> {
 }
 
 /// Where reading stands after a record.
-fn position(message: &BorrowedMessage<'_>) -> Position {
+pub(super) fn position(message: &BorrowedMessage<'_>) -> Position {
     let bytes = message
         .payload()
         .map_or(-1, |value| i64::try_from(value.len()).unwrap_or(i64::MAX));

@@ -295,7 +295,8 @@ impl Gathered {
         let excess = customers.len().saturating_sub(writer.config.limits.max_customers);
         bump(&counters.evicted_customers, excess as u64);
         customers.drain(..excess);
-        writer.take_up(customers, self.pairs);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        writer.take_up(customers, self.pairs, threads);
         // Without a time nothing has ended yet.
         let newest_visit_ms = self.figures.get("newestVisitMs").copied().unwrap_or(i64::MIN);
         let (sessions, shared) = (&mut writer.sessions, &writer.shared);

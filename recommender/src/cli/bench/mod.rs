@@ -8,6 +8,7 @@ mod client;
 mod engine;
 mod report;
 mod running;
+mod serve;
 mod serving;
 mod shop;
 mod start;
@@ -63,6 +64,8 @@ enum What {
     Engine(engine::Args),
     /// From nothing to the first answer: from the log, and from a snapshot
     Start(start::Args),
+    /// A shop of sessions, served for a load generator of your own
+    Serve(serve::Args),
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -77,6 +80,7 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     match args.what.take() {
         Some(What::Engine(args)) => return engine::run(&args),
         Some(What::Start(args)) => return start::run(args).await,
+        Some(What::Serve(args)) => return serve::run(args).await,
         None => {}
     }
     let folder = Folder::new().context("no folder for the shop's log")?;

@@ -58,14 +58,23 @@ pub(super) struct Running {
 impl Running {
     /// Starts one and waits until it is ready.
     pub async fn start(folder: &Path, mode: Mode, config: RecommenderConfig) -> anyhow::Result<Self> {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start_at(folder, mode, config, SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// The same on an address of one's choice.
+    pub async fn start_at(
+        folder: &Path,
+        mode: Mode,
+        config: RecommenderConfig,
+        listen: SocketAddr,
+    ) -> anyhow::Result<Self> {
         let service = Service::start(Options {
             config,
             config_file: None,
             secrets_dir: folder.to_owned(),
             mode,
-            listen: any,
-            internal_listen: any,
+            listen,
+            internal_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             drain: Duration::ZERO,
             max_connection_age: Duration::from_secs(3600),
             // No subscriber is installed: the log is off.
@@ -130,4 +139,12 @@ impl Served {
         self.stop.cancel();
         Ok(self.task.await?)
     }
+}
+
+/// Resident memory of this process, megabytes; 0 where the system does not say.
+pub(super) fn resident_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) / 1024
 }

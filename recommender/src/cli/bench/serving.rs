@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Args;
 use super::client::{self, Load, Pace};
 use super::report::Line;
-use super::running::{NOTHING, Running, Served, config, does_nothing};
+use super::running::{NOTHING, Running, Served, config, does_nothing, resident_mb};
 use super::shop::{Live, Shop};
 use crate::http::tokens::{mint, read_key};
 use crate::service::{Mode, embedded_key_file};
@@ -153,12 +153,4 @@ impl Asking {
         });
         Ok(per_second)
     }
-}
-
-/// Resident memory of this process, megabytes; 0 where the system does not say.
-pub(super) fn resident_mb() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.unwrap_or(0) / 1024
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use recommendation_api::config::{AuthConfig, KafkaConfig, RecommenderConfig, SnapshotsConfig};
 use recommendation_api::duration::HumanDuration;
-use recommender_engine::engine;
+use recommender_engine::{Gathered, engine};
 use serde::Serialize;
 
 use super::running::{Folder, Running, config};
@@ -72,7 +72,9 @@ struct Report {
     events: usize,
     customers: usize,
     products: usize,
-    /// The engine alone, of events in memory.
+    /// The engine alone, of events in memory, on one thread.
+    one_thread: Took,
+    /// The same on as many as there are processors, as a replica does it.
     bulk: Took,
     /// A client that does nothing with what it reads; none of an embedded log.
     consumer: Option<Took>,
@@ -92,7 +94,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut config = config(false);
     config.pipeline = format!("bench-{}", uuid::Uuid::new_v4().simple());
     eprintln!("building the model in bulk");
-    let bulk = bulk(&log, &config)?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let bulk = [bulk(&log, &config, 1)?, bulk(&log, &config, threads)?];
     let (mode, consumer, topics) = match &args.kafka {
         None => {
             let path = folder.0.join("shop.db");
@@ -134,7 +137,7 @@ async fn measure(
     folder: &Folder,
     mode: Mode,
     mut config: RecommenderConfig,
-    bulk: Took,
+    [one_thread, bulk]: [Took; 2],
     consumer: Option<anyhow::Result<f64>>,
     events: usize,
 ) -> anyhow::Result<Report> {
@@ -175,6 +178,7 @@ async fn measure(
         events,
         customers: args.customers,
         products: args.products,
+        one_thread,
         bulk,
         consumer,
         log,
@@ -185,10 +189,14 @@ async fn measure(
 }
 
 /// Builds a model as a replica does with its log, from events that are in memory.
-fn bulk(log: &Log, config: &RecommenderConfig) -> anyhow::Result<Took> {
+fn bulk(log: &Log, config: &RecommenderConfig, threads: usize) -> anyhow::Result<Took> {
     let (mut writer, _reader) = engine(model::engine_config(config)?)?;
     let started = Instant::now();
-    writer.bulk(log.iter(), log.now_ms);
+    let mut gathered = Gathered::default();
+    for event in log.iter() {
+        writer.gather(&mut gathered, &event, log.now_ms);
+    }
+    writer.learn_gathered(gathered, log.now_ms, threads);
     Ok(Took::since(started, log.events.len()))
 }
 
@@ -216,7 +224,7 @@ pub(super) fn records(log: &Log) -> impl Iterator<Item = (&str, Vec<u8>)> {
     })
 }
 
-async fn append(embedded: &EmbeddedLog, log: &Log) -> anyhow::Result<()> {
+pub(super) async fn append(embedded: &EmbeddedLog, log: &Log) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(AT_ONCE);
     let mut records = records(log).peekable();
     while let Some((_, value)) = records.next() {
@@ -241,7 +249,8 @@ fn text(report: &Report) -> String {
         "{} events, {} customers, {} products\n",
         report.events, report.customers, report.products
     );
-    out += &line("the engine's bulk build", report.bulk);
+    out += &line("the engine's bulk build, one thread", report.one_thread);
+    out += &line("the same on all processors", report.bulk);
     if let Some(consumer) = report.consumer {
         out += &line("a bare consumer", consumer);
     }

@@ -1,5 +1,6 @@
 //! Answers as clients see them.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -94,7 +95,17 @@ pub fn done(kind: EventKind) -> (&'static str, &'static str) {
 /// The engine's answer with titles and texts. What the rules exclude is not named as a reason either: nobody
 /// wants to read "because you bought POSTAGE".
 pub fn items(reader: &Reader, live: &Live, scored: Vec<Scored>) -> Vec<ItemView> {
-    let title = |id: &Arc<str>| reader.title(id).unwrap_or_else(|| Arc::clone(id));
+    // The same few products lead to most of an answer: each is looked up once.
+    let titles: RefCell<Vec<(Arc<str>, Arc<str>)>> = RefCell::default();
+    let title = |id: &Arc<str>| {
+        let mut titles = titles.borrow_mut();
+        if let Some((_, title)) = titles.iter().find(|(known, _)| Arc::ptr_eq(known, id)) {
+            return Arc::clone(title);
+        }
+        let title = reader.title(id).unwrap_or_else(|| Arc::clone(id));
+        titles.push((Arc::clone(id), Arc::clone(&title)));
+        title
+    };
     scored
         .into_iter()
         .map(|item| ItemView {
@@ -117,9 +128,12 @@ fn reason(reason: Reason, excluded: &HashSet<String>, title: &dyn Fn(&Arc<str>) 
             let (kind, verb) = done(kind);
             let text = match products.as_slice() {
                 [] => "because of what you did before".to_owned(),
-                [one] => format!("because {verb} {}", title(one)),
-                [one, other] => format!("because {verb} {} and {}", title(one), title(other)),
-                [one, others @ ..] => format!("because {verb} {} and {} more", title(one), others.len()),
+                [one] => ["because ", verb, " ", &title(one)].concat(),
+                [one, other] => ["because ", verb, " ", &title(one), " and ", &title(other)].concat(),
+                [one, others @ ..] => {
+                    let more = others.len().to_string();
+                    ["because ", verb, " ", &title(one), " and ", &more, " more"].concat()
+                }
             };
             ReasonView { text, kind, products }
         }
