@@ -1,6 +1,7 @@
 //! `cargo xtask bench instructions`: what an answer of each model takes, in instructions: the same on every machine
 //! and under every load.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -20,7 +21,7 @@ const MODELS: [&str; 7] = [
     "ImplicitAls",
     "Hybrid",
 ];
-/// A build of the engine alone; under valgrind a model takes seconds.
+/// A build of the engine alone, or one model under valgrind, which takes seconds on a machine at rest.
 const TIMEOUT: Duration = Duration::from_secs(1_200);
 
 /// Counts and prints.
@@ -43,11 +44,17 @@ pub fn run(output: Output, steps: &mut Steps) -> Result<()> {
             .run()
     })?;
     let program = target.join("release/examples/answers");
+    let models = target.join("models");
+    std::fs::create_dir_all(&models).with_context(|| models.display().to_string())?;
+    steps.run("Ease and ImplicitAls fitted", |_| {
+        Cmd::new(&program).arg("fit").arg(&models).timeout(TIMEOUT).run()
+    })?;
     if let Output::Text = output {
         println!("model         instructions an answer");
     }
     for model in MODELS {
-        let (instructions, answers) = steps.run(&format!("{model} counted"), |_| count(&program, model))?;
+        let (instructions, answers) =
+            steps.run(&format!("{model} counted"), |_| count(&program, model, &models))?;
         let each = instructions / answers.max(1);
         match output {
             Output::Json => println!("{}", json!({"model": model, "instructionsPerAnswer": each})),
@@ -57,12 +64,13 @@ pub fn run(output: Output, steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
-fn count(program: &std::path::Path, model: &str) -> Result<(u64, u64)> {
+fn count(program: &Path, model: &str, models: &Path) -> Result<(u64, u64)> {
     let said = Cmd::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .args(["--collect-atstart=no", "--toggle-collect=answers::asked"])
         .arg(program)
         .arg(model)
+        .arg(models)
         .timeout(TIMEOUT)
         .output()?;
     ensure!(said.status.success(), "{}", said.stderr);

@@ -1,10 +1,14 @@
 //! Answers of one model on a small shop that is made up, to count instructions by:
 //!
 //! ```text
-//! valgrind --tool=callgrind --toggle-collect='*answers::asked*' answers ItemKnn
+//! answers fit models
+//! valgrind --tool=callgrind --toggle-collect='*answers::asked*' answers Ease models
 //! ```
 //!
-//! `cargo xtask bench instructions` does so for every model. Prints how many answers there were.
+//! `cargo xtask bench instructions` does so for every model. Prints how many answers there were. Models are fitted
+//! first, and not under valgrind: it runs one thread at a time, and those that fit wait for each other in loops.
+
+use std::path::Path;
 
 use recommender_engine::{
     Algorithm, Artifact, EngineConfig, EventKind, Interaction, Query, Reader,
@@ -24,9 +28,35 @@ fn asked(reader: &Reader, query: &Query<'_>) -> usize {
         .len()
 }
 
+/// Which fitted models answer under a name.
+fn fitted(algorithm: Algorithm) -> &'static [&'static str] {
+    match algorithm {
+        Algorithm::Ease => &["ease"],
+        Algorithm::ImplicitAls => &["als"],
+        Algorithm::Hybrid => &["ease", "als"],
+        _ => &[],
+    }
+}
+
+/// Writes the fitted models into a folder.
+fn fit(reader: &Reader, folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let data = reader.training_data(NOW, 365 * 86_400_000);
+    let ease = Artifact::ease(&data, &EaseParams::default(), "1", NOW)?;
+    let params = AlsParams {
+        factors: 64,
+        ..AlsParams::default()
+    };
+    let als = Artifact::implicit_als(&data, &params, 2, "1", NOW);
+    for (name, artifact) in [("ease", ease), ("als", als)] {
+        std::fs::write(folder.join(name), artifact.to_bytes()?)?;
+    }
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let name = std::env::args().nth(1).unwrap_or_default();
-    let algorithm = Algorithm::from_name(&name).ok_or("the name of a model, such as ItemKnn")?;
+    let mut args = std::env::args().skip(1);
+    let (name, folder) = (args.next().unwrap_or_default(), args.next().unwrap_or_default());
+    let folder = Path::new(&folder);
     let mut state = 42u64;
     let mut uniform = move || {
         state = state
@@ -51,19 +81,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .iter()
         .map(|(customer, product, time_ms)| Interaction::new(customer, product, EventKind::View, *time_ms));
     writer.bulk(interactions, NOW);
-    let data = reader.training_data(NOW, 365 * 86_400_000);
-    match algorithm {
-        Algorithm::Ease | Algorithm::Hybrid => {
-            writer.install(&Artifact::ease(&data, &EaseParams::default(), "1", NOW)?);
-        }
-        Algorithm::ImplicitAls => {
-            let params = AlsParams {
-                factors: 64,
-                ..AlsParams::default()
-            };
-            writer.install(&Artifact::implicit_als(&data, &params, 2, "1", NOW));
-        }
-        _ => {}
+    if name == "fit" {
+        return fit(&reader, folder);
+    }
+    let algorithm = Algorithm::from_name(&name).ok_or("fit, or the name of a model, such as ItemKnn")?;
+    for model in fitted(algorithm) {
+        writer.install(&Artifact::from_bytes(&std::fs::read(folder.join(model))?)?);
     }
     let mut items = 0;
     for n in 0..ASKED {

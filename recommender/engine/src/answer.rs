@@ -18,6 +18,7 @@ use crate::{
     sessions::GAP_MS,
     shared::{Compiled, NONE, ProductSlot, Shared},
     similar::is_new,
+    trace::trace,
 };
 
 /// Each older product of a visit counts this much of the next newer one.
@@ -188,6 +189,13 @@ pub(crate) fn recommend_observed(
             (true, false) => Fallback::Session,
             (true, true) => Fallback::Personal,
         };
+        // A cap per category lets others move up.
+        let shown = if tuning.rules.max_per_category > 0 {
+            ranked.len()
+        } else {
+            query.limit.min(ranked.len())
+        };
+        let others = trace(&question, &mut ranked[..shown], scratch);
         scratch.mark(basis.iter().map(|from| from.product));
         let reasons = Reasons {
             shared,
@@ -196,6 +204,7 @@ pub(crate) fn recommend_observed(
             rules: &rules.knowledge,
             profile: profile.as_deref(),
             basis: &basis,
+            others: &others,
             scratch,
         };
         let items = assemble(&filter, &ranked, query.limit, &reasons, &explored);

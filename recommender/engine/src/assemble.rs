@@ -9,11 +9,13 @@ use crate::{
     event::EventKind,
     history::History,
     knowledge::{self, Attributes, KnowledgeRule},
+    lists::Word,
     models::Basis,
     query::{Reason, Scored},
     rerank::Explored,
     scratch::{Candidate, NO_SOURCE, PROFILE, Scratch},
     shared::{NONE, Shared},
+    trace::{OTHERS, Others, insert},
 };
 
 /// Appends popular products, scored below everything that is there.
@@ -54,20 +56,17 @@ pub(crate) fn assemble(
     let mut in_category: AHashMap<u32, usize> = AHashMap::new();
     let mut items: Vec<Scored> = Vec::with_capacity(limit);
     let top = ranked.first().map_or(0.0, |first| first.score);
-    let pins = pinned.iter().map(|&product| {
-        (
-            Candidate {
-                product,
-                score: top,
-                source: NO_SOURCE,
-            },
-            true,
-        )
+    let pins = pinned.iter().map(|&product| Candidate {
+        product,
+        score: top,
+        source: NO_SOURCE,
     });
     let rest = ranked
         .iter()
-        .filter(|candidate| !pinned.contains(&candidate.product));
-    for (candidate, pinned) in pins.chain(rest.map(|candidate| (*candidate, false))) {
+        .enumerate()
+        .filter(|(_, candidate)| !pinned.contains(&candidate.product));
+    let pins = pins.map(|pin| (pin, None));
+    for (candidate, ranked) in pins.chain(rest.map(|(at, candidate)| (*candidate, Some(at)))) {
         if items.len() >= limit {
             break;
         }
@@ -75,15 +74,14 @@ pub(crate) fn assemble(
         let category = slot.category.load(Relaxed);
         if rules.max_per_category > 0 && category != NONE {
             let count = in_category.entry(category).or_default();
-            if *count >= rules.max_per_category && !pinned {
+            if *count >= rules.max_per_category && ranked.is_some() {
                 continue;
             }
             *count += 1;
         }
-        let (explored, probability) = if pinned {
-            (false, 1.0)
-        } else {
-            explored.of(candidate.product, items.len())
+        let (explored, probability) = match ranked {
+            None => (false, 1.0),
+            Some(_) => explored.of(candidate.product, items.len()),
         };
         items.push(Scored {
             product: Arc::clone(&slot.name),
@@ -91,18 +89,14 @@ pub(crate) fn assemble(
             score: candidate.score,
             explored,
             probability,
-            reason: if pinned {
-                Reason::Pinned
-            } else {
-                reasons.of(&candidate)
-            },
+            reason: ranked.map_or(Reason::Pinned, |at| reasons.of(&candidate, at)),
         });
     }
     items
 }
 
-/// Products that a reason names at most.
-const NAMED: usize = 3;
+/// Neighbours of what is shown among which a reason looks for products of the history.
+const NEAREST: usize = 50;
 
 /// Knows how to say why.
 pub(crate) struct Reasons<'a> {
@@ -113,16 +107,23 @@ pub(crate) struct Reasons<'a> {
     pub profile: Option<&'a Attributes>,
     /// What the answer was computed from.
     pub basis: &'a [Basis],
+    /// What speaks for the ranked ones beside their sources, where that is known.
+    pub others: &'a [Others],
     /// Lent to find products of the basis by id: they are marked with their positions.
     pub scratch: &'a Scratch,
 }
 
 impl Reasons<'_> {
-    fn of(&self, candidate: &Candidate) -> Reason {
+    /// Of a candidate that has this place in the ranking.
+    fn of(&self, candidate: &Candidate, at: usize) -> Reason {
         match candidate.source {
             NO_SOURCE => self.popular(),
             PROFILE => self.suits(candidate.product).unwrap_or_else(|| self.popular()),
-            source => self.because(candidate.product, source),
+            source => {
+                let known = self.others.get(at).copied().flatten();
+                let others = known.unwrap_or_else(|| self.near(candidate.product, source));
+                self.because(source, others)
+            }
         }
     }
 
@@ -145,35 +146,33 @@ impl Reasons<'_> {
         })
     }
 
-    /// The product that contributed most, and up to two more of the history that are neighbours of what is shown
-    /// and with which the customer did the same.
-    fn because(&self, shown: u32, source: u32) -> Reason {
-        let kind = self.done_with(source);
-        let mut others: [Option<(u32, f32)>; NAMED - 1] = [None; NAMED - 1];
-        let neighbors = self.shared.product(shown).neighbors.load();
-        for neighbor in neighbors.iter().flat_map(|list| list.iter()) {
-            let known = self.scratch.marked(neighbor.product).map(|at| self.basis[at]);
-            let Some(known) = known.filter(|known| known.product != source) else {
-                continue;
-            };
-            let part = (known.product, known.weight * neighbor.similarity);
-            let weaker = others
-                .iter()
-                .position(|other| other.is_none_or(|(_, value)| value < part.1));
-            if let Some(at) = weaker
-                && known.kind == kind
-            {
-                others[at..].rotate_right(1);
-                others[at] = Some(part);
-            }
-        }
-        let named = std::iter::once(source).chain(others.iter().flatten().map(|(product, _)| *product));
+    /// The product that contributed most, and up to two more.
+    fn because(&self, source: u32, others: [u32; OTHERS]) -> Reason {
+        let others = others.into_iter().filter(|other| *other != NO_SOURCE);
         Reason::BecauseOf {
-            products: named
+            products: std::iter::once(source)
+                .chain(others)
                 .map(|id| Arc::clone(&self.shared.product(id).name))
                 .collect(),
-            kind,
+            kind: self.done_with(source),
         }
+    }
+
+    /// Up to two more of the history that are neighbours of what is shown and with which the customer did the same.
+    fn near(&self, shown: u32, source: u32) -> [u32; OTHERS] {
+        let kind = self.done_with(source);
+        let mut best = [(f32::NEG_INFINITY, NO_SOURCE); OTHERS];
+        let list = self.shared.product(shown).neighbors.read();
+        for neighbor in list[..list.len().min(NEAREST)].iter().map(Word::get) {
+            if let Some(at) = self.scratch.marked(neighbor.product)
+                && self.basis[at].product != source
+                && self.basis[at].kind == kind
+            {
+                let known = &self.basis[at];
+                insert(&mut best, known.weight * neighbor.similarity, known.product);
+            }
+        }
+        best.map(|(_, product)| product)
     }
 
     fn done_with(&self, product: u32) -> EventKind {

@@ -64,6 +64,10 @@ impl Blend {
 
 /// Members of the blend.
 pub(crate) const MEMBERS: usize = 6;
+/// Positions of those whose scores come from lists.
+pub(crate) const WALK: usize = 0;
+pub(crate) const KNN: usize = 1;
+pub(crate) const EASE: usize = 3;
 /// Position of iALS, which scores what others found.
 pub(crate) const ALS: usize = 5;
 

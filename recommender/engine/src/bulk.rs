@@ -15,6 +15,8 @@ use crate::{
     writer::{BulkReport, Writer, owner},
 };
 
+/// Visits that are asked for at once.
+const AHEAD: usize = 32;
 /// Customers whose histories a thread makes before it takes others.
 const CUSTOMERS_AT_ONCE: usize = 4_096;
 /// Products whose rows a thread sums up before it takes others: some are of nearly all customers.
@@ -223,16 +225,20 @@ impl Writer {
         let (shared, owned) = (Arc::clone(&self.shared), names.clone());
         let follow = move || {
             let owners: Vec<u64> = owned.iter().map(|name| owner(name)).collect();
-            let learned = admitted.iter().filter(|event| event.event.units != 0);
-            for BulkEvent {
-                customer,
-                session,
-                event,
-            } in learned.filter(|event| event.event.kind != EventKind::Return)
-            {
-                let owner = owners[*customer as usize];
-                let key = if *session == 0 { owner } else { *session };
-                sessions.touch(&shared, key, owner, event.product, event.time_ms);
+            let visit = |event: &BulkEvent| {
+                let owner = owners[event.customer as usize];
+                (if event.session == 0 { owner } else { event.session }, owner)
+            };
+            for chunk in admitted.chunks(AHEAD) {
+                // Visits lie all over memory: several are asked for before the first is needed, so that the processor
+                // fetches them side by side.
+                let peeks = chunk.iter().map(|event| sessions.peek(visit(event).0));
+                std::hint::black_box(peeks.fold(0, |all, one| all ^ one));
+                let learned = chunk.iter().filter(|event| event.event.units != 0);
+                for admitted in learned.filter(|event| event.event.kind != EventKind::Return) {
+                    let ((key, owner), event) = (visit(admitted), &admitted.event);
+                    sessions.touch(&shared, key, owner, event.product, event.time_ms);
+                }
             }
             sessions
         };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ahash::AHashMap;
+
 use crate::{
     history::{Change, Entry, History, INTEREST_STEPS},
     popularity::{Buckets, bucket},
@@ -233,11 +235,23 @@ impl Counts {
         if let Some(after) = after {
             self.newest_bucket = self.newest_bucket.max(bucket(after.last_ms, half_life_ms));
         }
-        for (entry, sign) in [(before, -1), (after, 1)] {
-            if let Some(entry) = entry {
-                let at = bucket(entry.last_ms, half_life_ms);
-                let amount = sign * i64::from(entry.interest);
-                self.popularity[entry.product as usize].add(at, amount, self.newest_bucket);
+        let vote = |entry: &Entry| {
+            (
+                entry.product,
+                bucket(entry.last_ms, half_life_ms),
+                i64::from(entry.interest),
+            )
+        };
+        match (before.map(vote), after.map(vote)) {
+            (Some((product, at, was)), Some((same, when, is))) if (product, at) == (same, when) => {
+                self.popularity[product as usize].add(at, is - was, self.newest_bucket);
+            }
+            (before, after) => {
+                for ((product, at, amount), sign) in
+                    before.into_iter().map(|b| (b, -1)).chain(after.map(|a| (a, 1)))
+                {
+                    self.popularity[product as usize].add(at, sign * amount, self.newest_bucket);
+                }
             }
         }
         self.popularity_changed = true;
@@ -352,6 +366,8 @@ fn strongest(list: &mut [u64], keep: usize, names: &Ordered) -> Vec<Neighbor> {
 #[derive(Default)]
 pub(crate) struct Ordered {
     pub names: Vec<Arc<str>>,
+    /// The writer's own way from names to numbers: readers' is a map that may change under them, which costs more.
+    ids: AHashMap<Arc<str>, u32>,
     prefixes: Vec<u64>,
 }
 
@@ -362,7 +378,13 @@ impl Ordered {
             *to = from;
         }
         self.prefixes.push(u64::from_be_bytes(prefix));
+        self.ids.insert(Arc::clone(&name), self.names.len() as u32);
         self.names.push(name);
+    }
+
+    /// The number of a name.
+    pub fn id(&self, name: &str) -> Option<u32> {
+        self.ids.get(name).copied()
     }
 
     pub fn len(&self) -> usize {

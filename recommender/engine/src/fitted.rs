@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     blend::Blend,
     config::Algorithm,
+    lists::Word,
     matrix::Sparse,
     models::{
         als::{Als, AlsParams},
@@ -173,7 +174,7 @@ pub(crate) struct Fitted {
 /// Lists by live product id; products that came later have none.
 pub(crate) struct EaseLists {
     pub version: String,
-    pub lists: Vec<Vec<Neighbor>>,
+    pub lists: Vec<Vec<Word>>,
 }
 
 /// Vectors with the way from live ids to their rows and back.
@@ -197,7 +198,7 @@ impl Writer {
         let current = self.shared.fitted.load_full();
         let fitted = match &artifact.model {
             FittedModel::Ease(weights) => {
-                let mut lists: Vec<Vec<Neighbor>> = vec![Vec::new(); known];
+                let mut lists: Vec<Vec<Word>> = (0..known).map(|_| Vec::new()).collect();
                 for (row, &product) in product_of
                     .iter()
                     .enumerate()
@@ -207,7 +208,8 @@ impl Writer {
                         product: product_of[column as usize],
                         similarity,
                     });
-                    lists[product as usize] = entries.filter(|entry| entry.product != NONE).collect();
+                    let entries = entries.filter(|entry| entry.product != NONE);
+                    lists[product as usize] = entries.map(Word::new).collect();
                 }
                 let ease = EaseLists {
                     version: artifact.version.clone(),

@@ -199,6 +199,14 @@ impl History {
         }
     }
 
+    /// An empty history with room for so many products.
+    pub fn with_capacity(products: usize) -> History {
+        History {
+            entries: VecDeque::with_capacity(products),
+            ..History::default()
+        }
+    }
+
     /// A copy with room for one more entry and not for twice as many.
     pub fn with_room(&self) -> History {
         let mut entries = VecDeque::with_capacity(self.entries.len() + 1);

@@ -40,7 +40,8 @@
 //! About, in bytes, with `p` products, `c` customers, `h` products per history (at most `learn_history`),
 //! `r` counts per product (at most `row_capacity`) and `k` neighbours (at most `neighbors`):
 //!
-//! - per product: `400 + 4..32 × r + 16 × k`, plus the catalogue's text (twice the title) and embedding;
+//! - per product: `500 + 4..32 × r + 16 × k` (a list of neighbours has room for 16, 144, 656 or more), plus the
+//!   catalogue's text (twice the title) and embedding;
 //! - per customer: `250 + 24 × h`, plus twice the id's length;
 //! - per visit that is held: `170 + 20 × its products`, at most `max_sessions` finished ones, as many of one
 //!   product, and those going on;
@@ -63,6 +64,7 @@ mod fitted;
 mod history;
 mod hybrid;
 mod knowledge;
+mod lists;
 pub mod matrix;
 pub mod models;
 pub mod oddities;
@@ -83,6 +85,7 @@ mod shown;
 mod similar;
 mod similarity;
 pub mod snapshot;
+mod trace;
 mod visits;
 mod writer;
 

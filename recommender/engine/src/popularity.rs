@@ -29,7 +29,7 @@ impl Buckets {
         if amount == 0 || bucket <= newest - HORIZON {
             return;
         }
-        match self.sums.binary_search_by_key(&bucket, |(b, _)| *b) {
+        match self.find(bucket) {
             Ok(at) => {
                 self.sums[at].1 += amount;
                 if self.sums[at].1 == 0 {
@@ -41,6 +41,20 @@ impl Buckets {
                 let old = self.sums.partition_point(|(b, _)| *b <= newest - HORIZON);
                 self.sums.drain(..old);
             }
+        }
+    }
+
+    /// Where a bucket is, or belongs. Of a product that is wanted every day none is missing: then it is as far from the
+    /// last as it is older, and looking there saves a search that waits for memory at each step.
+    fn find(&self, bucket: i64) -> Result<usize, usize> {
+        let Some((last, _)) = self.sums.last() else {
+            return Err(0);
+        };
+        let end = self.sums.len();
+        match usize::try_from(last - bucket) {
+            Err(_) => Err(end),
+            Ok(older) if older < end && self.sums[end - 1 - older].0 == bucket => Ok(end - 1 - older),
+            Ok(_) => self.sums.binary_search_by_key(&bucket, |(b, _)| *b),
         }
     }
 

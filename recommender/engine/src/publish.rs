@@ -186,6 +186,6 @@ impl Writer {
 /// Shows readers a product's lists: by likeness, and by walks.
 fn show_lists(shared: &Shared, product: u32, (near, walks): (Vec<Neighbor>, Vec<Neighbor>)) {
     let slot = shared.product(product);
-    slot.neighbors.store((!near.is_empty()).then(|| Arc::new(near)));
-    slot.walks.store((!walks.is_empty()).then(|| Arc::new(walks)));
+    slot.neighbors.write(&near);
+    slot.walks.write(&walks);
 }

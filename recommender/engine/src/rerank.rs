@@ -1,12 +1,15 @@
 //! After scoring: variety among what is shown, and a share of slots for what is seldom shown.
 
 use crate::{
+    lists::Word,
     scratch::{Candidate, Scratch},
     shared::Shared,
 };
 
 /// Candidates per slot that variety may choose from.
 const POOL: usize = 3;
+/// Neighbours of what is shown that variety looks at: further ones are hardly alike.
+const NEAREST: usize = 50;
 
 /// How many candidates `diversify` and `explore` can make use of.
 pub(crate) fn pool(limit: usize) -> usize {
@@ -38,23 +41,31 @@ pub(crate) fn diversify(
         .chain(pool.iter().map(worth))
         .collect();
     let mut worth = scores.clone();
+    // Which is chosen next depends on the last list. Asking for the likely ones before the first is needed lets the
+    // processor fetch them side by side.
+    let likely = pool
+        .iter()
+        .take(limit)
+        .map(|one| shared.product(one.product).neighbors.read());
+    let peeks = likely.flat_map(|list| list[..list.len().min(NEAREST)].iter().step_by(8));
+    std::hint::black_box(peeks.fold(0, |all, word| all ^ word.get().product));
     let mut shown = Vec::with_capacity(pool.len() + rest.len());
     for _ in 0..limit.min(pool.len()) {
-        let mut best = 1;
-        for at in 2..worth.len() {
-            // Of equal values the better ranked.
-            best = if worth[at] > worth[best] { at } else { best };
-        }
+        let best = largest(&worth);
         worth[best] = f32::NEG_INFINITY;
         shown.push(pool[best - 1]);
-        let neighbors = shared.product(pool[best - 1].product).neighbors.load();
+        let list = shared.product(pool[best - 1].product).neighbors.read();
         // Cosines are below 1; other measures are not, and count by the nearest.
-        let nearest = neighbors.as_ref().and_then(|list| list.first());
-        let scale = nearest.map_or(1.0, |nearest| nearest.similarity.max(1.0));
-        for neighbor in neighbors.iter().flat_map(|list| list.iter()) {
-            // Nothing makes a taken one worth something again.
+        let nearest = list.first().map(Word::get);
+        let penalty = diversity / nearest.map_or(1.0, |nearest| nearest.similarity.max(1.0));
+        for neighbor in list[..list.len().min(NEAREST)].iter().map(Word::get) {
+            // Nothing makes a taken one worth something again, nor one that is not marked: written is seldom, and so
+            // the processor need not wait for what it wrote to the one place that most would have it from.
             let other = scratch.mark_of(neighbor.product);
-            worth[other] = worth[other].min(scores[other] - diversity * (neighbor.similarity / scale));
+            let left = scores[other] - penalty * neighbor.similarity;
+            if left < worth[other] {
+                worth[other] = left;
+            }
         }
     }
     scratch.unmark(pool.iter().map(|candidate| candidate.product));
@@ -65,6 +76,26 @@ pub(crate) fn diversify(
     shown.extend(left.map(|(candidate, _)| *candidate));
     shown.extend(rest);
     shown
+}
+
+/// Where the largest value is; of equal ones the first. In lanes, which the compiler takes side by side.
+fn largest(values: &[f32]) -> usize {
+    const LANES: usize = 16;
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (largest, value) in largest.iter_mut().zip(chunk) {
+            *largest = if value > largest { *value } else { *largest };
+        }
+    }
+    let largest = largest
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+    values
+        .iter()
+        .position(|value| *value == largest)
+        .unwrap_or_default()
 }
 
 /// What exploration did to an answer.

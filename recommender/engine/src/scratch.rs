@@ -2,26 +2,31 @@
 
 use std::{cell::RefCell, cmp::Ordering};
 
-use crate::models::session_knn::SessionScratch;
+use crate::{lists::Word, models::session_knn::SessionScratch, trace::Said};
 
 /// The score does not come from a product.
 pub(crate) const NO_SOURCE: u32 = u32::MAX;
 /// The score comes from a rule that matches the customer's profile.
 pub(crate) const PROFILE: u32 = u32::MAX - 1;
 
+/// From here on up to [`PROFILE`]: the score comes from lists, and which product of the basis speaks most for it is
+/// found once it is known what will be shown; see [`crate::trace`].
+pub(crate) const LISTED: u32 = u32::MAX - 16;
+
+/// What contributed most to a score.
 #[derive(Clone, Copy, Debug)]
-struct Cell {
-    score: f32,
-    best: f32,
+struct Strongest {
+    part: f32,
     source: u32,
 }
 
-/// Nothing scored yet. The source cannot be confused with a product's: scores are what counts.
-const CLEAR: Cell = Cell {
-    score: 0.0,
-    best: f32::NEG_INFINITY,
-    source: NO_SOURCE,
-};
+/// Nothing scored yet. No sum is ever that: 0 is added to each part, and -0 plus 0 is 0.
+const FRESH: f32 = -0.0;
+
+#[inline(always)]
+fn is_fresh(score: f32) -> bool {
+    score.to_bits() == FRESH.to_bits()
+}
 
 /// A candidate with the product that contributed most to its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,8 +39,13 @@ pub(crate) struct Candidate {
 /// Sums scores by product: dense, with a list of what was touched.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    cells: Vec<Cell>,
-    /// The first `filled` are products with a score. As long as `cells` and one more, so that the next can be
+    /// By product. Apart from the sources: the hottest loop reads and writes nothing else, and so twice as much of
+    /// it is in the processor's nearest cache.
+    scores: Vec<f32>,
+    sources: Vec<Strongest>,
+    /// What all sources are, if the scores come from lists.
+    listed: Option<u32>,
+    /// The first `filled` are products with a score. As long as `scores` and one more, so that the next can be
     /// written before it is known whether it is new.
     touched: Vec<u32>,
     filled: usize,
@@ -43,6 +53,8 @@ pub(crate) struct Scratch {
     keys: RefCell<Vec<u64>>,
     /// Position plus one of marked products.
     marks: Vec<u32>,
+    /// Buffer of [`crate::trace::trace`].
+    pub said: Vec<Said>,
     /// Buffers of the session model.
     pub session: SessionScratch,
 }
@@ -63,7 +75,12 @@ impl Scratch {
 
     fn make_room(&mut self, products: usize) {
         if self.touched.len() <= products {
-            self.cells.resize(products, CLEAR);
+            self.scores.resize(products, FRESH);
+            let nobody = Strongest {
+                part: f32::NEG_INFINITY,
+                source: NO_SOURCE,
+            };
+            self.sources.resize(products, nobody);
             self.touched.resize(products + 1, 0);
         }
     }
@@ -77,35 +94,60 @@ impl Scratch {
     #[inline]
     pub fn add(&mut self, product: u32, score: f32, source: u32) {
         let at = product as usize;
-        if at >= self.cells.len() {
+        if at >= self.scores.len() {
             // The writer took up a product after this answer began.
             self.make_more_room(at + 1);
         }
         // Whether it is new, and which source is the strongest, nothing foretells: no branches here.
-        let cell = &mut self.cells[at];
+        let sum = &mut self.scores[at];
         self.touched[self.filled] = product;
-        let new = cell.best == f32::NEG_INFINITY;
+        let new = is_fresh(*sum);
         self.filled += usize::from(new);
-        let stronger = new | (score > cell.best);
-        *cell = Cell {
-            score: cell.score + score,
-            // Whatever the score (it may not be a number), it is no longer new.
-            best: if stronger { score.max(f32::MIN) } else { cell.best },
-            source: if stronger { source } else { cell.source },
+        *sum += score + 0.0;
+        let strongest = &mut self.sources[at];
+        let stronger = new | (score > strongest.part);
+        *strongest = Strongest {
+            part: if stronger { score } else { strongest.part },
+            source: if stronger { source } else { strongest.source },
         };
+    }
+
+    /// Says that the scores come from lists; `source` is from [`LISTED`] on.
+    pub fn come_from_lists(&mut self, source: u32) {
+        self.listed = Some(source);
+    }
+
+    /// Adds what a list says of its products, whatever the source.
+    #[inline]
+    pub fn add_list(&mut self, list: &[Word], weight: f32) {
+        let (scores, touched) = (&mut self.scores[..], &mut self.touched[..]);
+        let mut filled = self.filled;
+        for (at, neighbor) in list.iter().map(Word::get).enumerate() {
+            let Some(sum) = scores.get_mut(neighbor.product as usize) else {
+                self.filled = filled;
+                self.make_more_room(neighbor.product as usize + 1);
+                return self.add_list(&list[at..], weight);
+            };
+            touched[filled] = neighbor.product;
+            filled += usize::from(is_fresh(*sum));
+            *sum += weight * neighbor.similarity + 0.0;
+        }
+        self.filled = filled;
     }
 
     /// Multiplies every score with what belongs to its product.
     pub fn scale(&mut self, weight: impl Fn(u32) -> f32) {
         for &product in &self.touched[..self.filled] {
-            self.cells[product as usize].score *= weight(product);
+            self.scores[product as usize] *= weight(product);
         }
     }
 
     /// Multiplies one score.
     pub fn scale_one(&mut self, product: u32, weight: f32) {
-        if let Some(cell) = self.cells.get_mut(product as usize) {
-            cell.score *= weight;
+        if let Some(score) = self.scores.get_mut(product as usize)
+            && !is_fresh(*score)
+        {
+            *score *= weight;
         }
     }
 
@@ -119,7 +161,7 @@ impl Scratch {
     /// Gives one product a number.
     pub fn mark_one(&mut self, product: u32, number: usize) {
         if self.marks.len() <= product as usize {
-            self.marks.resize(self.cells.len().max(product as usize + 1), 0);
+            self.marks.resize(self.scores.len().max(product as usize + 1), 0);
         }
         self.marks[product as usize] = number as u32 + 1;
     }
@@ -147,9 +189,10 @@ impl Scratch {
 
     pub fn clear(&mut self) {
         for &product in &self.touched[..self.filled] {
-            self.cells[product as usize] = CLEAR;
+            self.scores[product as usize] = FRESH;
         }
         self.filled = 0;
+        self.listed = None;
     }
 
     /// Finds the best `limit` candidates for which `keep` holds, best first, ties by `tie`.
@@ -165,7 +208,7 @@ impl Scratch {
         let mut keys = self.keys.take();
         keys.clear();
         let finite = self.touched[..self.filled].iter().filter_map(|&product| {
-            let score = self.cells[product as usize].score;
+            let score = self.scores[product as usize];
             score
                 .is_finite()
                 .then(|| u64::from(descending(score)) << 32 | u64::from(product))
@@ -184,11 +227,11 @@ impl Scratch {
                 .map(|key| *key as u32)
                 .filter(|product| keep(*product));
             out.extend(kept.take(limit - out.len()).map(|product| {
-                let cell = self.cells[product as usize];
+                let known = || self.sources[product as usize].source;
                 Candidate {
                     product,
-                    score: cell.score,
-                    source: cell.source,
+                    score: self.scores[product as usize],
+                    source: self.listed.unwrap_or_else(known),
                 }
             }));
             rest = later;

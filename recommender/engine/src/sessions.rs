@@ -181,6 +181,12 @@ impl Sessions {
         self.due.entry(due(time_ms)).or_default().push(at);
     }
 
+    /// Looks where a visit is, for no other reason than to have it fetched.
+    pub fn peek(&self, key: u64) -> u32 {
+        let held = self.latest.get(&key).map(|at| &self.held[*at as usize]);
+        held.map_or(0, |held| held.last_ms as u32)
+    }
+
     fn hold(&mut self, held: Held) -> u32 {
         let owner = held.owner;
         let at = match self.free.pop() {

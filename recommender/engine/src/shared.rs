@@ -1,5 +1,5 @@
 //! What the writer and its readers share. Nothing in here is waited for: tables only grow, and what changes
-//! is swapped as a whole (a neighbour list, a history, the trending view) or is one atomic.
+//! is swapped as a whole (a history, the trending view) or is one atomic, such as each neighbour in a list.
 
 use std::sync::{
     Arc,
@@ -16,6 +16,7 @@ use crate::{
     fitted::Fitted,
     history::{History, Weighted},
     knowledge::{Attributes, KnowledgeIndex, KnowledgeRule},
+    lists::List,
     models::{
         content::ContentIndex,
         embedding::{Signature, signature},
@@ -54,9 +55,9 @@ pub(crate) struct ProductSlot {
     /// Of what the catalogue says; 0 while it has said nothing.
     pub catalogue_digest: AtomicU64,
     /// By cosine, nearest first.
-    pub neighbors: ArcSwapOption<Vec<Neighbor>>,
+    pub neighbors: List,
     /// By random walk, likeliest first.
-    pub walks: ArcSwapOption<Vec<Neighbor>>,
+    pub walks: List,
     /// Finished visits with it, oldest first.
     pub visits: ArcSwapOption<Vec<Posting>>,
     /// Recent popularity in customers, the bits of an `f32`.
@@ -92,8 +93,8 @@ impl ProductSlot {
             available: AtomicBool::new(true),
             no_product: AtomicBool::new(false),
             catalogue_digest: AtomicU64::new(0),
-            neighbors: ArcSwapOption::empty(),
-            walks: ArcSwapOption::empty(),
+            neighbors: List::default(),
+            walks: List::default(),
             visits: ArcSwapOption::empty(),
             popularity: AtomicU32::new(0),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::reader::Reader;
+use crate::{lists::Word, reader::Reader};
 
 impl Reader {
     /// Recent popularity of all products together: what [`Reader::surprise`] takes shares of. Looks at every product,
@@ -35,8 +35,7 @@ impl Reader {
         }
         let mut alike = 0.0;
         for (at, id) in ids.iter().enumerate() {
-            let neighbors = shared.product(*id).neighbors.load();
-            for neighbor in neighbors.iter().flat_map(|neighbors| neighbors.iter()) {
+            for neighbor in shared.product(*id).neighbors.read().iter().map(Word::get) {
                 if ids
                     .iter()
                     .enumerate()

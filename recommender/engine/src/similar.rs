@@ -6,6 +6,7 @@ use crate::{
     answer::showable,
     event::EventKind,
     hybrid::by_name,
+    lists::Word,
     models::Basis,
     query::{Reason, Scored},
     scratch::{Candidate, Scratch},
@@ -19,7 +20,7 @@ const ALIKE: f32 = 0.2;
 
 /// Whether hardly anybody has met a product: it has no neighbours by common customers and is not popular.
 pub(crate) fn is_new(slot: &ProductSlot) -> bool {
-    f32::from_bits(slot.popularity.load(Relaxed)) == 0.0 && slot.neighbors.load().is_none()
+    f32::from_bits(slot.popularity.load(Relaxed)) == 0.0 && slot.neighbors.is_empty()
 }
 
 pub(crate) fn similar(shared: &Shared, product: &str, limit: usize) -> Vec<Scored> {
@@ -29,12 +30,17 @@ pub(crate) fn similar(shared: &Shared, product: &str, limit: usize) -> Vec<Score
     let asked = shared.product(id);
     let tuning = shared.tuning.load();
     let shows = |other: u32| other != id && showable(shared, &tuning, other);
-    let near: Vec<(u32, f32)> = {
-        let neighbors = asked.neighbors.load();
-        let list = neighbors.iter().flat_map(|list| list.iter());
-        let list = list.filter(|near| shows(near.product)).take(limit);
-        list.map(|near| (near.product, near.similarity)).collect()
-    };
+    let mut near: Vec<(u32, f32)> = Vec::with_capacity(limit.min(asked.neighbors.read().len()));
+    for found in asked.neighbors.read().iter().map(Word::get) {
+        if near.len() >= limit {
+            break;
+        }
+        // A list that is being rewritten may name one twice.
+        let known = near.iter().any(|(product, _)| *product == found.product);
+        if !known && shows(found.product) {
+            near.push((found.product, found.similarity));
+        }
+    }
     let basis = [Basis {
         product: id,
         weight: 1.0,

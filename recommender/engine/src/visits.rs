@@ -53,6 +53,12 @@ impl VisitStore {
         chunk.get(at..at + 1 + length)
     }
 
+    /// Looks where a visit is, for no other reason than to have it fetched.
+    pub fn peek(&self, posting: &Posting) -> u32 {
+        let words = self.words(posting.place, 0).and_then(<[AtomicU32]>::first);
+        words.map_or(0, |stamp| stamp.load(Ordering::Relaxed))
+    }
+
     /// Appends the products of a visit, oldest first; none if the visit is gone.
     pub fn read(&self, posting: &Posting, products: &mut Vec<u32>) {
         let Some((stamp, words)) = self

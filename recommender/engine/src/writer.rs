@@ -216,7 +216,7 @@ impl Writer {
         {
             return Err(Applied::Duplicate);
         }
-        let known = self.shared.product_id(event.product);
+        let known = self.names.id(event.product);
         let is_product = match known {
             Some(id) => self.shared.product(id).is_product(),
             None => !self.shared.non_products.contains(event.product),
@@ -235,7 +235,10 @@ impl Writer {
             .or_else(|| self.intern(event.product))
             .ok_or(Applied::Refused)?;
         let time_ms = event.time_ms.clamp(0, now_ms.saturating_add(MAX_AHEAD_MS).max(0));
-        self.shared.counters.newest_event_ms.fetch_max(time_ms, Relaxed);
+        let newest_ms = &self.shared.counters.newest_event_ms;
+        if time_ms > newest_ms.load(Relaxed) {
+            newest_ms.store(time_ms, Relaxed);
+        }
         Ok(Weighted {
             product,
             kind: event.kind,
@@ -300,7 +303,7 @@ impl Writer {
 
     /// The number of a product; a new one if it is not known and there is room.
     pub(crate) fn intern(&mut self, name: &str) -> Option<u32> {
-        if let Some(id) = self.shared.product_id(name) {
+        if let Some(id) = self.names.id(name) {
             return Some(id);
         }
         if self.names.len() >= self.config.limits.max_products {

@@ -67,7 +67,7 @@ const SESSION: &[Axis] = &[
     cheap("session.popularityPenalty", &["0", "0.1", "0.2"]),
     cheap("session.neighbors", &["100", "200", "500", "1500"]),
     cheap("session.window", &["5", "10", "20"]),
-    dear("session.postings", &["500", "2000"]),
+    dear("session.postings", &["150", "500", "2000"]),
 ];
 /// What answers are computed from; matters where there are times.
 const BASIS: &[Axis] = &[

@@ -1,9 +1,11 @@
 //! Answering from fitted models.
 
-use super::{Model, Question, item_knn::add_all};
+use super::{Model, Question, add_lists};
 use crate::{
+    blend::EASE,
     fitted::LiveAls,
-    scratch::{Candidate, NO_SOURCE, Scratch},
+    lists::Word,
+    scratch::{Candidate, LISTED, NO_SOURCE, Scratch},
     shared::NONE,
 };
 
@@ -15,10 +17,14 @@ pub(crate) struct ImplicitAls;
 
 impl Model for Ease {
     fn score(&self, question: &Question<'_>, scratch: &mut Scratch) {
-        let Some(ease) = &question.fitted.ease else { return };
-        for from in question.basis {
-            let list = ease.lists.get(from.product as usize);
-            add_all(list.into_iter().flatten(), from.weight, from.product, scratch);
+        scratch.come_from_lists(LISTED + EASE as u32);
+        add_lists(self, question, scratch);
+    }
+
+    fn list(&self, question: &Question<'_>, product: u32, read: &mut dyn FnMut(&[Word])) {
+        let ease = question.fitted.ease.as_ref();
+        if let Some(list) = ease.and_then(|ease| ease.lists.get(product as usize)) {
+            read(list);
         }
     }
 }

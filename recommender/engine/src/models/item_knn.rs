@@ -1,7 +1,11 @@
 //! Item-to-item models: a candidate scores the sum of what the products of the basis say of it.
 
-use super::{Model, Question};
-use crate::{scratch::Scratch, shared::Neighbor};
+use super::{Model, Question, add_lists};
+use crate::{
+    blend::{KNN, WALK},
+    lists::Word,
+    scratch::{LISTED, Scratch},
+};
 
 /// Nearest neighbours by cosine.
 pub(crate) struct ItemKnn;
@@ -12,40 +16,24 @@ pub(crate) struct Rp3Beta;
 
 impl Model for ItemKnn {
     fn score(&self, question: &Question<'_>, scratch: &mut Scratch) {
-        for from in question.basis {
-            let list = question.shared.product(from.product).neighbors.load();
-            add_all(
-                list.iter().flat_map(|list| list.iter()).take(question.reads),
-                from.weight,
-                from.product,
-                scratch,
-            );
-        }
+        scratch.come_from_lists(LISTED + KNN as u32);
+        add_lists(self, question, scratch);
+    }
+
+    fn list(&self, question: &Question<'_>, product: u32, read: &mut dyn FnMut(&[Word])) {
+        let list = question.shared.product(product).neighbors.read();
+        read(&list[..list.len().min(question.reads)]);
     }
 }
 
 impl Model for Rp3Beta {
     fn score(&self, question: &Question<'_>, scratch: &mut Scratch) {
-        for from in question.basis {
-            let list = question.shared.product(from.product).walks.load();
-            add_all(
-                list.iter().flat_map(|list| list.iter()).take(question.reads),
-                from.weight,
-                from.product,
-                scratch,
-            );
-        }
+        scratch.come_from_lists(LISTED + WALK as u32);
+        add_lists(self, question, scratch);
     }
-}
 
-/// Adds what one product says.
-pub(super) fn add_all<'a>(
-    list: impl Iterator<Item = &'a Neighbor>,
-    weight: f32,
-    source: u32,
-    scratch: &mut Scratch,
-) {
-    for neighbor in list {
-        scratch.add(neighbor.product, weight * neighbor.similarity, source);
+    fn list(&self, question: &Question<'_>, product: u32, read: &mut dyn FnMut(&[Word])) {
+        let list = question.shared.product(product).walks.read();
+        read(&list[..list.len().min(question.reads)]);
     }
 }

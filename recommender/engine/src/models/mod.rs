@@ -18,6 +18,7 @@ use crate::{
     event::EventKind,
     fitted::Fitted,
     knowledge::{Attributes, KnowledgeRule},
+    lists::Word,
     scratch::{Candidate, Scratch},
     shared::Shared,
 };
@@ -56,9 +57,21 @@ pub(crate) trait Model: Send + Sync {
     /// Adds scores of candidates to an empty `scratch`.
     fn score(&self, question: &Question<'_>, scratch: &mut Scratch);
 
+    /// Hands out the list by which a product of the basis speaks, if that is how the model scores.
+    fn list(&self, _question: &Question<'_>, _product: u32, _read: &mut dyn FnMut(&[Word])) {}
+
     /// The product that speaks most for a candidate, where scoring did not say it.
     fn source(&self, _question: &Question<'_>, candidate: &Candidate) -> u32 {
         candidate.source
+    }
+}
+
+/// Adds up what the products of the basis say by their lists.
+fn add_lists(model: &dyn Model, question: &Question<'_>, scratch: &mut Scratch) {
+    for from in question.basis {
+        model.list(question, from.product, &mut |list| {
+            scratch.add_list(list, from.weight)
+        });
     }
 }
 

@@ -44,7 +44,7 @@ pub struct SessionParams {
 impl Default for SessionParams {
     fn default() -> Self {
         SessionParams {
-            postings: 500,
+            postings: 150,
             neighbors: 200,
             window: 10,
             position_decay: 3.0,
@@ -213,6 +213,9 @@ impl SessionScratch {
         if near.len() > params.neighbors {
             strongest(near, &mut self.keys, params.neighbors);
         }
+        // Visits lie all over memory: all are asked for before the first is needed.
+        let peeks = near.iter().map(|near| shared.visits.peek(&near.posting));
+        std::hint::black_box(peeks.fold(0, |all, stamp| all ^ stamp));
         for near in near.iter() {
             self.products.clear();
             shared.visits.read(&near.posting, &mut self.products);

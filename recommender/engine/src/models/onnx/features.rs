@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::OnnxError;
-use crate::{knowledge::preference, models::Question, scratch::Candidate, shared::NONE, similar::is_new};
+use crate::{
+    knowledge::preference, lists::Word, models::Question, scratch::Candidate, shared::NONE, similar::is_new,
+};
 
 /// One column of a ranker's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +93,7 @@ pub(crate) fn rows(
             Feature::Rank => rank as f32,
             Feature::Popularity => f32::from_bits(slot.popularity.load(Relaxed)).max(0.0).ln_1p(),
             Feature::Likeness => {
-                let neighbors = slot.neighbors.load();
-                let list = neighbors.iter().flat_map(|list| list.iter());
+                let list = slot.neighbors.read().iter().map(Word::get);
                 let of_basis = |product: u32| question.basis.iter().find(|from| from.product == product);
                 list.filter_map(|near| Some(of_basis(near.product)?.weight * near.similarity))
                     .sum()
