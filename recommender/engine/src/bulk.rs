@@ -140,7 +140,7 @@ impl Writer {
         let (events, products) = (&*admitted, &self.names);
         let make = |met: &mut Met, first: usize, histories: &mut [Option<History>]| {
             'customers: for (customer, made) in (first..).zip(histories) {
-                let mut history = History::default();
+                let mut history = History::with_capacity(of(customer).len().min(rules.capacity));
                 let before = met.too_old.len();
                 for &at in of(customer) {
                     match history.record(&events[at as usize].event, &rules, products) {

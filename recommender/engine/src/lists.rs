@@ -45,6 +45,7 @@ fn packed(neighbor: Neighbor) -> u64 {
 }
 
 type Room<const SIZE: usize> = OnceLock<Box<[Word; SIZE]>>;
+type Larger = OnceLock<Box<[Word]>>;
 
 /// A product's neighbours, nearest first. Has room for up to 10,000; what does not fit is left out.
 #[derive(Debug, Default)]
@@ -52,7 +53,7 @@ pub(crate) struct List {
     length: AtomicU32,
     small: Room<SMALL>,
     large: Room<LARGE>,
-    larger: OnceLock<Box<[OnceLock<Box<[Word]>>; LARGER.len()]>>,
+    larger: OnceLock<Box<[Larger; LARGER.len()]>>,
 }
 
 fn room<const SIZE: usize>() -> Box<[Word; SIZE]> {
@@ -70,8 +71,8 @@ impl List {
         let length = self.length.load(Acquire) as usize;
         let room = match length {
             0 => return &[],
-            ..=SMALL => self.small.get().map(|room| &room[..]),
-            ..=LARGE => self.large.get().map(|room| &room[..]),
+            _ if length <= SMALL => self.small.get().map(|room| &room[..]),
+            _ if length <= LARGE => self.large.get().map(|room| &room[..]),
             _ => self.further(length),
         };
         // The room was made before the length was written.
@@ -89,8 +90,8 @@ impl List {
         let list = &list[..list.len().min(LARGER[LARGER.len() - 1])];
         let words = match list.len() {
             0 => &[],
-            ..=SMALL => &self.small.get_or_init(room)[..],
-            ..=LARGE => &self.large.get_or_init(room)[..],
+            length if length <= SMALL => &self.small.get_or_init(room)[..],
+            length if length <= LARGE => &self.large.get_or_init(room)[..],
             length => {
                 let at = LARGER.iter().position(|size| length <= *size).unwrap_or_default();
                 let rooms = self.larger.get_or_init(Box::default);
