@@ -39,20 +39,20 @@ mod tests {
     use super::*;
 
     fn own() -> i64 {
-        niceness().unwrap()
+        niceness().expect("Linux tells it")
     }
 
     #[test]
     fn a_thread_gives_way_with_those_that_it_starts_and_the_others_do_not() {
         let before = own();
-        let (own, started) = std::thread::spawn(|| {
+        let (itself, started) = std::thread::spawn(|| {
             give_way();
             (own(), std::thread::spawn(own).join().unwrap())
         })
         .join()
         .unwrap();
         // A process that runs at a niceness of its own is not made to take more.
-        assert_eq!((own, started), (5.max(before), 5.max(before)));
+        assert_eq!((itself, started), (5.max(before), 5.max(before)));
         assert_eq!(own(), before);
     }
 }

@@ -214,11 +214,7 @@ pub fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 /// Waits until something holds; panics with its name after half a minute.
-pub async fn eventually<F, Fut>(what: &str, mut holds: F)
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = bool>,
-{
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !holds().await {
         assert!(

@@ -293,7 +293,7 @@ mod tests {
         };
         assert!(alone.refits_ms.is_empty() && learning.refits_ms.is_empty());
         let first = again.refits_ms[0];
-        assert!(report::day(first as f64) > "2011-10-01".to_owned(), "{first}");
+        assert!(report::day(first as f64).as_str() > "2011-10-01", "{first}");
         let over = |run: &Replayed, from: i64, until: i64| highest(&run.drift, from, until).unwrap();
         let freeze = args.freeze_at.unwrap().as_millisecond();
         assert!(
