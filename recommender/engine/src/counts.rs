@@ -189,11 +189,15 @@ impl Counts {
     /// Adds `delta` times the interest in each other product to the counts of the pair, both ways; the same for a
     /// second product.
     fn shift_pairs(&mut self, first: (u32, i64), second: Option<(u32, i64)>, others: &[(u32, u16)]) {
-        // The rows of the others lie all over memory. Asking for all of them before the first is needed lets
-        // the processor fetch them side by side: without this an event waits for each in turn.
+        // The rows of the others lie all over memory, as do their places in a product's own. Asking for all of them
+        // before the first is needed lets the processor fetch them side by side: without this an event waits for
+        // each in turn.
+        let own = &self.rows[first.0 as usize];
+        let own_second = second.map(|second| (second.0, &self.rows[second.0 as usize]));
         let peeks = others.iter().map(|(other, _)| {
             let row = &self.rows[*other as usize];
-            row.peek(first.0) ^ second.map_or(0, |second| row.peek(second.0))
+            let of_second = own_second.map_or(0, |(second, own)| row.peek(second) ^ own.peek(*other));
+            row.peek(first.0) ^ own.peek(*other) ^ of_second
         });
         std::hint::black_box(peeks.fold(0, |all, key| all ^ key));
         let (capacity, products) = (self.counting.row_capacity, self.rows.len());
