@@ -521,41 +521,4 @@ pub(super) fn position(message: &BorrowedMessage<'_>) -> Position {
 }
 
 #[cfg(test)]
-mod tests {
-    use rdkafka::mocking::MockCluster;
-
-    use super::*;
-
-    #[test]
-    fn ending_does_not_wait_long_for_a_kafka_that_has_gone_away() {
-        let cluster = MockCluster::new(1).unwrap();
-        cluster.create_topic("events", 1, 1).unwrap();
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", cluster.bootstrap_servers());
-        let mut reader = TopicReader::start(&config, "events", "group", true).unwrap();
-        let started = Instant::now();
-        while !reader.caught_up() {
-            reader.poll(Duration::from_millis(50), &mut |_| {}).unwrap();
-            assert!(started.elapsed() < Duration::from_secs(30), "no topic");
-        }
-        let offset = |next| {
-            let mut list = TopicPartitionList::new();
-            list.add_partition_offset("events", 0, Offset::Offset(next))
-                .unwrap();
-            list
-        };
-        // The group's coordinator is known from now on, and then lost with a commit on its way.
-        reader.consumer.commit(&offset(1), CommitMode::Sync).unwrap();
-        cluster.broker_down(-1).unwrap();
-        std::thread::sleep(Duration::from_millis(500));
-        reader.consumer.commit(&offset(2), CommitMode::Async).unwrap();
-        let ending = Instant::now();
-        reader.close();
-        drop(reader);
-        assert!(
-            ending.elapsed() < Duration::from_secs(20),
-            "{:?}",
-            ending.elapsed()
-        );
-    }
-}
+mod tests;
