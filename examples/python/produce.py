@@ -29,8 +29,6 @@ def main():
         # Acknowledged by every replica, and a retry of the client's own is written once.
         acks="all",
         enable_idempotence=True,
-        key_serializer=str.encode,
-        value_serializer=lambda value: json.dumps(value).encode(),
     )
     events = [
         event("ann", "red-mug", "view"),
@@ -38,7 +36,10 @@ def main():
         event("ann", "red-mug", "purchase", quantity=2, price=9.90),
     ]
     # The key is the customer: all of one customer's events are in one partition, in their order.
-    sent = [producer.send(os.environ["TOPIC"], key=one["customer_id"], value=one) for one in events]
+    sent = [
+        producer.send(os.environ["TOPIC"], key=one["customer_id"].encode(), value=json.dumps(one).encode())
+        for one in events
+    ]
     for one in sent:
         place = one.get(timeout=30)
         print(f"partition {place.partition}, offset {place.offset}")
