@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::predicates::{annotations, generation, labels};
@@ -255,7 +255,8 @@ impl Part {
                     object.name
                 ));
             });
-        Controller::for_stream(stream, self.store)
+        let never_listed = stopped_unlisted(self.store.clone(), stop.clone());
+        let run = Controller::for_stream(stream, self.store)
             .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
             .reconcile_on(touched)
             .graceful_shutdown_on(stop.cancelled_owned())
@@ -272,8 +273,20 @@ impl Part {
                     }
                     Err(error) => tracing::warn!(%error, "reconcile failed"),
                 }
-            })
-            .await;
+            });
+        tokio::select! {
+            () = run => {}
+            () = never_listed => {}
+        }
+    }
+}
+
+/// Ends when one that never got its first list is told to stop: the runtime waits for that list before it looks at
+/// anything, its own end among it. Nothing has begun then that could be finished.
+async fn stopped_unlisted(store: Store<Guarded>, stop: CancellationToken) {
+    stop.cancelled().await;
+    if store.wait_until_ready().now_or_never().is_some() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -64,38 +64,45 @@ impl Process {
         }
     }
 
-    /// The sum of a metric over its labels, where `labels` occurs in the line.
-    async fn metric(&self, name: &str, labels: &str) -> f64 {
+    /// All metrics as they are now.
+    async fn scrape(&self) -> String {
         let url = format!("http://{}/metrics", self.address);
-        let Ok(answer) = self.http.get(url).send().await else {
-            return 0.0;
-        };
-        let text = answer.text().await.unwrap();
-        let lines = text
-            .lines()
-            .filter(|line| line.starts_with(name) && line.contains(labels));
-        lines
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-            .sum()
+        match self.http.get(url).send().await {
+            Ok(answer) => answer.text().await.unwrap(),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// The sum of a metric over its labels.
+    async fn metric(&self, name: &str) -> f64 {
+        sum(&self.scrape().await, name, |_| true)
     }
 
     async fn reconciles(&self) -> f64 {
-        self.metric("recommendation_operator_reconciles_total", "").await
+        self.metric("recommendation_operator_reconciles_total").await
     }
 
     /// Requests to the API server that were no reads.
     async fn writes(&self) -> f64 {
-        let all = self
-            .metric("recommendation_operator_kubernetes_requests_total", "")
-            .await;
-        all - self
-            .metric("recommendation_operator_kubernetes_requests_total", "\"GET\"")
-            .await
+        let reads = |line: &str| line.contains("\"GET\"");
+        sum(
+            &self.scrape().await,
+            "recommendation_operator_kubernetes_requests_total",
+            |line| !reads(line),
+        )
     }
 
     async fn stop(mut self) {
         self.child.kill().await.unwrap();
     }
+}
+
+/// The sum of those lines of a metric.
+fn sum(text: &str, name: &str, lines: impl Fn(&str) -> bool) -> f64 {
+    let found = text.lines().filter(|line| line.starts_with(name) && lines(line));
+    found
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum()
 }
 
 async fn within<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) -> Duration {

@@ -68,7 +68,7 @@ async fn many_pipelines_are_seen_soon_held_in_little_memory_and_written_to_no_mo
     harness
         .condition("first", "TopicsReady", "True", "AsDeclared")
         .await;
-    let idle = operator.metric("process_resident_memory_bytes", "").await;
+    let idle = operator.metric("process_resident_memory_bytes").await;
     let begun = Instant::now();
     futures::stream::iter(1..count)
         .map(|n| apply(format!("shop-{n}"), true))
@@ -96,7 +96,7 @@ async fn many_pipelines_are_seen_soon_held_in_little_memory_and_written_to_no_mo
     let cold = operator.begun.elapsed();
     let aim = Duration::from_secs(if count > 1_000 { 120 } else { 30 });
     assert!(!shipped() || cold < aim, "{cold:.1?}");
-    let memory = operator.metric("process_resident_memory_bytes", "").await;
+    let memory = operator.metric("process_resident_memory_bytes").await;
     println!(
         "a cold start has looked at all of them after {cold:.1?}, {} writes",
         operator.writes().await
@@ -117,7 +117,7 @@ async fn many_pipelines_are_seen_soon_held_in_little_memory_and_written_to_no_mo
         };
     let before = versions(api.list_metadata(&Default::default()).await.unwrap());
     let (before_log, begun) = (logged(&harness).len(), Instant::now());
-    let asked = || operator.metric("recommendation_operator_kafka_requests_total", "");
+    let asked = || operator.metric("recommendation_operator_kafka_requests_total");
     let before_kafka = asked().await;
     tokio::time::sleep(quiet).await;
     assert_eq!(
@@ -139,7 +139,7 @@ async fn many_pipelines_are_seen_soon_held_in_little_memory_and_written_to_no_mo
     let after = versions(api.list_metadata(&Default::default()).await.unwrap());
     assert_eq!(before, after);
     println!("no write in {quiet:?}");
-    let later = operator.metric("process_resident_memory_bytes", "").await;
+    let later = operator.metric("process_resident_memory_bytes").await;
     println!("resident memory then: {:.0} MiB", mib(later));
     if shipped() {
         assert!(later < MEMORY.0 + MEMORY.1 * expected, "{:.0} MiB", mib(later));
