@@ -14,6 +14,7 @@ use kube::{Client, ResourceExt as _};
 use prometheus::core::Collector as _;
 use recommendation_api::pipeline::RecommendationPipeline;
 use recommendation_operator::build::{http_route, rules, service_monitor};
+use recommendation_operator::kafka::{Admin, Connection, TopicSpec};
 use serde_json::{Value, json};
 
 use crate::harness::{Harness, Operator};
@@ -34,8 +35,15 @@ pub async fn install_all(client: &Client) -> [String; 4] {
     ]
 }
 
+/// A topic that Strimzi manages: it is waited for, and never made.
+const MANAGED: &str = "managed";
+
 fn topics() -> Value {
-    json!([{"name": "customer_behavior", "partitions": 1}, {"name": "recommendation_impressions", "partitions": 1}])
+    json!([
+        {"name": "customer_behavior", "partitions": 1},
+        {"name": "recommendation_impressions", "partitions": 1},
+        {"name": MANAGED, "partitions": 2},
+    ])
 }
 
 /// Everything, with something outside to delete at the end and a Secret that is missing.
@@ -66,9 +74,15 @@ fn bare() -> Value {
     })
 }
 
-/// Objects named like the pipeline, of kinds that somebody else installs.
-fn foreign(harness: &Harness) -> [Api<DynamicObject>; 3] {
-    [service_monitor::gvk(), rules::gvk(), http_route::gvk()].map(|gvk| {
+/// Kinds that somebody else installs; the first three have an object named like the pipeline.
+fn foreign(harness: &Harness) -> [Api<DynamicObject>; 4] {
+    [
+        service_monitor::gvk(),
+        rules::gvk(),
+        http_route::gvk(),
+        kafka_topic(),
+    ]
+    .map(|gvk| {
         Api::namespaced_with(
             harness.client.clone(),
             &harness.namespace,
@@ -81,6 +95,18 @@ fn foreign(harness: &Harness) -> [Api<DynamicObject>; 3] {
 /// well and nothing is written any more.
 pub async fn live(harness: &Harness, operator: &Operator, at: &Mutex<&'static str>) {
     let now = |what: &'static str| *at.lock().unwrap() = what;
+    let managed = json!({
+        "apiVersion": "kafka.strimzi.io/v1beta2", "kind": "KafkaTopic", "metadata": {"name": MANAGED},
+        "spec": {"topicName": format!("{}{MANAGED}", harness.prefix), "partitions": 2},
+    });
+    let [_, _, _, kafka_topics] = foreign(harness);
+    let params = PatchParams::apply("tests");
+    harness
+        .until("the CRD of topics to be served", || async {
+            let applied = kafka_topics.patch(MANAGED, &params, &Patch::Apply(&managed));
+            applied.await.is_ok()
+        })
+        .await;
     now("a missing Secret that is told");
     harness.apply("shop", full()).await.unwrap();
     harness
@@ -106,6 +132,18 @@ pub async fn live(harness: &Harness, operator: &Operator, at: &Mutex<&'static st
             .condition("shop", "SpecAccepted", "False", "SecretNotFound")
             .await;
     }
+    now("a topic that somebody else has to make");
+    harness
+        .condition("shop", "TopicsReady", "False", "TopicRejected")
+        .await;
+    let admin = Admin::new(&Connection::plain(std::slice::from_ref(&harness.kafka))).unwrap();
+    let made = TopicSpec {
+        name: format!("{}{MANAGED}", harness.prefix),
+        partitions: 2,
+        replication_factor: None,
+        config: Default::default(),
+    };
+    admin.create(&made).await.unwrap();
     now("topics");
     harness
         .condition("shop", "TopicsReady", "True", "AsDeclared")
@@ -208,7 +246,7 @@ async fn there(harness: &Harness) -> Vec<bool> {
             .is_some(),
         harness.api::<CronJob>().get_opt("shop").await.unwrap().is_some(),
     ];
-    for api in foreign(harness) {
+    for api in foreign(harness).into_iter().take(3) {
         there.push(api.get_opt("shop").await.unwrap().is_some());
     }
     there

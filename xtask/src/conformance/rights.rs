@@ -16,8 +16,8 @@ pub(super) fn run(steps: &mut Steps) -> Result<()> {
     with_stack(false, true, steps, |stack, steps| {
         steps.run("a life without each right", |_| {
             let test = Cmd::cargo()
-                .args(["test", "--package", "recommendation-operator"])
-                .args(["--features", "integration"])
+                .args(["test", "--workspace"])
+                .arg("--all-features")
                 .args(["--test", "cluster", "--", "--exact", "--nocapture"])
                 .arg("rights::without_any_one_right_of_the_shipped_role_a_pipelines_life_does_not_come_to_its_end")
                 .env("TEST_KUBECONFIG", &stack.kubeconfig)

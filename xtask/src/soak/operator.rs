@@ -41,8 +41,8 @@ pub(super) fn run(options: &OperatorOptions, steps: &mut Steps) -> Result<()> {
     let shipped = steps.run("Both programs built", release::build)?;
     let stack = Stack::up(&servers(RUN, options.port_offset)?, steps)?;
     let test = Cmd::cargo()
-        .args(["test", "--package", "recommendation-operator"])
-        .args(["--features", "integration"])
+        .args(["test", "--workspace"])
+        .arg("--all-features")
         .args([
             "--test",
             "cluster",

@@ -94,8 +94,6 @@ async fn many_pipelines_are_seen_soon_held_in_little_memory_and_written_to_no_mo
     })
     .await;
     let cold = operator.begun.elapsed();
-    let aim = Duration::from_secs(if count > 1_000 { 120 } else { 30 });
-    assert!(!shipped() || cold < aim, "{cold:.1?}");
     let memory = operator.metric("process_resident_memory_bytes").await;
     println!(
         "a cold start has looked at all of them after {cold:.1?}, {} writes",
@@ -141,9 +139,6 @@ async fn many_pipelines_are_seen_soon_held_in_little_memory_and_written_to_no_mo
     println!("no write in {quiet:?}");
     let later = operator.metric("process_resident_memory_bytes").await;
     println!("resident memory then: {:.0} MiB", mib(later));
-    if shipped() {
-        assert!(later < MEMORY.0 + MEMORY.1 * expected, "{:.0} MiB", mib(later));
-    }
     operator.stop().await;
 
     let operator = Process::start(&harness, 1).await;
@@ -155,9 +150,15 @@ async fn many_pipelines_are_seen_soon_held_in_little_memory_and_written_to_no_mo
     tokio::time::sleep(quiet.min(Duration::from_secs(20))).await;
     let rate = (operator.reconciles().await - looked) / begun.elapsed().as_secs_f64();
     println!("{rate:.0} reconciles a second that change nothing");
-    // A pipeline is looked at once an interval at most: few of them cannot show it.
-    assert!(!shipped() || count < 1_000 || rate >= 100.0, "{rate:.0} a second");
     assert_eq!(operator.writes().await, 0.0);
     operator.stop().await;
+    // Every figure is shown before one of them fails.
+    if shipped() {
+        let aim = Duration::from_secs(if count > 1_000 { 120 } else { 30 });
+        assert!(cold < aim, "{cold:.1?}");
+        assert!(later < MEMORY.0 + MEMORY.1 * expected, "{:.0} MiB", mib(later));
+        // A pipeline is looked at once an interval at most: few of them cannot show it.
+        assert!(count < 1_000 || rate >= 100.0, "{rate:.0} a second");
+    }
     harness.remove().await;
 }
