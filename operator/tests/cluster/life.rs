@@ -103,8 +103,10 @@ pub async fn live(harness: &Harness, operator: &Operator, at: &Mutex<&'static st
     let params = PatchParams::apply("tests");
     harness
         .until("the CRD of topics to be served", || async {
-            let applied = kafka_topics.patch(MANAGED, &params, &Patch::Apply(&managed));
-            applied.await.is_ok()
+            kafka_topics
+                .patch(MANAGED, &params, &Patch::Apply(&managed))
+                .await
+                .is_ok()
         })
         .await;
     now("a missing Secret that is told");
