@@ -36,7 +36,7 @@ fn the_crd_fits_into_kubectls_last_applied_annotation() {
 }
 
 #[test]
-fn the_schema_has_no_defaults() {
+fn nothing_that_git_says_has_a_default_in_the_schema() {
     fn walk(v: &serde_json::Value, path: &str, found: &mut Vec<String>) {
         match v {
             serde_json::Value::Object(map) => {
@@ -53,8 +53,13 @@ fn the_schema_has_no_defaults() {
     }
     let mut found = Vec::new();
     let crd = serde_json::to_value(RecommendationPipeline::crd()).unwrap();
-    walk(&crd["spec"]["versions"][0]["schema"], "", &mut found);
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    walk(&schema["spec"], "", &mut found);
     assert!(found.is_empty(), "{found:?}");
+    // What is not Git's to say has one: see `RecommendationPipelineStatus`.
+    walk(&schema["status"], ".status", &mut found);
+    assert_eq!(found, [".status"]);
+    assert_eq!(schema["status"]["default"]["observedGeneration"], -1);
 }
 
 #[test]
@@ -81,4 +86,45 @@ fn every_reason_is_explained_in_the_documents() {
         .filter(|name| !guide.contains(&format!("`{name}`")))
         .collect();
     assert!(missing.is_empty(), "docs/troubleshooting.md lacks {missing:?}");
+}
+
+#[test]
+fn the_guide_explains_no_condition_and_no_reason_that_there_is_not() {
+    let source = include_str!("../src/conditions.rs");
+    let (types, reasons) = source.split_once("pub mod reasons").unwrap();
+    let names = |part: &str| -> Vec<String> {
+        part.lines()
+            .filter(|line| line.trim_start().starts_with("pub const"))
+            .filter_map(|line| line.split('"').nth(1).map(str::to_owned))
+            .collect()
+    };
+    let (types, reasons) = (names(types), names(reasons));
+    let guide = include_str!("../../docs/troubleshooting.md");
+    let rows = guide
+        .lines()
+        .skip_while(|line| !line.starts_with("| condition |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let mut explained: Vec<String> = Vec::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let condition = cells[1].trim_matches('`');
+        assert!(
+            condition.is_empty() || condition == "any" || types.iter().any(|name| name == condition),
+            "no condition `{condition}`: {row}"
+        );
+        explained.push(condition.to_owned());
+        for reason in cells[2].split('`').skip(1).step_by(2) {
+            assert!(
+                reasons.iter().any(|name| name == reason),
+                "no reason `{reason}`: {row}"
+            );
+        }
+    }
+    for name in types {
+        assert!(
+            explained.contains(&name),
+            "docs/troubleshooting.md has no row for condition {name}"
+        );
+    }
 }

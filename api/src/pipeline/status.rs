@@ -9,6 +9,9 @@ use serde_with::skip_serializing_none;
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+// A new pipeline has it from the API server, as Flux's own kinds do: kstatus takes an object without a status for done, so
+// that whoever waits for a pipeline just made would not wait at all.
+#[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct RecommendationPipelineStatus {
     /// Generation that the conditions speak of.
     pub observed_generation: Option<i64>,

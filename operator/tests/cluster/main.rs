@@ -11,6 +11,7 @@ mod deletion;
 mod double;
 mod edits;
 mod exposure;
+mod gitops;
 mod harness;
 mod healing;
 mod killed;

@@ -1,4 +1,5 @@
-//! Argo CD's health script for pipelines, run by the Lua that Argo CD has built in.
+//! When a pipeline is healthy, by those who say so: Argo CD's script, run by the Lua that Argo CD has built in, and
+//! kstatus, the library that Flux judges by.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,7 +14,7 @@ use crate::progress::Steps;
 use crate::release;
 use crate::tools::catalog;
 
-/// One object, and what Argo CD must make of it.
+/// One object, and what Argo CD and kstatus must make of it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
@@ -21,19 +22,21 @@ struct Case {
     object: Value,
     status: String,
     message: String,
+    kstatus: String,
 }
 
 /// Runs every case of `manifests/argocd/health_test.yaml`, and holds `argocd-cm.yaml` to the script.
 pub(super) fn run(steps: &mut Steps) -> Result<()> {
-    let lua = catalog::LUA.ensure(&Paths::from_env()?, steps)?;
+    let paths = Paths::from_env()?;
+    let lua = catalog::LUA.ensure(&paths, steps)?;
+    let kstatus = catalog::KSTATUS.ensure(&paths, steps)?;
     let dir = release::workspace().join("manifests/argocd");
     let script = std::fs::read_to_string(dir.join("health.lua"))?;
+    let cases: Vec<Case> = serde_saphyr::from_str(&std::fs::read_to_string(dir.join("health_test.yaml"))?)
+        .context("health_test.yaml")?;
+    ensure!(!cases.is_empty(), "health_test.yaml has no case");
     steps.run("health.lua", |_| {
         carried(&script, &std::fs::read_to_string(dir.join("argocd-cm.yaml"))?)?;
-        let cases: Vec<Case> =
-            serde_saphyr::from_str(&std::fs::read_to_string(dir.join("health_test.yaml"))?)
-                .context("health_test.yaml")?;
-        ensure!(!cases.is_empty(), "health_test.yaml has no case");
         let scratch = tempfile::tempdir()?;
         for case in &cases {
             let said =
@@ -43,7 +46,36 @@ pub(super) fn run(steps: &mut Steps) -> Result<()> {
             println!("ok: {}", case.name);
         }
         Ok(())
-    })
+    })?;
+    steps.run("kstatus", |_| judged(&kstatus, &cases))
+}
+
+/// Holds kstatus to every case.
+fn judged(kstatus: &Path, cases: &[Case]) -> Result<()> {
+    let mut lines = String::new();
+    for case in cases {
+        let mut object = case.object.clone();
+        object["apiVersion"] = "recommendation.dev/v1alpha1".into();
+        object["kind"] = "RecommendationPipeline".into();
+        lines += &format!("{object}\n");
+    }
+    let scratch = tempfile::tempdir()?;
+    let file = scratch.path().join("objects");
+    std::fs::write(&file, lines)?;
+    let said = Cmd::new(kstatus).stdin(std::fs::File::open(&file)?).run()?;
+    let said: Vec<&str> = said.lines().collect();
+    ensure!(said.len() == cases.len(), "{} answers", said.len());
+    for (case, said) in cases.iter().zip(said) {
+        let status = said.split('\t').next().unwrap_or_default();
+        ensure!(
+            status == case.kstatus,
+            "{}: kstatus was to say {}, and says {said}",
+            case.name,
+            case.kstatus
+        );
+        println!("ok: {status}: {}", case.name);
+    }
+    Ok(())
 }
 
 /// The script as Argo CD calls it: a chunk with the global `obj` that returns a table.
