@@ -44,3 +44,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
 {{- end }}
 {{- end }}
+
+{{- /* The annotations of an object: its own, and those of every object. Takes the root, its own and the indent. */}}
+{{- define "operator.annotations" -}}
+{{- $root := index . 0 }}
+{{- with merge (dict) (default dict (index . 1)) $root.Values.commonAnnotations }}
+{{- dict "annotations" . | toYaml | nindent (int (index $ 2)) }}
+{{- end }}
+{{- end }}

@@ -29,7 +29,7 @@ pub(super) const CHARTS: [(&str, &[&str]); 3] = [
 /// Values that switch on what is off by default, so that every template is rendered once.
 const EVERYTHING: [&str; 6] = [
     "--set",
-    "metrics.serviceMonitor.enabled=true,metrics.dashboard.enabled=true",
+    "metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true",
     "--set",
     "watchNamespaces={a,b}",
     "--set",
@@ -202,7 +202,7 @@ fn conform(helm: &Path, kubeconform: &Path, schemas: &Path, scratch: &Path) -> R
         let output = Cmd::new(kubeconform)
             .args(["-strict", "-summary", "-schema-location", &location])
             // Served only where the Prometheus operator is installed.
-            .args(["-skip", "ServiceMonitor"])
+            .args(["-skip", "ServiceMonitor,PrometheusRule"])
             .arg(file)
             .run()?;
         said += &format!("{name}: {output}");

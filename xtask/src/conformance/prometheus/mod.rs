@@ -52,7 +52,8 @@ pub(super) fn run(yes: bool, keep: bool, steps: &mut Steps) -> Result<()> {
     on_node(yes, keep, steps, |cluster, steps| {
         operator::start(cluster, &program, steps)?;
         cluster.install_operator(
-            "--set metrics.serviceMonitor.enabled=true --set metrics.dashboard.enabled=true",
+            "--set metrics.serviceMonitor.enabled=true --set metrics.prometheusRule.enabled=true \
+             --set metrics.dashboard.enabled=true",
             steps,
         )?;
         cluster.place.apply_pipeline(steps)?;
@@ -251,11 +252,10 @@ fn rules_evaluated(cluster: &Cluster, prometheus: &Prometheus) -> Result<()> {
     let ours = cluster
         .place
         .kubectl
-        .json(&format!("get prometheusrules.monitoring.coreos.com {PIPELINE}"))?;
-    let declared: usize = ours["spec"]["groups"]
-        .as_array()
-        .into_iter()
-        .flatten()
+        .json("get prometheusrules.monitoring.coreos.com -A")?;
+    let objects = ours["items"].as_array().into_iter().flatten();
+    let declared: usize = objects
+        .flat_map(|object| object["spec"]["groups"].as_array().into_iter().flatten())
         .filter_map(|group| group["rules"].as_array().map(Vec::len))
         .sum();
     cluster
