@@ -122,3 +122,64 @@ fn charts_and_manifests_carry_the_version_of_the_programs() {
     }
     assert!(read("manifests/operator.yaml").contains(&format!("image: recommendation-operator:{version}\n")));
 }
+
+/// Requests of a folder of a Postman collection, and of the folders in it.
+fn requests(folder: &Value, found: &mut Vec<Value>) {
+    for item in folder["item"].as_array().into_iter().flatten() {
+        if item["item"].is_array() {
+            requests(item, found);
+        } else {
+            found.push(item.clone());
+        }
+    }
+}
+
+#[test]
+fn the_postman_collection_has_a_request_with_tests_for_every_endpoint_and_no_other() {
+    let collection: Value =
+        serde_json::from_str(&read("manifests/postman/recommender.postman_collection.json")).expect("JSON");
+    let api: Value = serde_json::from_str(&read("recommender/openapi.json")).expect("JSON");
+    let mut endpoints = BTreeSet::new();
+    for (path, methods) in api["paths"].as_object().expect("paths") {
+        for method in methods.as_object().expect("methods").keys() {
+            if ["delete", "get", "patch", "post", "put"].contains(&method.as_str()) {
+                endpoints.insert((method.to_uppercase(), path.clone()));
+            }
+        }
+    }
+    let mut asked = Vec::new();
+    requests(&collection, &mut asked);
+    let mut missing = endpoints.clone();
+    for request in &asked {
+        let url = &request["request"]["url"];
+        let url = url["raw"].as_str().or(url.as_str()).expect("an address");
+        let path = url
+            .strip_prefix("{{baseUrl}}")
+            .expect("an address of the service");
+        let path = path.split('?').next().unwrap_or_default();
+        let method = request["request"]["method"].as_str().expect("a method");
+        let of = |(other, template): &&(String, String)| other == method && stands_for(template, path);
+        // `/v1/products/batch` is no product.
+        let endpoint = endpoints
+            .iter()
+            .filter(of)
+            .min_by_key(|(_, template)| template.matches('{').count());
+        let endpoint = endpoint.unwrap_or_else(|| panic!("no endpoint is {method} {path}"));
+        let tests = request["event"].as_array().into_iter().flatten().any(|event| {
+            event["listen"] == "test" && event["script"]["exec"].to_string().contains("pm.test(")
+        });
+        assert!(tests, "{}: {method} {path} has no test", request["name"]);
+        missing.remove(endpoint);
+    }
+    assert!(missing.is_empty(), "the collection asks nothing of {missing:?}");
+}
+
+/// Whether `path` is one of those that `template` (`/v1/products/{product_id}`) stands for.
+fn stands_for(template: &str, path: &str) -> bool {
+    let (template, path): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
+    template.len() == path.len()
+        && template
+            .iter()
+            .zip(path)
+            .all(|(part, given)| part.starts_with('{') || *part == given)
+}

@@ -54,7 +54,7 @@ impl Service {
         let hash = hash_password(&program, &dir)?;
         let user = serde_json::json!({
             "passwordHash": hash.trim(),
-            "scopes": ["events:write", "catalog:write", "recommendations:read", "customers:admin"],
+            "scopes": ["events:write", "catalog:write", "recommendations:read", "customers:admin", "insights:read"],
         });
         write(&dir.join("users").join(USER), &user.to_string())?;
         write(&dir.join("hmac"), HMAC_SECRET)?;
