@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -115,32 +116,33 @@ impl Metrics {
             leader: IntGauge::new(name("leader"), "1 while this operator may act")?,
             registry,
         };
-        metrics.registry.register(Box::new(metrics.reconciles.clone()))?;
-        metrics.registry.register(Box::new(metrics.errors.clone()))?;
-        metrics.registry.register(Box::new(metrics.steps.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.status_writes.clone()))?;
-        metrics.registry.register(Box::new(metrics.pipelines.clone()))?;
-        metrics.registry.register(Box::new(metrics.malformed.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.dependencies.clone()))?;
-        metrics.registry.register(Box::new(metrics.requests.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.kafka_requests.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.watch_errors.clone()))?;
-        metrics.registry.register(Box::new(metrics.queue_depth.clone()))?;
-        metrics.registry.register(Box::new(metrics.running.clone()))?;
-        metrics.registry.register(Box::new(metrics.leader.clone()))?;
+        for collector in metrics.collectors() {
+            metrics.registry.register(collector)?;
+        }
         #[cfg(target_os = "linux")]
         metrics.registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
         Ok(metrics)
+    }
+
+    /// All of them but those of the process.
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        vec![
+            Box::new(self.reconciles.clone()),
+            Box::new(self.errors.clone()),
+            Box::new(self.steps.clone()),
+            Box::new(self.status_writes.clone()),
+            Box::new(self.pipelines.clone()),
+            Box::new(self.malformed.clone()),
+            Box::new(self.dependencies.clone()),
+            Box::new(self.requests.clone()),
+            Box::new(self.kafka_requests.clone()),
+            Box::new(self.watch_errors.clone()),
+            Box::new(self.queue_depth.clone()),
+            Box::new(self.running.clone()),
+            Box::new(self.leader.clone()),
+        ]
     }
 
     /// A call to `dependency` that began then has ended.
@@ -190,5 +192,45 @@ mod tests {
             count += 1;
         }
         assert!(count >= 13, "{count}");
+    }
+
+    #[test]
+    fn every_metric_stands_in_the_reference_with_its_labels_and_meaning() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../docs/reference/operator-metrics.md"
+        );
+        let mut rows: Vec<String> = Metrics::new()
+            .unwrap()
+            .collectors()
+            .iter()
+            .flat_map(|collector| {
+                collector
+                    .desc()
+                    .into_iter()
+                    .map(|metric| {
+                        let labels = metric.variable_labels.join(", ");
+                        format!("| `{}` | {labels} | {} |", metric.fq_name, metric.help)
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        rows.sort();
+        let page = format!(
+            "# Metrics of the operator\n\n\
+             Generated from the code: `UPDATE=1 cargo test -p recommendation-operator --lib metrics` writes it. Both operators\n\
+             serve them on port 9090 at `/metrics`; `process_*` comes with Prometheus's client library. What to be woken for is\n\
+             among the [alerts](alerts.md); the recommender's metrics have [a page of their own](../metrics.md).\n\n\
+             | metric | labels | meaning |\n|---|---|---|\n{}\n",
+            rows.join("\n")
+        );
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(path).unwrap_or_default() == page,
+            "docs/reference/operator-metrics.md is not what the code says: \
+             `UPDATE=1 cargo test -p recommendation-operator --lib metrics` writes it"
+        );
     }
 }

@@ -97,6 +97,20 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    mod reference {
+        include!("../../../xtask/shared/cli_reference.rs");
+
+        #[test]
+        fn every_command_and_flag_stands_in_the_reference() {
+            use clap::CommandFactory as _;
+            let how = "UPDATE=1 cargo test -p recommendation-operator --lib reference";
+            hold(
+                concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/operator-flags.md"),
+                &page("`recommendation-operator`", super::super::Cli::command(), how),
+            );
+        }
+    }
+
     #[test]
     fn running_is_the_default_and_its_flags_need_no_subcommand() {
         assert!(

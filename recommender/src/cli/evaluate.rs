@@ -110,8 +110,8 @@ pub(super) struct Args {
     /// Print each trial of the search
     #[arg(long)]
     trials: bool,
-    /// Threads for fitting and asking
-    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
+    /// Threads for fitting and asking [default: all of the machine's]
+    #[arg(long, hide_default_value = true, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
     threads: usize,
     /// How to print the results
     #[arg(long, value_enum, default_value = "text")]

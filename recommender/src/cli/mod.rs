@@ -147,6 +147,23 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    mod reference {
+        include!("../../../xtask/shared/cli_reference.rs");
+
+        #[test]
+        fn every_command_and_flag_stands_in_the_reference() {
+            use clap::CommandFactory as _;
+            let how = "UPDATE=1 cargo test -p recommender --lib reference";
+            hold(
+                concat!(
+                    env!("CARGO_MANIFEST_DIR"),
+                    "/../docs/reference/recommender-flags.md"
+                ),
+                &page("`recommender`", super::super::Cli::command(), how),
+            );
+        }
+    }
+
     #[test]
     fn a_cause_is_told_once() {
         let error = crate::config::load(std::path::Path::new("/nowhere")).unwrap_err();
