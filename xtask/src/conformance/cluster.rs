@@ -27,8 +27,10 @@ pub(super) const CRDS: &str = "recommendation-operator-crds";
 
 /// Helm for one cluster.
 pub(super) struct Helm {
-    program: PathBuf,
-    kubeconfig: PathBuf,
+    /// The program.
+    pub program: PathBuf,
+    /// How it reaches the cluster.
+    pub kubeconfig: PathBuf,
 }
 
 impl Helm {
