@@ -308,6 +308,7 @@ fn pause(into: &Path, _: &Progress) -> Result<()> {
         entrypoint: "/pause".to_owned(),
         labels: BTreeMap::new(),
         archive: into.join("pause.tar"),
+        compressed: false,
     })?;
     Ok(())
 }

@@ -405,6 +405,7 @@ fn images(args: &ImageArgs, steps: &mut Steps) -> Result<Vec<ImageInfo>> {
             entrypoint: format!("/{title}"),
             labels: image::labels(title),
             archive: out.join(format!("{title}.tar")),
+            compressed: true,
         };
         let info = steps.run(&format!("Image {}", spec.name), |_| image::build(&spec))?;
         println!("{}  {}  {}", info.name, info.digest, info.path.display());

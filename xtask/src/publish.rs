@@ -25,6 +25,9 @@ const CHARTS: [&str; 3] = [
     "recommendation-pipeline",
 ];
 
+/// The most that an image may weigh, in bytes, as it is pulled.
+const IMAGE_LIMIT: u64 = 40_000_000;
+
 /// Options of `cargo xtask release`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -93,8 +96,20 @@ pub fn run(options: &ReleaseOptions, steps: &mut Steps) -> Result<()> {
                 entrypoint: format!("/{program}"),
                 labels: crate::image::labels(program),
                 archive: out.join(format!("{program}.tar")),
+                compressed: true,
             })?;
-            progress.line(&format!("  {}  {}", info.name, info.digest));
+            let size = fs::metadata(&info.path)?.len();
+            progress.line(&format!(
+                "  {}  {}  {:.1} MB",
+                info.name,
+                info.digest,
+                size as f64 / 1e6
+            ));
+            ensure!(
+                size < IMAGE_LIMIT,
+                "{} is {size} bytes, over the limit of {IMAGE_LIMIT}",
+                info.path.display()
+            );
             Ok(())
         })?;
     }

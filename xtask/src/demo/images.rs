@@ -26,6 +26,7 @@ pub fn of_program(program: &str, binary: &Path) -> Result<ImageInfo> {
         archive: release::target_dir()?
             .join("images")
             .join(format!("{program}.tar")),
+        compressed: false,
     })
 }
 
