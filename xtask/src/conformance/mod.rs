@@ -5,6 +5,8 @@ mod api;
 mod argo_cd;
 mod charts;
 mod cluster;
+mod compose;
+mod docs;
 mod fuzz;
 mod health;
 mod helm;
@@ -50,7 +52,11 @@ pub enum Suite {
     Postman,
     /// The charts: lint, unit tests, READMEs, and schemas of a running API server.
     Charts,
-    /// Argo CD's health script, by the Lua that Argo CD runs it with.
+    /// `docker-compose.yml`, by the library behind `docker compose config`.
+    Compose,
+    /// The documents as a book: built by mdBook, every link and anchor followed.
+    Docs,
+    /// When a pipeline is healthy: Argo CD's script by the Lua that Argo CD runs it with, and kstatus, by which Flux judges.
     Health,
     /// Our charts and a pipeline under a real Argo CD, from a Git repository, on a real node.
     ArgoCd {
@@ -96,6 +102,8 @@ pub fn run(options: &ConformanceOptions, steps: &mut Steps) -> Result<()> {
         Suite::Fuzz { cases } => fuzz::run(cases, steps),
         Suite::Postman => postman::run(steps),
         Suite::Charts => charts::run(steps),
+        Suite::Compose => compose::run(steps),
+        Suite::Docs => docs::run(steps),
         Suite::Health => health::run(steps),
         Suite::ArgoCd { yes, keep } => argo_cd::run(yes, keep, steps),
         Suite::Helm { yes } => helm::run(yes, steps),

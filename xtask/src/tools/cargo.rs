@@ -16,6 +16,8 @@ pub struct CargoTool {
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
+    /// Further arguments of `cargo install`: what to leave out.
+    pub args: &'static [&'static str],
 }
 
 impl CargoTool {
@@ -39,6 +41,7 @@ impl CargoTool {
                             "--version",
                             self.version,
                         ])
+                        .args(self.args)
                         .arg("--root")
                         .arg(into)
                         .arg("--target-dir")

@@ -46,6 +46,24 @@ pub const LUA: GoTool = GoTool {
     package: "github.com/yuin/gopher-lua/cmd/glua",
     ..GoTool::PLAIN
 };
+/// What Flux and others judge an object's status by.
+pub const KSTATUS: GoTool = GoTool {
+    name: "kstatus",
+    module: "sigs.k8s.io/cli-utils",
+    version: "v0.37.2",
+    package: ".",
+    main: include_str!("../../tools/kstatus/main.go"),
+    ..GoTool::PLAIN
+};
+/// What `docker compose config` reads a Compose file with.
+pub const COMPOSE: GoTool = GoTool {
+    name: "compose",
+    module: "github.com/compose-spec/compose-go/v2",
+    version: "v2.16.2",
+    package: ".",
+    main: include_str!("../../tools/compose/main.go"),
+    ..GoTool::PLAIN
+};
 /// Workflows of GitHub Actions.
 pub const ACTIONLINT: GoTool = GoTool {
     name: "actionlint",
@@ -69,12 +87,22 @@ pub const PROMETHEUS_OPERATOR_CRDS: &str = "example/prometheus-operator-crd";
 pub const CARGO_DENY: CargoTool = CargoTool {
     name: "cargo-deny",
     version: "0.20.2",
+    args: &[],
 };
 /// The bill of materials of a program.
 pub const CARGO_CYCLONEDX: CargoTool = CargoTool {
     name: "cargo-cyclonedx",
     version: "0.5.9",
+    args: &[],
 };
+/// The documents as a book.
+pub const MDBOOK: CargoTool = CargoTool {
+    name: "mdbook",
+    version: "0.5.4",
+    args: &["--no-default-features", "--features", "search"],
+};
+/// The book's links, a package of Python.
+pub const LINKCHECKER: &str = "LinkChecker==10.6.0";
 /// Argo CD: every one of its programs in one, which acts by the name that it is called by.
 pub const ARGO_CD: GoTool = GoTool {
     name: "argocd",
@@ -122,6 +150,7 @@ pub const ARGO_CD: GoTool = GoTool {
     ],
     go: "1.27.0",
     keep: &[ARGO_CD_CRDS, ARGO_CD_GIT, ARGO_CD_GPG],
+    main: "",
 };
 /// Where the module of [`ARGO_CD`] has its CRDs.
 pub const ARGO_CD_CRDS: &str = "manifests/crds";

@@ -36,6 +36,8 @@ pub struct GoTool {
     pub go: &'static str,
     /// Files and folders of the module that are kept beside the program: CRDs, scripts that it calls.
     pub keep: &'static [&'static str],
+    /// Our own `main.go` around a module that is a library; empty for a module that has a program.
+    pub main: &'static str,
 }
 
 impl GoTool {
@@ -48,12 +50,13 @@ impl GoTool {
         replace: &[],
         go: "1.26",
         keep: &[],
+        main: "",
     };
 
     fn go_mod(&self) -> String {
         let mut text = format!(
-            "module tool\n\ngo {}\n\nrequire {} {}\n",
-            self.go, self.module, self.version
+            "module xtask.local/{}\n\ngo {}\n\nrequire {} {}\n",
+            self.name, self.go, self.module, self.version
         );
         for line in self.replace {
             text += &format!("replace {line}\n");
@@ -67,7 +70,7 @@ impl GoTool {
     /// When Go is missing or the build fails.
     pub fn ensure(&self, paths: &Paths, steps: &mut Steps) -> Result<PathBuf> {
         let dir = paths.tool_dir(self.name, self.version);
-        let mut recipe = format!("{}\n{}", self.go_mod(), self.package);
+        let mut recipe = format!("{}\n{}{}", self.go_mod(), self.package, self.main);
         for kept in self.keep {
             recipe += &format!("\nkeep {kept}");
         }
@@ -78,6 +81,9 @@ impl GoTool {
                 install(&dir, &recipe, |into| {
                     let source = into.join("source");
                     write(&source.join("go.mod"), &self.go_mod())?;
+                    if !self.main.is_empty() {
+                        write(&source.join("main.go"), self.main)?;
+                    }
                     // The list of dependencies, which a build of somebody else's program lacks.
                     go_command(&source).args(["get", self.package]).run()?;
                     go_build(&source, &[self.package], progress, |go, package| {

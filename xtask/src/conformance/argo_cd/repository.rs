@@ -26,11 +26,16 @@ impl Repository {
         let dir = cluster.stack()?.run.dir().join("argocd/repository");
         remove_all(&dir)?;
         std::fs::create_dir_all(dir.join("charts"))?;
-        for chart in ["recommendation-operator", "recommendation-operator-crds"] {
+        // The chart of the CRD has a link to it, which Argo CD follows within the repository.
+        for (from, to) in [
+            ("charts/recommendation-operator", "charts"),
+            ("charts/recommendation-operator-crds", "charts"),
+            ("crds", ""),
+        ] {
             Cmd::new("cp")
                 .arg("-r")
-                .arg(release::workspace().join("charts").join(chart))
-                .arg(dir.join("charts"))
+                .arg(release::workspace().join(from))
+                .arg(dir.join(to))
                 .run()?;
         }
         let repository = Self { dir };
