@@ -1,6 +1,6 @@
 //! Fitting and judging, without a store or a clock.
 
-use recommender_engine::eval::{AlsParams, EaseParams};
+use recommender_engine::eval::Shape;
 use recommender_engine::matrix::Sparse;
 use recommender_engine::{
     Algorithm, Artifact, Blend, ConfigError, EngineConfig, EventKind, Interaction, Query, Reader,
@@ -110,8 +110,9 @@ fn split(data: &TrainingData) -> (TrainingData, Vec<Question>) {
 
 fn models(data: &TrainingData, version: &str, now_ms: i64) -> Vec<Artifact> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let als = Artifact::implicit_als(data, &AlsParams::default(), threads, version, now_ms);
-    match Artifact::ease(data, &EaseParams::default(), version, now_ms) {
+    let shape = Shape::of(&data.interactions);
+    let als = Artifact::implicit_als(data, &shape.als(), threads, version, now_ms);
+    match Artifact::ease(data, &shape.ease(), version, now_ms) {
         Ok(ease) => vec![ease, als],
         Err(e) => {
             tracing::info!(reason = %e, "Ease is left out");

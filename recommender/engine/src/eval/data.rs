@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::event::EventKind;
+use ahash::AHashSet;
+
+use crate::{event::EventKind, models::shape::Shape};
 
 /// One contact of a customer with a product.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,6 +88,24 @@ impl Dataset {
             }
         }
         buyers
+    }
+
+    /// Who has what, in numbers.
+    pub(super) fn shape(&self) -> Shape {
+        let mut had: AHashSet<u32> = AHashSet::new();
+        let (mut customers, mut pairs) = (0, 0);
+        for (_, touches) in &self.customers {
+            had.clear();
+            let has = touches.iter().filter(|touch| self.is_target(touch.kind));
+            had.extend(has.map(|touch| touch.product));
+            customers += usize::from(!had.is_empty());
+            pairs += had.len();
+        }
+        Shape {
+            customers,
+            products: self.catalogue,
+            pairs,
+        }
     }
 
     /// Counts the products that somebody has.

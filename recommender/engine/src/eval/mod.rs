@@ -15,7 +15,7 @@ mod tape;
 mod tune;
 mod weights;
 
-pub use crate::models::{als::AlsParams, ease::EaseParams};
+pub use crate::models::{als::AlsParams, ease::EaseParams, shape::Shape};
 pub use data::{Dataset, Pair, Task, Touch};
 pub use likeness::Likeness;
 pub use metrics::{Collector, Metrics};

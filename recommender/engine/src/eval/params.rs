@@ -125,9 +125,16 @@ impl Params {
             }
             // Without times there is no visit and no trend.
             (Task::Customers(_), false) => {
+                let shape = data.shape();
+                params.walk_beta = shape.walk_beta();
+                params.ease = shape.ease();
+                params.als = AlsParams {
+                    factors: shape.als_factors(),
+                    ..shape.als()
+                };
                 params.blend = Blend {
                     walk: 1.0,
-                    ease: 0.0,
+                    ease: 1.0,
                     als: 1.0,
                     session: 0.0,
                     content: 0.0,
@@ -135,7 +142,10 @@ impl Params {
                     ..params.blend
                 };
             }
-            (Task::Customers(_), true) => params = Params::for_events(),
+            (Task::Customers(_), true) => {
+                params = Params::for_events();
+                params.walk_beta = data.shape().walk_beta();
+            }
         }
         params
     }
@@ -205,6 +215,12 @@ impl Params {
         *slot = serde_json::from_str(value).unwrap_or_else(|_| serde_json::Value::String(value.into()));
         *self = serde_json::from_value(all).map_err(fault)?;
         Ok(())
+    }
+
+    /// The value of a parameter, if it is a number.
+    pub(super) fn number(&self, key: &str) -> Option<f64> {
+        let all = serde_json::to_value(self).ok()?;
+        all.pointer(&format!("/{}", key.replace('.', "/")))?.as_f64()
     }
 
     /// The engine that these describe, without bounds that would bind on evaluation data.

@@ -7,6 +7,7 @@ use crate::config::Algorithm;
 /// A parameter and the values to try.
 pub(super) struct Axis {
     pub key: &'static str,
+    /// Numbers ascend.
     pub values: &'static [&'static str],
     /// Whether a value is tried at the price of an answer, on models as they stand.
     pub cheap: bool,
@@ -28,7 +29,10 @@ const POPULARITY: &[Axis] = &[dear(
 )];
 // Paudel et al. 2017 and Ferrari Dacrema et al. 2019.
 const WALK: &[Axis] = &[
-    dear("walkBeta", &["0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.8"]),
+    dear(
+        "walkBeta",
+        &["0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9"],
+    ),
     dear("walkAlpha", &["0.4", "0.6", "0.8", "1", "1.2"]),
     dear("neighbors", &["100", "500", "2000"]),
     dear("pairHistory", &["30", "100", "10000"]),
@@ -44,13 +48,13 @@ const KNN: &[Axis] = &[
 const EASE: &[Axis] = &[
     dear(
         "ease.regularization",
-        &["50", "100", "200", "500", "1000", "2000"],
+        &["10", "20", "50", "100", "200", "500", "1000", "2000"],
     ),
     dear("ease.keep", &["100", "500", "2000"]),
 ];
 // Rendle et al. 2021.
 const ALS: &[Axis] = &[
-    dear("als.unobserved", &["0.003", "0.01", "0.03", "0.1", "0.3"]),
+    dear("als.unobserved", &["0.003", "0.01", "0.03", "0.1", "0.3", "1"]),
     dear("als.regularization", &["0.001", "0.003", "0.01", "0.03"]),
     dear("als.frequency", &["0.5", "1"]),
 ];

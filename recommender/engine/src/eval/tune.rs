@@ -1,7 +1,8 @@
 //! The search for hyper-parameters, on validation sets cut from training data, within a given time.
 //!
-//! Each model is searched by itself: axis by axis from good defaults, the values of an axis by successive
-//! halving (Jamieson and Talwalkar 2016) on ever more questions, until a round changes nothing. The blend
+//! Each model is searched by itself, axis by axis from good defaults until a round changes nothing: values that cost
+//! only an answer by successive halving (Jamieson and Talwalkar 2016) on ever more questions, values that cost
+//! a fit by climbing from the present one. The blend
 //! takes its members as they were found; its weights are fitted on what they say, recorded once. Models are
 //! trained once for every setting that needs it; others only ask again.
 
@@ -18,12 +19,17 @@ use crate::{blend::Blend, config::Algorithm};
 
 /// Another value must be better by this share of the score: what is within chance stays as it was.
 const MARGIN: f64 = 0.002;
+/// Numbers that differ by less than this share are the same value.
+const NEAR: f64 = 1e-4;
 /// Rounds over the axes of a model.
 const ROUNDS: usize = 3;
 /// The part of the questions that values are first compared on.
 const FIRST: usize = 4;
 /// Factors and passes of iALS while its other parameters are searched: their order is that of the full size.
 const SMALL_ALS: (usize, usize) = (64, 6);
+/// Products up to which EASE is computed in closed form while parameters are searched: in larger catalogues each
+/// product is explained by its neighbourhood, which takes seconds, and prefers the same regularisation.
+const SMALL_EASE: usize = 4_000;
 /// Questions without which weights stay as they are.
 const ENOUGH: usize = 50;
 
@@ -91,6 +97,7 @@ pub fn tune(
         search,
         coverage: 0.0,
         until: Duration::ZERO,
+        last: Duration::ZERO,
         found: Vec::new(),
     };
     for set in &sets {
@@ -157,6 +164,7 @@ pub(super) fn weights_only(
         search,
         coverage: 0.0,
         until,
+        last: Duration::ZERO,
         found: Vec::new(),
     };
     for set in &sets {
@@ -189,6 +197,30 @@ fn everyone(data: &Dataset) -> Blend {
     }
 }
 
+/// The same parameters with an EASE that is fitted in seconds.
+fn quick(params: &Params) -> Params {
+    let mut quick = params.clone();
+    if quick.ease.neighborhood > 0 {
+        quick.ease.max_products = quick.ease.max_products.min(SMALL_EASE);
+    }
+    quick
+}
+
+/// The same parameters at a size at which models are fitted quickly: the order of trials is that of the full size.
+fn small(params: &Params) -> Params {
+    let mut small = quick(params);
+    small.als.factors = small.als.factors.min(SMALL_ALS.0);
+    small.als.epochs = small.als.epochs.min(SMALL_ALS.1);
+    small
+}
+
+/// What was found, at the size of `start`.
+fn full(mut found: Params, start: &Params) -> Params {
+    (found.als.factors, found.als.epochs) = (start.als.factors, start.als.epochs);
+    found.ease.max_products = start.ease.max_products;
+    found
+}
+
 struct Run<'a, 's> {
     data: &'a Dataset,
     folds: Vec<Trained<'a>>,
@@ -197,6 +229,8 @@ struct Run<'a, 's> {
     coverage: f64,
     /// When the search of the current model ends.
     until: Duration,
+    /// How long the dearest trial of the current model took.
+    last: Duration,
     found: Vec<Tuned>,
 }
 
@@ -205,9 +239,14 @@ impl<'a> Run<'a, '_> {
         (self.search.elapsed)() >= self.until
     }
 
-    /// Whether something that takes as long as `last` still fits in.
-    fn fits(&self, last: Duration) -> bool {
-        (self.search.elapsed)() + last <= self.until
+    /// Whether as many trials still fit in.
+    fn fits(&self, trials: u32) -> bool {
+        (self.search.elapsed)() + trials * self.last <= self.until
+    }
+
+    /// To be called after a trial that began then.
+    fn took(&mut self, began: Duration) {
+        self.last = self.last.max((self.search.elapsed)().saturating_sub(began));
     }
 
     /// Mean over the validation sets, on a part of the questions (one in `part`).
@@ -231,81 +270,140 @@ impl<'a> Run<'a, '_> {
     }
 
     fn model(&mut self, algorithm: Algorithm, start: &Params) -> Result<(Params, f64), EvalError> {
-        let mut best = start.clone();
-        let (factors, epochs) = (start.als.factors, start.als.epochs);
-        if algorithm == Algorithm::ImplicitAls {
-            best.als.factors = factors.min(SMALL_ALS.0);
-            best.als.epochs = epochs.min(SMALL_ALS.1);
-        }
+        let mut best = small(start);
+        self.last = Duration::ZERO;
+        let began = (self.search.elapsed)();
         let mut top = self.score(algorithm, &best, 1)?;
+        self.took(began);
         self.tell(algorithm, "defaults", top, top);
         let axes = axes(algorithm, self.data);
+        // What was best when an axis was left: as long as it still is, there is nothing new to be tried there.
+        let mut left: Vec<Option<Params>> = vec![None; axes.len()];
         for _ in 0..ROUNDS {
             let before = best.clone();
-            for axis in &axes {
-                self.axis(algorithm, axis, &mut best, &mut top)?;
+            for (axis, left) in axes.iter().zip(&mut left) {
+                if left.as_ref() == Some(&best) {
+                    continue;
+                }
+                if axis.cheap {
+                    self.halve(algorithm, axis, &mut best, &mut top)?;
+                } else {
+                    self.climb(algorithm, axis, &mut best, &mut top)?;
+                }
+                *left = Some(best.clone());
             }
             if best == before || self.late() {
                 break;
             }
         }
-        (best.als.factors, best.als.epochs) = (factors, epochs);
-        Ok((best, top))
+        Ok((full(best, start), top))
     }
 
-    /// Tries the values of one axis, on few questions first where that is what costs time.
-    fn axis(
+    /// The parameters with this value of an axis, if that is another one and allowed.
+    fn with(axis: &Axis, value: &str, best: &Params) -> Option<Params> {
+        let mut trial = best.clone();
+        (trial.set(axis.key, value).is_ok() && trial != *best).then_some(trial)
+    }
+
+    /// Scores parameters on all questions and takes them if they are better; `None` if there is no time, or the
+    /// model refuses them.
+    fn attempt(
+        &mut self,
+        algorithm: Algorithm,
+        name: &str,
+        trial: Params,
+        best: &mut Params,
+        top: &mut f64,
+    ) -> Result<Option<bool>, EvalError> {
+        if !self.fits(1) {
+            return Ok(None);
+        }
+        let began = (self.search.elapsed)();
+        let score = match self.score(algorithm, &trial, 1) {
+            Err(EvalError::Config(_)) => return Ok(None),
+            score => score?,
+        };
+        self.took(began);
+        self.tell(algorithm, name, score, *top);
+        let better = score > *top * (1.0 + MARGIN);
+        if better {
+            (*top, *best) = (score, trial);
+        }
+        Ok(Some(better))
+    }
+
+    /// Goes from value to value as long as that helps, first to larger ones, then to smaller ones; names are tried one
+    /// by one.
+    fn climb(
         &mut self,
         algorithm: Algorithm,
         axis: &Axis,
         best: &mut Params,
         top: &mut f64,
     ) -> Result<(), EvalError> {
-        let mut trials: Vec<(String, Params)> = Vec::new();
-        for value in axis.values {
-            let mut trial = best.clone();
-            if trial.set(axis.key, value).is_ok() && trial != *best {
-                trials.push((format!("{}={value}", axis.key), trial));
-            }
-        }
-        if axis.cheap {
-            let first = self.score(algorithm, best, FIRST)?;
-            let mut ranked = Vec::new();
-            for trial in trials {
-                if self.late() {
-                    return Ok(());
+        let number = |value: &str| value.parse::<f64>().ok();
+        let Some(now) = best.number(axis.key) else {
+            for value in axis.values {
+                if let Some(trial) = Self::with(axis, value, best) {
+                    self.attempt(algorithm, &format!("{}={value}", axis.key), trial, best, top)?;
                 }
-                let score = self.score(algorithm, &trial.1, FIRST)?;
-                self.tell(algorithm, &trial.0, score, first);
-                ranked.push((score, trial));
             }
-            ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-            // What changes nothing has no say here. Half go on, and of them only those that look no worse.
-            ranked.retain(|(score, _)| *score != first);
-            let keep = ranked.len().div_ceil(2);
-            trials = ranked
-                .into_iter()
-                .take(keep)
-                .filter(|(score, _)| *score > first * (1.0 - MARGIN))
-                .map(|(_, trial)| trial)
-                .collect();
-        }
-        let mut last = Duration::ZERO;
-        for (name, trial) in trials {
-            if !self.fits(last) {
+            return Ok(());
+        };
+        let mut larger: Vec<&str> = axis.values.to_vec();
+        larger.retain(|value| number(value).is_some_and(|value| value > now * (1.0 + NEAR)));
+        let mut smaller: Vec<&str> = axis.values.to_vec();
+        smaller.retain(|value| number(value).is_some_and(|value| value < now * (1.0 - NEAR)));
+        smaller.reverse();
+        for side in [larger, smaller] {
+            let mut helped = false;
+            for value in side {
+                let Some(trial) = Self::with(axis, value, best) else {
+                    continue;
+                };
+                let name = format!("{}={value}", axis.key);
+                match self.attempt(algorithm, &name, trial, best, top)? {
+                    Some(true) => helped = true,
+                    _ => break,
+                }
+            }
+            if helped {
                 break;
             }
-            let began = (self.search.elapsed)();
-            let score = match self.score(algorithm, &trial, 1) {
-                // A value that the model refuses is no candidate.
-                Err(EvalError::Config(_)) => continue,
-                score => score?,
-            };
-            last = (self.search.elapsed)().saturating_sub(began);
-            self.tell(algorithm, &name, score, *top);
-            if score > *top * (1.0 + MARGIN) {
-                (*top, *best) = (score, trial);
+        }
+        Ok(())
+    }
+
+    /// Tries the values of one axis, on few questions first, and those that look no worse on all.
+    fn halve(
+        &mut self,
+        algorithm: Algorithm,
+        axis: &Axis,
+        best: &mut Params,
+        top: &mut f64,
+    ) -> Result<(), EvalError> {
+        let trials = axis.values.iter().filter_map(|value| {
+            let trial = Self::with(axis, value, best)?;
+            Some((format!("{}={value}", axis.key), trial))
+        });
+        let trials: Vec<(String, Params)> = trials.collect();
+        let first = self.score(algorithm, best, FIRST)?;
+        let mut ranked = Vec::new();
+        for trial in trials {
+            if self.late() {
+                return Ok(());
             }
+            let score = self.score(algorithm, &trial.1, FIRST)?;
+            self.tell(algorithm, &trial.0, score, first);
+            ranked.push((score, trial));
+        }
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+        // What changes nothing has no say here. Half go on, and of them only those that look no worse.
+        ranked.retain(|(score, _)| *score != first);
+        let keep = ranked.len().div_ceil(2);
+        let promising = ranked.into_iter().take(keep);
+        for (_, (name, trial)) in promising.filter(|(score, _)| *score > first * (1.0 - MARGIN)) {
+            self.attempt(algorithm, &name, trial, best, top)?;
         }
         Ok(())
     }
@@ -344,7 +442,7 @@ impl<'a> Run<'a, '_> {
     }
 
     fn blend(&mut self, start: &Params) -> Result<Option<(Params, f64)>, EvalError> {
-        let mut best = self.assembled(start);
+        let mut best = quick(&self.assembled(start));
         let parts = members(self.data);
         let everyone = everyone(self.data);
         let fitted: Vec<Algorithm> = parts
@@ -362,17 +460,17 @@ impl<'a> Run<'a, '_> {
             best.blend.als = 0.0;
         }
         let timed = self.data.timed;
-        let before = self.tapes(start, &fitted)?;
+        let before = self.tapes(&quick(start), &fitted)?;
         let shown = before.iter().map(|tape| tape.coverage(&start.blend));
         self.coverage = shown.sum::<f64>() / before.len().max(1) as f64;
         let mut top = self.weights(&mut best, &everyone, &fitted, timed)?;
-        let mut last = Duration::ZERO;
+        self.last = Duration::ZERO;
         for axis in axes(Algorithm::Hybrid, self.data) {
             for value in axis.values {
                 let began = (self.search.elapsed)();
                 let mut trial = best.clone();
                 // The weights are fitted once more at the end, which takes about as long as a trial.
-                if !self.fits(2 * last) || trial.set(axis.key, value).is_err() || trial == best {
+                if !self.fits(2) || trial.set(axis.key, value).is_err() || trial == best {
                     continue;
                 }
                 let heard = Params {
@@ -385,13 +483,13 @@ impl<'a> Run<'a, '_> {
                 if score > top * (1.0 + MARGIN) {
                     (top, best) = (score, trial);
                 }
-                last = (self.search.elapsed)().saturating_sub(began);
+                self.took(began);
             }
         }
         if timed {
             top = self.weights(&mut best, &everyone, &fitted, timed)?;
         }
-        Ok(Some((best, top)))
+        Ok(Some((full(best, start), top)))
     }
 
     /// Those of the fitted models that can be fitted to this data.

@@ -12,6 +12,7 @@ pub mod onnx;
 pub(crate) mod popularity;
 mod session;
 pub mod session_knn;
+pub mod shape;
 
 use crate::{
     config::Algorithm,
