@@ -208,10 +208,8 @@ impl Writer {
                         product: product_of[column as usize],
                         similarity,
                     });
-                    let mut list: Vec<Neighbor> = entries.filter(|entry| entry.product != NONE).collect();
-                    // The strongest first: an answer with many products to read for reads no more of each.
-                    list.sort_by(|a, b| b.similarity.abs().total_cmp(&a.similarity.abs()));
-                    lists[product as usize] = list.into_iter().map(Word::new).collect();
+                    let entries = entries.filter(|entry| entry.product != NONE);
+                    lists[product as usize] = entries.map(Word::new).collect();
                 }
                 let ease = EaseLists {
                     version: artifact.version.clone(),

@@ -24,7 +24,7 @@ impl Model for Ease {
     fn list(&self, question: &Question<'_>, product: u32, read: &mut dyn FnMut(&[Word])) {
         let ease = question.fitted.ease.as_ref();
         if let Some(list) = ease.and_then(|ease| ease.lists.get(product as usize)) {
-            read(&list[..list.len().min(question.reads)]);
+            read(list);
         }
     }
 }
