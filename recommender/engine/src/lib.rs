@@ -40,8 +40,8 @@
 //! About, in bytes, with `p` products, `c` customers, `h` products per history (at most `learn_history`),
 //! `r` counts per product (at most `row_capacity`) and `k` neighbours (at most `neighbors`):
 //!
-//! - per product: `500 + 4..32 × r + 16 × k` (a list of neighbours has room for 16, 144, 656 or more), plus the
-//!   catalogue's text (twice the title) and embedding;
+//! - per product: `700 + 4..32 × r + 16 × k`, where `k` is the room of its lists (16 for up to 16 neighbours, 144 for
+//!   up to 128, 656 for up to 512), plus the catalogue's text (twice the title) and embedding;
 //! - per customer: `250 + 24 × h`, plus twice the id's length;
 //! - per visit that is held: `170 + 20 × its products`, at most `max_sessions` finished ones, as many of one
 //!   product, and those going on;
