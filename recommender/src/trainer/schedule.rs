@@ -33,7 +33,17 @@ pub fn parse(schedule: &str) -> Result<Cron, ScheduleError> {
 /// Between two trainings that drift asks for, milliseconds: what has changed does so for days.
 const DRIFT_PAUSE_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// Tells when drift asks for a training: when it has come over its threshold, at most once a day.
+/// What the drift is like.
+#[derive(Clone, Copy, Debug)]
+struct Drifted {
+    /// Whether any of its indices is over the threshold.
+    over: bool,
+    /// Whether the one against what the models were made from is: only a training brings that one down.
+    far: bool,
+}
+
+/// Tells when drift asks for a training: when it has come over its threshold, and as long as what the models were made
+/// from is over it; at most once a day.
 #[derive(Debug, Default)]
 struct OnDrift {
     /// Whether it was over it when last looked; nothing before the first look, so that a restart asks for nothing.
@@ -42,19 +52,21 @@ struct OnDrift {
 }
 
 impl OnDrift {
-    /// `over` says whether it is; nothing while too few events tell.
-    fn asks(&mut self, over: Option<bool>, now_ms: i64) -> bool {
-        let Some(over) = over else { return false };
-        let began = over && self.over == Some(false);
+    /// `drifted` is nothing while too few events tell.
+    fn asks(&mut self, drifted: Option<Drifted>, now_ms: i64) -> bool {
+        let Some(Drifted { over, far }) = drifted else {
+            return false;
+        };
+        let asks = over && (self.over == Some(false) || far && self.over.is_some());
         let rested = self.asked_ms.is_none_or(|at| now_ms - at >= DRIFT_PAUSE_MS);
-        if began && !rested {
+        if asks && !rested {
             return false; // it still begins, as far as the next look is concerned
         }
         self.over = Some(over);
-        if began {
+        if asks {
             self.asked_ms = Some(now_ms);
         }
-        began
+        asks
     }
 }
 
@@ -69,9 +81,13 @@ pub struct Watched {
 }
 
 impl Watched {
-    fn over(&self) -> Option<bool> {
+    fn drifted(&self) -> Option<Drifted> {
         let drift = self.progress.load().drift.filter(|_| self.on_drift)?;
-        Some(drift.worst() > self.live.load().drift_threshold)
+        let threshold = self.live.load().drift_threshold;
+        Some(Drifted {
+            over: drift.worst() > threshold,
+            far: drift.since_fit.is_some_and(|since_fit| since_fit > threshold),
+        })
     }
 }
 
@@ -92,7 +108,7 @@ pub async fn run(
             return stop.cancelled().await;
         };
         while now() < next {
-            if on_drift.asks(watched.over(), now_ms()) {
+            if on_drift.asks(watched.drifted(), now_ms()) {
                 tracing::info!("what customers do has drifted: models are fitted again");
                 break;
             }
@@ -118,20 +134,35 @@ mod tests {
     #[test]
     fn drift_asks_when_it_comes_over_its_threshold_and_once_a_day_at_most() {
         let hour = 3_600_000;
+        let drifted = |over| Some(Drifted { over, far: false });
         let mut on_drift = OnDrift::default();
         assert!(!on_drift.asks(None, 0));
         assert!(
-            !on_drift.asks(Some(true), 0),
+            !on_drift.asks(drifted(true), 0),
             "it was so before this process began"
         );
-        assert!(!on_drift.asks(Some(false), hour));
-        assert!(on_drift.asks(Some(true), 2 * hour));
-        assert!(!on_drift.asks(Some(true), 3 * hour));
-        assert!(!on_drift.asks(Some(false), 4 * hour));
-        assert!(!on_drift.asks(Some(true), 5 * hour), "it asked today");
+        assert!(!on_drift.asks(drifted(false), hour));
+        assert!(on_drift.asks(drifted(true), 2 * hour));
+        assert!(!on_drift.asks(drifted(true), 3 * hour));
+        assert!(!on_drift.asks(drifted(false), 4 * hour));
+        assert!(!on_drift.asks(drifted(true), 5 * hour), "it asked today");
         assert!(!on_drift.asks(None, 6 * hour));
-        assert!(on_drift.asks(Some(true), 26 * hour), "and still stands");
-        assert!(!on_drift.asks(Some(true), 80 * hour));
+        assert!(on_drift.asks(drifted(true), 26 * hour), "and still stands");
+        assert!(!on_drift.asks(drifted(true), 80 * hour));
+    }
+
+    #[test]
+    fn what_drifts_on_after_a_training_asks_again_the_next_day() {
+        let hour = 3_600_000;
+        let far = Some(Drifted {
+            over: true,
+            far: true,
+        });
+        let mut on_drift = OnDrift::default();
+        assert!(!on_drift.asks(far, 0), "a restart asks for nothing");
+        assert!(on_drift.asks(far, hour));
+        assert!(!on_drift.asks(far, 24 * hour));
+        assert!(on_drift.asks(far, 25 * hour));
     }
 
     #[test]

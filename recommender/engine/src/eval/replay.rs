@@ -238,8 +238,8 @@ impl Watch {
         }
     }
 
-    /// Whether the day that ends with an event of this time is one on which the drift came over the threshold: what
-    /// a service's trainer fits models again for.
+    /// Whether the day that ends with an event of this time is one on which the drift came over the threshold, or what
+    /// the models were made from is still over it: what a service's trainer fits models again for.
     fn comes_over(&mut self, now_ms: i64) -> bool {
         let day = now_ms.div_euclid(DAY_MS);
         if day <= self.day {
@@ -256,7 +256,9 @@ impl Watch {
             return false;
         };
         let was_over = std::mem::replace(&mut self.was_over, drift.worst() > threshold);
-        self.was_over && !was_over
+        // What the models were made from is far again, whatever the week before was like.
+        let far = drift.since_fit.is_some_and(|since_fit| since_fit > threshold);
+        far || self.was_over && !was_over
     }
 }
 
