@@ -153,12 +153,12 @@ async fn figures_have_the_totals_of_ksqldbs_tables_as_long_as_it_answers_and_the
     });
     let url = serve(Arc::clone(&double)).await;
     let (_dir, service) = shop(&url, "event_funnel").await;
-    let mut told = Value::Null;
     eventually("figures about both", async || {
-        told = figures(&service).await;
+        let told = figures(&service).await;
         told["top_products"][0]["product_id"] == "o'cup" && !told["ksqldb"]["products"][0].is_null()
     })
     .await;
+    let told = figures(&service).await;
     assert_eq!(
         told["ksqldb"],
         json!({
