@@ -343,9 +343,11 @@ async fn neither_id_nor_pseudonym_of_an_erased_customer_stays_beyond_the_records
     let events = shop.records(&shop.config.topics.events).await;
     let pseudonym = String::from_utf8(events[0].0.clone()).unwrap();
     assert!(pseudonym.starts_with("pseudonym:"), "{pseudonym}");
-    let others = ["ann", "bob"].map(|customer| event(customer, "cup", "view"));
-    send(&a, &others).await;
-    a.learned(4).await;
+    // What the others look at is new to her: an answer without products is no impression.
+    let others =
+        ["ann", "bob"].map(|customer| ["cup", "plate"].map(|product| event(customer, product, "view")));
+    send(&a, others.as_flattened()).await;
+    a.learned(6).await;
     recommended(&a, UMA).await;
     eventually("an answer in Redis", async || {
         !in_redis(&pipeline, UMA).await.is_empty()
