@@ -160,6 +160,8 @@ fn start_processes(cluster: &Cluster, dir: &Path, bin: &Path) -> Result<()> {
         &CONTROLLER_METRICS_PORT.to_string(),
         "--app-resync",
         "10",
+        // Otherwise the health of each resource is shown to people only, and stands in no Application.
+        "--persist-resource-health",
     ]);
     for (mut daemon, port) in [
         (repository, REPOSITORY_PORT),
