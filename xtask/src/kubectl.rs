@@ -93,6 +93,18 @@ impl Kubectl {
         self.apply(scratch)
     }
 
+    /// Waits until every CRD is established. One that was made this moment has no conditions yet, which `kubectl wait` ends
+    /// with an error for.
+    ///
+    /// # Errors
+    /// When one is not after a minute.
+    pub fn crds_established(&self) -> Result<()> {
+        self.until("every CRD is established", Duration::from_secs(60), || {
+            self.run("wait --for=condition=Established --timeout=10s crd --all")?;
+            Ok(Poll::Done(()))
+        })
+    }
+
     /// Asks again every `pause` until `done` returns something, for `limit` at most.
     ///
     /// # Errors

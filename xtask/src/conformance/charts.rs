@@ -71,7 +71,7 @@ pub(super) fn run(steps: &mut Steps) -> Result<()> {
             .cmd("apply --server-side -f")
             .arg(release::workspace().join("crds"))
             .run()?;
-        kubectl.run("wait --for=condition=Established --timeout=30s crd --all")?;
+        kubectl.crds_established()?;
         let schemas = stack.run.dir().join("schemas");
         let kinds = steps.run("Schemas of the running API server", |_| {
             write_schemas(&kubectl, &schemas)

@@ -17,7 +17,7 @@ pub(super) fn run(steps: &mut Steps) -> Result<()> {
         steps.run("crds/", |_| {
             kubectl.cmd("apply --server-side -f").arg(&crds).run()
         })?;
-        kubectl.run("wait --for=condition=Established --timeout=30s crd --all")?;
+        kubectl.crds_established()?;
         for file in files()? {
             let name = file
                 .file_name()

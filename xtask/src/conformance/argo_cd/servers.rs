@@ -80,7 +80,7 @@ fn settings(cluster: &Cluster, paths: &Paths, dir: &Path) -> Result<()> {
             .arg(crds.join(format!("{name}-crd.yaml")))
             .run()?;
     }
-    kubectl.run("wait --for=condition=Established --timeout=60s crd --all")?;
+    kubectl.crds_established()?;
     let named = |name: &str| json!({"name": name, "namespace": NAMESPACE, "labels": {"app.kubernetes.io/part-of": "argocd"}});
     let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
