@@ -1,5 +1,5 @@
 //! Every parser that meets bytes from outside, with very many made-up inputs: the properties that unit tests check with
-//! a few hundred (their names say `panic`), run with as many as wanted.
+//! a few hundred, run with as many as wanted.
 
 use std::time::Duration;
 
@@ -12,13 +12,17 @@ const TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 /// Where the parsers are.
 const PACKAGES: [&str; 2] = ["recommender", "recommender-engine"];
 
+/// What their names say: nothing makes a parser panic, and both ways of reading an event agree on every text.
+const PROPERTIES: [&str; 2] = ["panic", "both_ways_of_reading"];
+
 /// Runs every property with `cases` inputs, and prints executions and findings.
 pub(super) fn run(cases: u64, steps: &mut Steps) -> Result<()> {
     let (mut properties, mut found) = (0u64, Vec::new());
     for package in PACKAGES {
         steps.run(&format!("Parsers of {package}"), |progress| {
             let tests = Cmd::cargo()
-                .args(["test", "-p", package, "--lib", "--", "panic"])
+                .args(["test", "-p", package, "--lib", "--"])
+                .args(PROPERTIES)
                 .env("PROPTEST_CASES", cases.to_string())
                 // Failing inputs are printed; a run leaves no files behind.
                 .env("PROPTEST_FAILURE_PERSISTENCE", "off")
