@@ -59,6 +59,10 @@ impl Children<'_> {
     pub fn applied(&self) -> String {
         format!("{}-applied", self.0)
     }
+    /// The Job that fits models because of a drift that began on this day, written `YYMMDD`.
+    pub fn fit(&self, day: &str) -> String {
+        format!("{}-fit-{day}", self.0)
+    }
     /// Grafana's dashboard.
     pub fn dashboard(&self) -> String {
         format!("{}-dashboard", self.0)

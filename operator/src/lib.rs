@@ -26,6 +26,7 @@ pub mod queue;
 pub mod reconcile;
 pub mod recorder;
 pub mod report;
+pub mod retrain;
 pub mod server;
 pub mod telemetry;
 pub mod traces;

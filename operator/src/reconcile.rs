@@ -19,6 +19,7 @@ use crate::deadline;
 use crate::dereference::{self, DereferenceError};
 use crate::recorder::Note;
 use crate::report::{self, StatusError, conditions};
+use crate::retrain;
 use crate::traces;
 use crate::validate;
 
@@ -226,12 +227,19 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
     status.model = ctx
         .figures
         .settle(&pipeline.uid().unwrap_or_default(), status.model.as_ref(), fresh);
+    let fit = retrain::on_drift(ctx, &valid, &status.conditions, &outcome.replicas).await;
+    let fit = fit.unwrap_or_else(|error| {
+        ctx.metrics.errors.with_label_values(&[error.label()]).inc();
+        tracing::warn!(%error, "drift asks for a fit in vain");
+        None
+    });
     let waiting = !report::is_ready(Some(&status));
     let stalled = report::is_stalled(&status);
     let asked = !outcome.replicas.pods.is_empty();
     let topics_done = outcome.topics.topics.iter().flat_map(|topic| &topic.done);
     let warnings = outcome.topics.topics.iter().flat_map(|topic| &topic.warnings);
-    let warnings: Vec<Note> = warnings.chain(&outcome.statements.warnings).cloned().collect();
+    let warnings = warnings.chain(&outcome.statements.warnings).chain(&fit);
+    let warnings: Vec<Note> = warnings.cloned().collect();
     finish(ctx, pipeline, status, topics_done.chain(&outcome.statements.done)).await?;
     ctx.recorder.publish(pipeline, &warnings).await;
     Ok(match (transient || stalled, waiting && asked) {

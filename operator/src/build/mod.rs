@@ -16,7 +16,7 @@ pub mod service_monitor;
 mod serviceaccount;
 pub mod statement_plan;
 pub mod topic_plan;
-mod trainer;
+pub mod trainer;
 
 use std::collections::BTreeMap;
 

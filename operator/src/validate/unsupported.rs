@@ -1,7 +1,7 @@
 //! Fields that this version does not act on. Each is reported by its path, never silently ignored; a field that
 //! says what happens anyway is fine. A line goes when its field is acted on.
 
-use recommendation_api::pipeline::recommender::{Histories, Switch};
+use recommendation_api::pipeline::recommender::Histories;
 use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec};
 
 /// Paths of the fields that are set to something that does not happen, in the order of the spec.
@@ -31,11 +31,6 @@ fn recommender(spec: &RecommenderSpec, found: &mut Found) {
         found.when(
             nowhere && model.retrain.is_some(),
             "spec.recommender.model.retrain",
-        );
-        let on_drift = model.retrain.as_ref().and_then(|r| r.on_drift);
-        found.when(
-            on_drift == Some(Switch::Enabled),
-            "spec.recommender.model.retrain.onDrift",
         );
     }
     found.when(

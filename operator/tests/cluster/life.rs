@@ -3,12 +3,12 @@
 use std::sync::Mutex;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{GroupVersionKind, PartialObjectMeta};
 use kube::{Client, ResourceExt as _};
 use prometheus::core::Collector as _;
@@ -16,8 +16,10 @@ use recommendation_api::pipeline::RecommendationPipeline;
 use recommendation_operator::build::{http_route, rules, service_monitor};
 use recommendation_operator::kafka::{Admin, Connection, TopicSpec};
 use serde_json::{Value, json};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::harness::{Harness, Operator};
+use crate::lifecycle::{drifting, play_the_node};
 use crate::monitoring::install;
 
 /// Strimzi's description of a topic.
@@ -122,6 +124,7 @@ pub async fn live(harness: &Harness, operator: &Operator, at: &Mutex<&'static st
         ..Secret::default()
     };
     let secrets = harness.api::<Secret>();
+    let (pods, jobs) = (harness.api::<Pod>(), harness.api::<Job>());
     // Twice the same transition: the second event is counted on to the first.
     for _ in 0..2 {
         now("a Secret that is found");
@@ -129,6 +132,19 @@ pub async fn live(harness: &Harness, operator: &Operator, at: &Mutex<&'static st
         harness
             .condition("shop", "SpecAccepted", "True", "Accepted")
             .await;
+        if jobs.list(&ListParams::default()).await.unwrap().items.is_empty() {
+            now("a fit for customers who behave otherwise than before");
+            // A life that ends in the middle must leave its address to the next one.
+            let _node = AbortOnDropHandle::new(play_the_node(harness, "127.77.1.3", drifting()).await);
+            harness
+                .until("a fit", || async {
+                    let made = jobs.list(&ListParams::default()).await.unwrap();
+                    made.items.len() == 1
+                })
+                .await;
+            let now_gone = DeleteParams::default().grace_period(0);
+            pods.delete("shop-0", &now_gone).await.unwrap();
+        }
         secrets.delete("users", &DeleteParams::default()).await.unwrap();
         harness
             .condition("shop", "SpecAccepted", "False", "SecretNotFound")

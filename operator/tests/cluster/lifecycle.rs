@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::routing::get;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use recommendation_api::RecommenderConfig;
 use recommendation_api::pipeline::RecommendationPipeline;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use crate::harness::Harness;
 
 /// What the deployment controller and a node would do: two pods, one of which answers `/status` here.
-async fn play_the_node(harness: &Harness, ip: &str, status: Value) -> tokio::task::JoinHandle<()> {
+pub async fn play_the_node(harness: &Harness, ip: &str, status: Value) -> tokio::task::JoinHandle<()> {
     let listener = tokio::net::TcpListener::bind(format!("{ip}:9090")).await.unwrap();
     let routes = axum::Router::new().route("/status", get(move || std::future::ready(Json(status.clone()))));
     let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
@@ -51,7 +52,7 @@ async fn play_the_node(harness: &Harness, ip: &str, status: Value) -> tokio::tas
     server
 }
 
-fn serving() -> Value {
+pub fn serving() -> Value {
     json!({
         "version": "0.1.0", "phase": "Serving", "events": 406_829, "lagRecords": 0, "lagSeconds": 0.0, "deadLetters": 0,
         "model": {"algorithm": "Hybrid", "version": "v1", "products": 3_684, "customers": 4_372, "hitRateAt10": 0.123},
@@ -115,6 +116,60 @@ async fn one_manifest_becomes_topics_children_and_conditions_until_ready() {
         !types.contains(&"Reconciling".to_owned()) && !types.contains(&"Stalled".to_owned()),
         "{types:?}"
     );
+    node.abort();
+    harness.end(operator).await;
+}
+
+/// What a replica says whose customers behave otherwise than before.
+pub fn drifting() -> Value {
+    let mut status = serving();
+    status["drift"] = json!({"products": 0.4, "eventTypes": 0.1, "threshold": 0.2, "drifted": true});
+    status
+}
+
+#[tokio::test]
+async fn a_drift_makes_one_job_that_fits_and_then_nothing_more() {
+    let harness = Harness::new().await;
+    let operator = harness.operator().await;
+    let spec = json!({"recommender": {
+        "snapshots": {"url": "s3://models"}, "model": {"retrain": {"onDrift": "Enabled"}},
+    }});
+    harness.apply("shop", spec).await.unwrap();
+    harness
+        .condition("shop", "TopicsReady", "True", "AsDeclared")
+        .await;
+    let jobs = harness.api::<Job>();
+    let made = || async { jobs.list(&ListParams::default()).await.unwrap().items };
+    assert!(made().await.is_empty());
+    let node = play_the_node(&harness, "127.77.1.4", drifting()).await;
+    harness.condition("shop", "ModelDrifted", "True", "Drifted").await;
+    harness
+        .until("the job", || async { made().await.len() == 1 })
+        .await;
+    let job = made().await.remove(0);
+    assert!(job.name_any().starts_with("shop-fit-"), "{}", job.name_any());
+    assert_eq!(job.owner_references()[0].kind, "RecommendationPipeline");
+    let container = &job
+        .spec
+        .as_ref()
+        .unwrap()
+        .template
+        .spec
+        .as_ref()
+        .unwrap()
+        .containers[0];
+    assert_eq!(container.args.as_ref().unwrap()[..2], ["model", "train"]);
+    // The drift lasts, and is looked at again and again, by an operator that starts anew too: nobody asks twice.
+    operator.settled().await;
+    let before = operator.writes();
+    operator.reconciles(3).await;
+    assert_eq!(operator.writes(), before);
+    let second = harness.operator().await;
+    second.reconciles(2).await;
+    let looked = |(_, address): &(String, String)| address.contains("/jobs/shop-fit-");
+    assert!(second.asked().iter().any(looked), "{:?}", second.asked());
+    assert_eq!(second.writes(), 0);
+    assert_eq!(made().await.len(), 1);
     node.abort();
     harness.end(operator).await;
 }
