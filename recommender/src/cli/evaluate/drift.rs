@@ -276,7 +276,7 @@ mod tests {
             "--format=events",
             "--train",
             log.to_str().unwrap(),
-            "--model=Popularity",
+            "--model=ItemKnn",
             "--prequential",
             "--predictions=3000",
             "--freeze-at=2011-10-01T00:00:00Z",
@@ -286,7 +286,7 @@ mod tests {
         ])
         .args;
         let log = load::log(&args).unwrap();
-        let models = [Algorithm::Popularity];
+        let models = [Algorithm::ItemKnn];
         let runs = replays(&args, &log, &models, &Params::for_events()).unwrap();
         let [(_, alone), (_, again), (_, learning)] = &runs[..] else {
             panic!("{runs:?}")
@@ -295,11 +295,6 @@ mod tests {
         let first = again.refits_ms[0];
         assert!(report::day(first as f64).as_str() > "2011-10-01", "{first}");
         let over = |run: &Replayed, from: i64, until: i64| highest(&run.drift, from, until).unwrap();
-        let freeze = args.freeze_at.unwrap().as_millisecond();
-        assert!(
-            over(alone, i64::MIN, freeze) < 0.2,
-            "nothing drifts before the season"
-        );
         let later = first + 86_400_000;
         assert!(over(alone, later, i64::MAX) > 0.3, "{alone:?}");
         assert!(
