@@ -1,7 +1,9 @@
 //! One pipeline's whole life, in which an operator does everything that it can do to a cluster.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
@@ -93,6 +95,32 @@ fn foreign(harness: &Harness) -> [Api<DynamicObject>; 4] {
     })
 }
 
+/// Customers begin to behave otherwise than before, until one fit is made for that.
+async fn fit(harness: &Harness) {
+    // Lives stand beside each other: each has a replica at an address of its own.
+    static LIVES: AtomicU8 = AtomicU8::new(1);
+    let jobs = harness.api::<Job>();
+    if !jobs.list(&ListParams::default()).await.unwrap().items.is_empty() {
+        return;
+    }
+    let deployments = harness.api::<Deployment>();
+    harness
+        .until("the Deployment", || async {
+            deployments.get_opt("shop").await.unwrap().is_some()
+        })
+        .await;
+    let ip = format!("127.78.1.{}", LIVES.fetch_add(1, Ordering::Relaxed));
+    let _node = AbortOnDropHandle::new(play_the_node(harness, &ip, drifting()).await);
+    harness
+        .until("a fit", || async {
+            let made = jobs.list(&ListParams::default()).await.unwrap();
+            made.items.len() == 1
+        })
+        .await;
+    let at_once = DeleteParams::default().grace_period(0);
+    harness.api::<Pod>().delete("shop-0", &at_once).await.unwrap();
+}
+
 /// Lives through all of it; `at` is what is being waited for. It has ended well once the pipeline is gone, every watch is
 /// well and nothing is written any more.
 pub async fn live(harness: &Harness, operator: &Operator, at: &Mutex<&'static str>) {
@@ -124,7 +152,6 @@ pub async fn live(harness: &Harness, operator: &Operator, at: &Mutex<&'static st
         ..Secret::default()
     };
     let secrets = harness.api::<Secret>();
-    let (pods, jobs) = (harness.api::<Pod>(), harness.api::<Job>());
     // Twice the same transition: the second event is counted on to the first.
     for _ in 0..2 {
         now("a Secret that is found");
@@ -132,19 +159,8 @@ pub async fn live(harness: &Harness, operator: &Operator, at: &Mutex<&'static st
         harness
             .condition("shop", "SpecAccepted", "True", "Accepted")
             .await;
-        if jobs.list(&ListParams::default()).await.unwrap().items.is_empty() {
-            now("a fit for customers who behave otherwise than before");
-            // A life that ends in the middle must leave its address to the next one.
-            let _node = AbortOnDropHandle::new(play_the_node(harness, "127.77.1.3", drifting()).await);
-            harness
-                .until("a fit", || async {
-                    let made = jobs.list(&ListParams::default()).await.unwrap();
-                    made.items.len() == 1
-                })
-                .await;
-            let now_gone = DeleteParams::default().grace_period(0);
-            pods.delete("shop-0", &now_gone).await.unwrap();
-        }
+        now("a fit for customers who behave otherwise than before");
+        fit(harness).await;
         secrets.delete("users", &DeleteParams::default()).await.unwrap();
         harness
             .condition("shop", "SpecAccepted", "False", "SecretNotFound")
