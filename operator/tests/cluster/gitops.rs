@@ -21,6 +21,8 @@ fn content(object: &DynamicObject) -> Value {
     let metadata = value["metadata"].as_object_mut().unwrap();
     metadata.remove("managedFields");
     metadata.remove("resourceVersion");
+    // A Deployment's goes up with its annotations too.
+    metadata.remove("generation");
     value
 }
 

@@ -213,12 +213,12 @@ async fn neither_id_nor_pseudonym_of_an_erased_customer_is_in_the_memory_of_a_re
     let put = format!("{path}/profile");
     service.call(Method::PUT, &put, ERASED, Some(profile)).await;
     service.learned(2).await;
-    let shown = format!("/v1/recommendations/{ERASED}?placement=home");
-    service.call(Method::GET, &shown, ERASED, None).await;
     // Others come after, so that a page of the log is about them alone.
     let others = |n: usize| event(&format!("other-{}", n % 40), &format!("p{}", n % 7), "view");
     send(&service, (0..500).map(others).collect()).await;
     service.learned(502).await;
+    let shown = format!("/v1/recommendations/{ERASED}?placement=home");
+    service.call(Method::GET, &shown, ERASED, None).await;
     eventually("a snapshot and an impression", async || {
         let (all, kept) = in_log(dir, &pseudonym);
         !files_with(&state, &pseudonym).is_empty() && all > kept + 2
