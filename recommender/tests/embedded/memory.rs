@@ -20,9 +20,19 @@ use crate::support::{KEY, event, eventually, files_with, token};
 
 const ERASED: &str = "zoe-7f31c09d-the-erased";
 
+/// A process that does not outlive a test that fails.
+struct Own(Child);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A service in a process of its own: in this one the test itself knows the id.
 struct Alone {
-    process: Child,
+    process: Own,
     public: SocketAddr,
     internal: SocketAddr,
     client: Client,
@@ -56,7 +66,7 @@ impl Alone {
             .spawn()
             .unwrap();
         let service = Self {
-            process,
+            process: Own(process),
             public,
             internal,
             client: Client::new(),
@@ -114,7 +124,7 @@ impl Alone {
 
     /// How often a text stands in the memory of the process, freed memory and stacks included.
     fn in_memory(&self, text: &str) -> usize {
-        let place = format!("/proc/{}", self.process.id());
+        let place = format!("/proc/{}", self.process.0.id());
         let memory = File::open(format!("{place}/mem")).unwrap();
         let maps = File::open(format!("{place}/maps")).unwrap();
         let finder = memmem::Finder::new(text);
@@ -147,9 +157,9 @@ impl Alone {
     }
 
     async fn stop(mut self) {
-        let id = self.process.id().to_string();
+        let id = self.process.0.id().to_string();
         assert!(Command::new("kill").arg(&id).status().unwrap().success());
-        let ended = tokio::task::spawn_blocking(move || self.process.wait().unwrap());
+        let ended = tokio::task::spawn_blocking(move || self.process.0.wait().unwrap());
         assert!(ended.await.unwrap().success());
     }
 }
