@@ -69,7 +69,8 @@ impl Alone {
             process: Own(process),
             public,
             internal,
-            client: Client::new(),
+            // Each call has a connection of its own: while memory is searched nobody sees that the server closed an idle one.
+            client: Client::builder().pool_max_idle_per_host(0).build().unwrap(),
         };
         eventually("the service", async || {
             let ready = service
