@@ -213,12 +213,12 @@ pub fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
-/// Waits until something holds; panics with its name after half a minute.
+/// Waits until something holds; panics with its name after a minute: a breaker pauses ten seconds before each trial.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !holds().await {
         assert!(
-            started.elapsed() < Duration::from_secs(30),
+            started.elapsed() < Duration::from_secs(60),
             "waited in vain for {what}"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
