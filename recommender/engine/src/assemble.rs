@@ -96,7 +96,7 @@ pub(crate) fn assemble(
 }
 
 /// Neighbours of what is shown among which a reason looks for products of the history.
-const NEAREST: usize = 50;
+const NEAREST: usize = 32;
 
 /// Knows how to say why.
 pub(crate) struct Reasons<'a> {

@@ -304,7 +304,7 @@ impl Default for EngineConfig {
             blend: Blend::default(),
             session: SessionParams::default(),
             knowledge: Vec::new(),
-            answer_budget: 2_000,
+            answer_budget: 1_000,
             limits: Limits::default(),
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     popularity::{Buckets, bucket},
     rows::Row,
     scratch::{descending, smallest},
-    shared::Neighbor,
+    shared::{Neighbor, prefix},
     similarity::{Bm25, Lengths, Similarity},
 };
 
@@ -108,6 +108,14 @@ impl Counts {
         self.scales.resize(products, Scale::default());
         self.popularity.resize_with(products, Buckets::default);
         self.dirty.resize(products, false);
+    }
+
+    /// Looks where the sums of a product are that an event is about to change, for no other reason than to have them
+    /// fetched while the customer is looked up.
+    pub fn peek(&self, product: u32) {
+        let at = product as usize;
+        let sums = self.norms[at] ^ self.degrees[at] ^ self.popularity[at].peek();
+        std::hint::black_box(sums ^ i64::from(self.rows[at].peek(0)));
     }
 
     /// Applies a change of `history`, which already shows it.
@@ -377,11 +385,7 @@ pub(crate) struct Ordered {
 
 impl Ordered {
     pub fn push(&mut self, name: Arc<str>) {
-        let mut prefix = [0u8; 8];
-        for (to, from) in prefix.iter_mut().zip(name.bytes()) {
-            *to = from;
-        }
-        self.prefixes.push(u64::from_be_bytes(prefix));
+        self.prefixes.push(prefix(&name));
         self.ids.insert(Arc::clone(&name), self.names.len() as u32);
         self.names.push(name);
     }

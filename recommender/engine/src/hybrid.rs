@@ -71,5 +71,5 @@ pub(crate) fn rank(
 
 /// The order of names, which breaks ties.
 pub(crate) fn by_name(shared: &Shared, a: u32, b: u32) -> std::cmp::Ordering {
-    shared.product(a).name.cmp(&shared.product(b).name)
+    shared.product(a).by_name(shared.product(b))
 }

@@ -58,6 +58,11 @@ impl Buckets {
         }
     }
 
+    /// Looks where the newest is, for no other reason than to have it fetched.
+    pub fn peek(&self) -> i64 {
+        self.sums.last().map_or(0, |(_, sum)| *sum)
+    }
+
     /// The newest bucket that holds anything.
     pub fn newest(&self) -> Option<i64> {
         self.sums.last().map(|(bucket, _)| *bucket)

@@ -9,7 +9,7 @@ use crate::{
 /// Candidates per slot that variety may choose from.
 const POOL: usize = 3;
 /// Neighbours of what is shown that variety looks at: further ones are hardly alike.
-const NEAREST: usize = 50;
+const NEAREST: usize = 32;
 
 /// How many candidates `diversify` and `explore` can make use of.
 pub(crate) fn pool(limit: usize) -> usize {

@@ -4,6 +4,7 @@
 //! that is gone for another while a reader still knows it by an older list, so each carries a stamp, checked
 //! before and after reading (a sequence lock): a reader then takes nothing from it instead of waiting.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering, fence};
 
 /// Words in a chunk; a visit lies in one.
@@ -59,8 +60,8 @@ impl VisitStore {
         words.map_or(0, |stamp| stamp.load(Ordering::Relaxed))
     }
 
-    /// Appends the products of a visit, oldest first; none if the visit is gone.
-    pub fn read(&self, posting: &Posting, products: &mut Vec<u32>) {
+    /// Appends the products of a visit in these positions, oldest first; none if the visit is gone.
+    pub fn read(&self, posting: &Posting, positions: Range<usize>, products: &mut Vec<u32>) {
         let Some((stamp, words)) = self
             .words(posting.place, posting.length.into())
             .and_then(<[AtomicU32]>::split_first)
@@ -71,6 +72,7 @@ impl VisitStore {
             return;
         }
         let before = products.len();
+        let words = words.get(positions).unwrap_or_default();
         products.extend(words.iter().map(|word| word.load(Ordering::Relaxed)));
         fence(Ordering::Acquire);
         if stamp.load(Ordering::Relaxed) != posting.stamp {
@@ -186,7 +188,7 @@ mod tests {
         let first = places.store(&store, 7, &[1, 2, 1]);
         let read = |posting: Posting| {
             let mut products = Vec::new();
-            store.read(&posting, &mut products);
+            store.read(&posting, 0..posting.length.into(), &mut products);
             products
         };
         assert_eq!(read(posting(first, 7, 3)), [1, 2, 1]);
@@ -226,7 +228,7 @@ mod tests {
                 let mut found = 0;
                 for turn in 0..20_000u32 {
                     let mut products = Vec::new();
-                    store.read(&posting(place, turn % 200 + 1, 50), &mut products);
+                    store.read(&posting(place, turn % 200 + 1, 50), 0..50, &mut products);
                     assert!(products.windows(2).all(|pair| pair[0] == pair[1]), "{products:?}");
                     found += products.len();
                 }

@@ -174,6 +174,7 @@ impl Writer {
         }
         self.prequential
             .predict(&self.shared, event, self.config.tuning.algorithm);
+        self.counts.peek(weighted.product);
         let slot = self.customer(event.customer, weighted.time_ms);
         let mut history = slot.history.load().with_room();
         let change = match history.record(&weighted, &self.history_rules(), &self.names) {

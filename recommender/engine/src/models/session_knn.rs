@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::{
     scratch::{Scratch, descending},
     shared::Shared,
-    visits::Posting,
+    visits::{LONGEST, Posting},
 };
 
 /// Hyper-parameters of answering from finished sessions.
@@ -202,6 +202,7 @@ impl SessionScratch {
     fn vote(&mut self, shared: &Shared, visit: &[u32], params: &SessionParams, scratch: &mut Scratch) {
         let Some(&last) = visit.last() else { return };
         let (tables, near) = (&self.tables, &mut self.near);
+        let reach = reach(params);
         let newest = shared.visits.newest_ms.load(Relaxed) / 1_000;
         let span = (newest - shared.visits.oldest_ms.load(Relaxed) / 1_000).max(1) as f32;
         let step = AGES as f32 / span;
@@ -218,10 +219,12 @@ impl SessionScratch {
         std::hint::black_box(peeks.fold(0, |all, stamp| all ^ stamp));
         for near in near.iter() {
             self.products.clear();
-            shared.visits.read(&near.posting, &mut self.products);
+            let (anchor, length) = (usize::from(near.posting.at), usize::from(near.posting.length));
+            let first = anchor.saturating_sub(reach);
+            let within = first..length.min(anchor + reach + 1);
+            shared.visits.read(&near.posting, within, &mut self.products);
             let source = visit[visit.len() - 1 - usize::from(near.back)];
-            let anchor = usize::from(near.posting.at);
-            for (at, &product) in self.products.iter().enumerate() {
+            for (at, &product) in (first..).zip(&self.products) {
                 let steps = at.abs_diff(anchor);
                 let direction = if at < anchor { params.backward } else { 1.0 };
                 scratch.add(
@@ -244,6 +247,12 @@ impl SessionScratch {
             }
         }
     }
+}
+
+/// Steps from the common product beyond which a product of a neighbour counts so little (below 0.25 %) that it is not
+/// worth reading: a shop's baskets may hold a hundred.
+fn reach(params: &SessionParams) -> usize {
+    (6.0 * params.distance_decay).ceil().min(LONGEST as f32) as usize
 }
 
 /// Keeps the `keep` most similar (of equals the newer), in the order in which they were found.
