@@ -1,5 +1,5 @@
 //! Answers in Redis. A request asks once, within a short deadline; what it computed is written by a task of its
-//! own, so that no request waits for that.
+//! own, so that no request waits for that. The same task asks whether Redis is back once calls have failed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +17,10 @@ use crate::resilience::breaker::Breaker;
 const GET_WITHIN: Duration = Duration::from_millis(10);
 /// Longest a write may take.
 const PUT_WITHIN: Duration = Duration::from_millis(500);
+/// How often Redis is asked whether it is back.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Longest such a question may take: it may have to connect first.
+const BACK_WITHIN: Duration = Duration::from_secs(2);
 /// Answers that wait to be written; further ones are not.
 const WAITING: usize = 1_024;
 /// Answers written in one round trip at most.
@@ -104,14 +108,38 @@ impl SharedAnswers {
             stop.cancelled().await;
             return;
         };
-        let mut batch = Vec::with_capacity(AT_ONCE);
-        while stop
-            .run_until_cancelled(to_write.recv_many(&mut batch, AT_ONCE))
-            .await
-            .is_some()
-        {
-            self.write(&mut batch).await;
+        let writing = async {
+            let mut batch = Vec::with_capacity(AT_ONCE);
+            while to_write.recv_many(&mut batch, AT_ONCE).await > 0 {
+                self.write(&mut batch).await;
+            }
+        };
+        let asking = async {
+            loop {
+                tokio::time::sleep(ASK_AGAIN).await;
+                if self.breaker.is_open() && self.is_back().await {
+                    self.breaker.answers();
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = writing => {}
+            () = asking => {}
         }
+    }
+
+    /// Whether Redis answers, and as soon as requests need it: the first question may have to connect.
+    async fn is_back(&self) -> bool {
+        for within in [BACK_WITHIN, GET_WITHIN] {
+            let mut connection = self.connection.clone();
+            let pong = redis::cmd("PING");
+            let pong = pong.query_async::<String>(&mut connection);
+            if !matches!(tokio::time::timeout(within, pong).await, Ok(Ok(_))) {
+                return false;
+            }
+        }
+        true
     }
 
     async fn write(&self, batch: &mut Vec<Entry>) {

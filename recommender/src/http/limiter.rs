@@ -18,8 +18,9 @@ const WEBHOOKS_PER_SECOND: u32 = 200;
 const SIGN_INS_PER_ADDRESS: u32 = 20;
 /// Sign-ins of one user in any 60 seconds, from wherever.
 const SIGN_INS_PER_USER: u32 = 10;
-/// How often Redis is asked whether it is there.
+/// How often Redis is asked whether it is there: while it answers, and while it does not.
 const PING_EVERY: Duration = Duration::from_secs(2);
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// All limits of this service.
 pub struct Limiter {
@@ -161,8 +162,9 @@ impl Limiter {
             if self.redis_up.swap(up, Ordering::Relaxed) != up {
                 tracing::warn!(up, "Redis changed its state");
             }
+            let pause = if up { PING_EVERY } else { ASK_AGAIN };
             if stop
-                .run_until_cancelled(tokio::time::sleep(PING_EVERY))
+                .run_until_cancelled(tokio::time::sleep(pause))
                 .await
                 .is_none()
             {

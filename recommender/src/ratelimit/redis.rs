@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::io::tcp::TcpSettings;
 use redis::{AsyncCommands as _, IntoConnectionInfo as _, Script};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -10,6 +11,12 @@ use super::{Decision, WINDOW};
 
 /// Longest a request waits for Redis before a local count stands in.
 const TIMEOUT: Duration = Duration::from_millis(250);
+/// Longest a connection may take to be made.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// What was sent and is not acknowledged for so long ends the connection: TCP by itself sends again ever more seldom, and
+/// notices only minutes after the network is back.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(2);
 
 /// Why Redis could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -47,14 +54,17 @@ impl RedisWindows {
                 .set_password(password.expose_secret());
             info = info.set_redis_settings(settings);
         }
-        let client = redis::Client::open(info).map_err(RedisError::Url)?;
+        // Nothing waits to be sent along with more: a request is there in whole.
+        let tcp = TcpSettings::default().set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let tcp = tcp.set_user_timeout(UNACKNOWLEDGED);
+        let client = redis::Client::open(info.set_tcp_settings(tcp)).map_err(RedisError::Url)?;
         let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(Duration::from_secs(2)))
+            .set_connection_timeout(Some(CONNECT_WITHIN))
             .set_response_timeout(Some(TIMEOUT))
-            .set_number_of_retries(3)
-            .set_exponent_base(2.0)
-            .set_min_delay(Duration::from_secs(1))
-            .set_max_delay(Duration::from_secs(4));
+            // Whoever asks meanwhile waits for all attempts together: the next question begins new ones.
+            .set_number_of_retries(1)
+            .set_min_delay(Duration::from_millis(200));
         let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(RedisError::Call)?;
         Ok(Self {
             connection,

@@ -1,4 +1,5 @@
-//! A circuit breaker: after some failures in a row nobody calls for a while, then one call tries.
+//! A circuit breaker: after some failures in a row nobody calls for a while. Then one call tries, or somebody who asks
+//! beside the calls says that there are answers again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,8 +11,18 @@ use prometheus::IntGauge;
 pub struct Settings {
     /// So many failures in a row open it.
     pub failures: u32,
-    /// After so long one call may try again.
-    pub pause: Duration,
+    /// How it is found out that there are answers again.
+    pub trial: Trial,
+}
+
+/// How an open breaker closes again.
+#[derive(Clone, Copy, Debug)]
+pub enum Trial {
+    /// After so long one call may try.
+    Call(Duration),
+    /// Somebody asks beside the calls, and says so by [`Breaker::answers`]: no request waits for a trial, and a trial
+    /// may take longer than a request can wait.
+    Beside,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +31,8 @@ enum State {
         failures: u32,
     },
     Open {
-        until: Instant,
+        /// When a call may try; none where somebody asks beside the calls.
+        until: Option<Instant>,
     },
     /// One call tries; the others are still turned away.
     Trying,
@@ -54,7 +66,7 @@ impl Breaker {
         let mut state = self.state();
         let trial = match *state {
             State::Closed { .. } => false,
-            State::Open { until } if now >= until => true,
+            State::Open { until: Some(until) } if now >= until => true,
             State::Open { .. } | State::Trying => return None,
         };
         if trial {
@@ -72,6 +84,11 @@ impl Breaker {
         !matches!(*self.state(), State::Closed { .. })
     }
 
+    /// There are answers again: calls are let in.
+    pub fn answers(&self) {
+        self.succeeded();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,7 +104,10 @@ impl Breaker {
 
     fn failed(&self, now: Instant, trial: bool) {
         let mut state = self.state();
-        let until = now + self.settings.pause;
+        let until = match self.settings.trial {
+            Trial::Call(pause) => Some(now + pause),
+            Trial::Beside => None,
+        };
         match *state {
             State::Closed { failures } if failures + 1 < self.settings.failures => {
                 *state = State::Closed {
@@ -133,7 +153,7 @@ impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if self.trial && !self.told {
             *self.breaker.state() = State::Open {
-                until: Instant::now(),
+                until: Some(Instant::now()),
             };
         }
     }
@@ -144,10 +164,11 @@ mod tests {
     use super::*;
 
     fn breaker() -> Breaker {
-        let settings = Settings {
-            failures: 3,
-            pause: Duration::from_secs(10),
-        };
+        closing_by(Trial::Call(Duration::from_secs(10)))
+    }
+
+    fn closing_by(trial: Trial) -> Breaker {
+        let settings = Settings { failures: 3, trial };
         Breaker::new("test", settings, IntGauge::new("open", "open").unwrap())
     }
 
@@ -179,6 +200,21 @@ mod tests {
         trial.succeeded();
         assert!(breaker.admit().is_some());
         assert_eq!(breaker.open.get(), 0);
+    }
+
+    #[test]
+    fn where_somebody_asks_beside_the_calls_no_call_tries() {
+        let breaker = closing_by(Trial::Beside);
+        fail(&breaker, 2);
+        let late = breaker.admit().unwrap();
+        fail(&breaker, 1);
+        let much_later = Instant::now() + Duration::from_secs(3_600);
+        assert!(breaker.admit_at(much_later).is_none());
+        breaker.answers();
+        assert!(breaker.admit().is_some() && !breaker.is_open());
+        assert_eq!(breaker.open.get(), 0);
+        late.failed();
+        assert!(!breaker.is_open(), "one failure of three");
     }
 
     #[test]

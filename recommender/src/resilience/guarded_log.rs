@@ -103,7 +103,7 @@ mod tests {
     use prometheus::IntGauge;
 
     use super::*;
-    use crate::resilience::breaker::Settings;
+    use crate::resilience::breaker::{Settings, Trial};
 
     /// Counts how often it is asked, and answers with the error given.
     struct Broken(AtomicUsize, AppendError);
@@ -151,7 +151,7 @@ mod tests {
     async fn asked_of(error: AppendError) -> usize {
         let settings = Settings {
             failures: 2,
-            pause: Duration::from_secs(60),
+            trial: Trial::Call(Duration::from_secs(60)),
         };
         let breaker = Breaker::new("log", settings, IntGauge::new("open", "open").unwrap());
         let log = GuardedLog::new(Broken(AtomicUsize::new(0), error), breaker);

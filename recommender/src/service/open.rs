@@ -16,7 +16,7 @@ use crate::log::kafka::KafkaLog;
 use crate::metrics::Metrics;
 use crate::privacy::Privacy;
 use crate::ratelimit::RedisWindows;
-use crate::resilience::breaker::{Breaker, Settings};
+use crate::resilience::breaker::{Breaker, Settings, Trial};
 use crate::resilience::guarded_log::GuardedLog;
 use crate::secrets;
 use crate::snapshot::load::Snapshots;
@@ -53,12 +53,13 @@ pub(super) fn open(options: &Options, metrics: &Arc<Metrics>, traces: &Traces) -
 /// Three deliveries in a row that were not acknowledged within their seconds.
 const KAFKA: Settings = Settings {
     failures: 3,
-    pause: Duration::from_secs(1),
+    trial: Trial::Call(Duration::from_secs(1)),
 };
-/// A request waits milliseconds for Redis: single late answers are no outage.
+/// A request waits milliseconds for Redis: single late answers are no outage. The task that writes answers asks whether
+/// Redis is back: connecting takes longer than a request waits.
 const REDIS: Settings = Settings {
     failures: 5,
-    pause: Duration::from_secs(1),
+    trial: Trial::Beside,
 };
 
 pub(super) fn breaker(name: &'static str, settings: Settings, metrics: &Metrics) -> Breaker {

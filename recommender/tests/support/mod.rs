@@ -213,7 +213,7 @@ pub fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
-/// Waits until something holds; panics with its name after a minute: a breaker pauses ten seconds before each trial.
+/// Waits until something holds; panics with its name after a minute.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !holds().await {
