@@ -427,7 +427,7 @@ pub(crate) fn in_parts<T: Send, S: Send>(
 }
 
 /// A thread's result; its panic is ours.
-fn joined<T>(result: std::thread::Result<T>) -> T {
+pub(crate) fn joined<T>(result: std::thread::Result<T>) -> T {
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 

@@ -13,8 +13,10 @@ use crate::store::{Store, StoreError};
 
 /// Snapshots that are kept; older ones are removed.
 pub const KEPT: usize = 3;
-/// Pieces of a snapshot that may wait to be understood.
-const AHEAD: usize = 32;
+/// A snapshot is fetched in pieces of this size,
+const PIECE: u64 = 4 << 20;
+/// so many at once: one stream of an object store is slower than what reads it.
+const AT_ONCE: usize = 3;
 
 /// A snapshot as its store lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,15 +65,18 @@ impl Snapshots {
     /// Reads one from its start; to be read on a thread that may block. To be called within a tokio runtime.
     pub fn open(&self, name: Name) -> Body {
         let (objects, path) = self.store.raw(&name.path());
-        let (pieces, inbox) = mpsc::channel(AHEAD);
+        let (pieces, inbox) = mpsc::channel(1);
         tokio::spawn(async move {
-            let mut stream = match objects.get(&path).await {
-                Ok(found) => found.into_stream(),
+            let bytes = match objects.head(&path).await {
+                Ok(meta) => meta.size,
                 Err(e) => {
                     let _ = pieces.send(Err(io::Error::other(e))).await;
                     return;
                 }
             };
+            let piece = |at: u64| objects.get_range(&path, at..bytes.min(at + PIECE));
+            let starts = (0..bytes).step_by(PIECE as usize);
+            let mut stream = futures::stream::iter(starts).map(piece).buffered(AT_ONCE);
             while let Some(piece) = stream.next().await {
                 // Whoever reads may have seen enough.
                 if pieces.send(piece.map_err(io::Error::other)).await.is_err() {

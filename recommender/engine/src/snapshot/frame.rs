@@ -112,8 +112,8 @@ impl<'a, R: Read> FrameReader<'a, R> {
         })
     }
 
-    /// The next section; `None` after the last.
-    pub fn next(&mut self) -> Result<Option<(Name, &[u8])>, SnapshotError> {
+    /// The next section; `None` after the last. Its payload may be taken.
+    pub fn next(&mut self) -> Result<Option<(Name, &mut Vec<u8>)>, SnapshotError> {
         let mut head = [0; 20];
         read(self.input, &mut head)?;
         let number = |at: usize| {
@@ -138,7 +138,7 @@ impl<'a, R: Read> FrameReader<'a, R> {
             });
         }
         self.number += 1;
-        Ok((name != END).then_some((name, self.payload.as_slice())))
+        Ok((name != END).then_some((name, &mut self.payload)))
     }
 }
 

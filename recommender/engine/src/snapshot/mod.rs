@@ -35,6 +35,7 @@
 //! [`Writer::tune`]) take effect at once; smaller `limits.maxCustomers`, `limits.maxSessions`,
 //! `limits.postings` and `limits.dedupIds` let the oldest go.
 
+mod apart;
 mod codec;
 mod frame;
 mod parts;

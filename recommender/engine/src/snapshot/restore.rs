@@ -11,20 +11,20 @@ use serde_json::Value;
 
 use super::{
     SnapshotError,
+    apart::{Part, taken_apart},
     codec::{Damaged, In},
     frame::{FrameReader, Name},
     parts::{CONF, FIGS, HIST, LISTED, PAIR, PROD, PROF, RATE, SEEN, UNLISTED, VISI, WITHDRAWN, WTCH},
     pinned,
 };
 use crate::{
-    bulk::Loaded,
+    bulk::{Loaded, joined},
     config::{Algorithm, EngineConfig},
     event::ProductMeta,
-    history::{Entry, History, interest},
     quality::Watched,
     reader::Reader,
     rows::Row,
-    sessions::Visit,
+    sessions::{Sessions, Visit},
     shared::bump,
     writer::{Writer, engine},
 };
@@ -44,23 +44,35 @@ struct Gathered {
 pub(super) fn read(config: EngineConfig, input: &mut impl Read) -> Result<(Writer, Reader), SnapshotError> {
     let (mut writer, reader) = engine(config)?;
     let mut gathered = Gathered::default();
-    let mut frame = FrameReader::new(input)?;
-    while let Some((name, payload)) = frame.next()? {
-        if name == CONF {
-            compare(&writer.config, payload)?;
-            continue;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let parts = taken_apart(writer.history_rules(), threads, |apart| {
+        let mut frame = FrameReader::new(input)?;
+        while let Some((name, payload)) = frame.next()? {
+            match name {
+                CONF => compare(&writer.config, payload)?,
+                HIST | VISI => apart.take(name, std::mem::take(payload), writer.names.len()),
+                _ => {
+                    let taken = section(&mut writer, &mut gathered, name, payload);
+                    taken.map_err(|Damaged| SnapshotError::damaged(name))?;
+                }
+            }
+            if writer.shared.products.count() > writer.config.limits.max_products {
+                return Err(changed(
+                    "limits.maxProducts",
+                    "larger",
+                    writer.config.limits.max_products,
+                ));
+            }
         }
-        let taken = section(&mut writer, &mut gathered, name, payload);
-        taken.map_err(|Damaged| SnapshotError::damaged(name))?;
-        if writer.shared.products.count() > writer.config.limits.max_products {
-            return Err(changed(
-                "limits.maxProducts",
-                "larger",
-                writer.config.limits.max_products,
-            ));
+        Ok(())
+    })?;
+    for part in parts {
+        match part {
+            Part::Customers(customers) => gathered.customers.extend(customers),
+            Part::Visits(visits) => gathered.visits.extend(visits),
         }
     }
-    gathered.install(&mut writer);
+    gathered.install(&mut writer, threads);
     Ok((writer, reader))
 }
 
@@ -118,16 +130,6 @@ fn section(writer: &mut Writer, gathered: &mut Gathered, name: Name, payload: &[
         PROD => {
             while !input.is_empty() {
                 product(writer, &mut input)?;
-            }
-        }
-        HIST => {
-            while !input.is_empty() {
-                gathered.customers.push(customer(writer, &mut input)?);
-            }
-        }
-        VISI => {
-            while !input.is_empty() {
-                gathered.visits.push(visit(&mut input, writer.names.len())?);
             }
         }
         SEEN => {
@@ -189,49 +191,6 @@ fn product(writer: &mut Writer, input: &mut In<'_>) -> Result<(), Damaged> {
     Ok(())
 }
 
-fn customer(writer: &Writer, input: &mut In<'_>) -> Result<Loaded, Damaged> {
-    let rules = writer.history_rules();
-    let name = input.text()?.into();
-    let newest_ms = input.signed()?;
-    let known_ms = newest_ms.wrapping_sub(input.signed()?);
-    let minute = input.signed()?;
-    let in_minute = input.small()?;
-    let length = input.count()?;
-    if length > rules.capacity {
-        return Err(Damaged);
-    }
-    let mut entries = Vec::with_capacity(length);
-    let mut newer_ms = newest_ms;
-    for _ in 0..length {
-        let product: u32 = input.small()?;
-        let last_ms = newer_ms.wrapping_sub(input.signed()?);
-        newer_ms = last_ms;
-        let total = input.small_signed()?;
-        entries.push(Entry {
-            last_ms,
-            product,
-            total,
-            purchases: input.small_signed()?,
-            interest: interest(rules.repeats, total),
-            kinds: input.small()?,
-        });
-        if product as usize >= writer.names.len() {
-            return Err(Damaged);
-        }
-    }
-    let mut products: Vec<u32> = entries.iter().map(|entry| entry.product).collect();
-    products.sort_unstable();
-    if products.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(Damaged);
-    }
-    let history = History::restored(entries, newest_ms, rules.window, (minute, in_minute));
-    Ok(Loaded {
-        name,
-        known_ms,
-        history,
-    })
-}
-
 fn row(input: &mut In<'_>, products: usize) -> Result<Row, Damaged> {
     let length = input.count()?;
     let mut counts = Vec::with_capacity(length);
@@ -251,31 +210,8 @@ fn row(input: &mut In<'_>, products: usize) -> Result<Row, Damaged> {
     Ok(Row::from_counts(&counts, products))
 }
 
-fn visit(input: &mut In<'_>, products: usize) -> Result<Visit, Damaged> {
-    let (key, owner) = (input.fixed()?, input.fixed()?);
-    let last_ms = input.signed()?;
-    let latest = input.unsigned()? != 0;
-    let length = input.count()?;
-    let product = |_| {
-        input.small().and_then(|id: u32| {
-            if (id as usize) < products {
-                Ok(id)
-            } else {
-                Err(Damaged)
-            }
-        })
-    };
-    Ok(Visit {
-        key,
-        owner,
-        last_ms,
-        latest,
-        products: (0..length).map(product).collect::<Result<_, _>>()?,
-    })
-}
-
 impl Gathered {
-    fn install(self, writer: &mut Writer) {
+    fn install(self, writer: &mut Writer, threads: usize) {
         let figure = |name: &str| self.figures.get(name).copied().unwrap_or_default();
         writer.counts.newest_bucket = figure("newestBucket");
         let auto = u8::try_from(figure("auto")).unwrap_or_default();
@@ -288,21 +224,37 @@ impl Gathered {
         }
         let newest_ms = figure("newestEventMs");
         counters.newest_event_ms.store(newest_ms, Relaxed);
-        let mut names = AHashSet::new();
+        let mut names = AHashSet::with_capacity(self.customers.len());
         let mut customers = self.customers;
         customers.retain(|one| names.insert(Arc::clone(&one.name)));
         drop(names);
         let excess = customers.len().saturating_sub(writer.config.limits.max_customers);
         bump(&counters.evicted_customers, excess as u64);
         customers.drain(..excess);
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        writer.take_up(customers, self.pairs, threads);
         // Without a time nothing has ended yet.
         let newest_visit_ms = self.figures.get("newestVisitMs").copied().unwrap_or(i64::MIN);
-        let (sessions, shared) = (&mut writer.sessions, &writer.shared);
-        sessions.import(shared, self.visits, newest_visit_ms);
+        // Visits need nothing of the rest: beside it, where there is a thread for them.
+        let mut sessions = std::mem::replace(&mut writer.sessions, Sessions::new(0, 0));
+        let (shared, visits) = (Arc::clone(&writer.shared), self.visits);
+        let import = move || {
+            sessions.import(&shared, visits, newest_visit_ms);
+            sessions.flush(&shared);
+            sessions
+        };
+        writer.sessions = std::thread::scope(|scope| {
+            let importing = if threads > 1 {
+                Err(scope.spawn(import))
+            } else {
+                Ok(import())
+            };
+            writer.take_up(customers, self.pairs, threads);
+            match importing {
+                Ok(sessions) => sessions,
+                Err(thread) => joined(thread.join()),
+            }
+        });
         writer.prequential.show(&writer.shared);
         writer.show_watch();
-        writer.flush(newest_ms);
+        writer.flush_on(newest_ms, threads);
     }
 }
