@@ -197,7 +197,11 @@ pub(crate) fn recommend_observed(
             query.limit.min(ranked.len())
         };
         warm(shared, &ranked[..shown]);
-        let others = trace(&question, &mut ranked[..shown], scratch);
+        let others = if query.reasons {
+            trace(&question, &mut ranked[..shown], scratch)
+        } else {
+            Vec::new()
+        };
         scratch.mark(basis.iter().map(|from| from.product));
         let reasons = Reasons {
             shared,
@@ -208,6 +212,7 @@ pub(crate) fn recommend_observed(
             basis: &basis,
             others: &others,
             scratch,
+            told: query.reasons,
         };
         let items = assemble(&filter, &ranked, query.limit, &reasons, &explored);
         scratch.unmark(basis.iter().map(|from| from.product));

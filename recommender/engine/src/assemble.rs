@@ -111,12 +111,15 @@ pub(crate) struct Reasons<'a> {
     pub others: &'a [Others],
     /// Lent to find products of the basis by id: they are marked with their positions.
     pub scratch: &'a Scratch,
+    /// Whether anybody asked.
+    pub told: bool,
 }
 
 impl Reasons<'_> {
     /// Of a candidate that has this place in the ranking.
     fn of(&self, candidate: &Candidate, at: usize) -> Reason {
         match candidate.source {
+            _ if !self.told => Reason::Untold,
             NO_SOURCE => self.popular(),
             PROFILE => self.suits(candidate.product).unwrap_or_else(|| self.popular()),
             source => {

@@ -29,6 +29,8 @@ pub struct Query<'a> {
     pub diversity: Option<f32>,
     /// Instead of the configured exploration.
     pub exploration: Option<f32>,
+    /// Whether it is told why products are there; without, each says [`Reason::Untold`], which is cheaper.
+    pub reasons: bool,
     /// Now, milliseconds since 1970.
     pub now_ms: i64,
 }
@@ -46,6 +48,7 @@ impl Default for Query<'_> {
             exclude_recent: true,
             diversity: None,
             exploration: None,
+            reasons: true,
             now_ms: 0,
         }
     }
@@ -85,6 +88,8 @@ pub enum Reason {
     },
     /// Put there by a rule.
     Pinned,
+    /// It was not asked.
+    Untold,
 }
 
 /// One product of an answer.

@@ -14,6 +14,7 @@ use crate::http::App;
 use crate::http::caller::{CUSTOMERS_READ, Caller};
 use crate::http::input::{Params, PathId, check_algorithm, check_id};
 use crate::http::problem::Problem;
+use crate::http::routes::fields::Fields;
 use crate::http::routes::view::{self, ItemView, ModelView};
 use crate::placements::{self, Placement};
 
@@ -195,7 +196,7 @@ pub(super) async fn recommendations(
     let names: Vec<&str> = found.items.iter().map(|item| &*item.product).collect();
     let variety = app.reader.variety(&names);
     let explored: Vec<bool> = found.items.iter().map(|item| item.explored).collect();
-    let shown = view::items(&app.reader, &live, found.items);
+    let shown = view::items(&app.reader, &live, found.items, Fields::ALL);
     let items = shown.into_iter().zip(explored).map(|(shown, explored)| Item {
         category: app
             .reader

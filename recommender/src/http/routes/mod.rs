@@ -3,6 +3,7 @@
 mod customers;
 mod documentation;
 mod events;
+pub(super) mod fields;
 pub(super) mod insights;
 mod products;
 mod recommendations;

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::fields::Fields;
 use super::view::{self, ItemView, ModelView};
 use crate::http::App;
 use crate::http::caller::{CATALOG_WRITE, Caller};
@@ -213,9 +214,10 @@ fn near(
     known: &Validators,
     find: impl FnOnce(&str, usize) -> Vec<Scored>,
 ) -> Result<Response, Problem> {
-    params.only(&["limit"])?;
+    params.only(&["limit", "fields"])?;
     check_id("product_id", &id)?;
     app.require_model()?;
+    let fields = Fields::of(params)?;
     if !app.reader.has_product(&id) {
         return Err(Problem::not_found("no such product is known"));
     }
@@ -224,7 +226,7 @@ fn near(
     let answer = Near {
         product_id: id,
         model: ModelView::new(&live, Some(recommender_engine::Algorithm::ItemKnn)),
-        items: view::items(&app.reader, &live, items),
+        items: view::items(&app.reader, &live, items, fields),
     };
     conditional::json(known, conditional::SHARED, &answer)
 }
@@ -235,6 +237,7 @@ fn near(
     params(
         ("product_id" = String, Path, description = "The product", min_length = 1, max_length = 256),
         ("limit" = Option<u32>, Query, description = "How many products", minimum = 1, maximum = 100),
+        ("fields" = Option<Vec<String>>, Query, description = "What to tell of each product, all of it unless given: some of `product_id` (always told), `title`, `score`, `reason`, separated by commas or given several times. An answer without reasons is faster", max_items = 500),
         ("if-none-match" = Option<String>, Header, description = "Validators of answers that the caller has"),
     ),
     responses(
@@ -265,6 +268,7 @@ async fn similar(
     params(
         ("product_id" = String, Path, description = "The product", min_length = 1, max_length = 256),
         ("limit" = Option<u32>, Query, description = "How many products", minimum = 1, maximum = 100),
+        ("fields" = Option<Vec<String>>, Query, description = "What to tell of each product, all of it unless given: some of `product_id` (always told), `title`, `score`, `reason`, separated by commas or given several times. An answer without reasons is faster", max_items = 500),
         ("if-none-match" = Option<String>, Header, description = "Validators of answers that the caller has"),
     ),
     responses(

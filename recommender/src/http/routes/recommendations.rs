@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::fields::Fields;
 use super::view::{self, ItemView, ModelView};
 use crate::cache::{Body as CachedBody, Keep, Key, KeyBuilder, NO_ID};
 use crate::clock::now_ms;
@@ -107,6 +108,7 @@ struct Known {
         ("exclude" = Option<Vec<String>>, Query, description = "Products to leave out: separated by commas, or given several times", max_items = 500),
         ("diversity" = Option<f32>, Query, description = "0 = most alike, 1 = most varied", minimum = 0, maximum = 1),
         ("explain" = Option<bool>, Query, description = "Whether to tell what is known of the customer"),
+        ("fields" = Option<Vec<String>>, Query, description = "What to tell of each product, all of it unless given: some of `product_id` (always told), `title`, `score`, `reason`, separated by commas or given several times. An answer without reasons is faster", max_items = 500),
         ("if-none-match" = Option<String>, Header, description = "Validators of answers that the caller has"),
     ),
     responses(
@@ -131,6 +133,7 @@ async fn personal(
         "exclude",
         "diversity",
         "explain",
+        "fields",
     ])?;
     check_id("customer_id", &customer_id)?;
     caller.require_customer_or(&customer_id, RECOMMENDATIONS_READ)?;
@@ -144,6 +147,7 @@ async fn personal(
         customer_id: Some(&customer_id),
         refuses: !app.privacy.tracks(&app.directory, &name),
     };
+    let fields = Fields::of(&params)?;
     let query = Query {
         customer: (!whom.refuses).then_some(&*name),
         limit: params.limit()?,
@@ -151,10 +155,11 @@ async fn personal(
         category: params.category()?,
         exclude: &exclude,
         diversity: params.share("diversity")?,
+        reasons: fields.reason,
         now_ms: now_ms(),
         ..Query::default()
     };
-    let (query, place) = place(&app, query, placement, whom);
+    let (query, place) = place(&app, query, placement, whom, fields);
     if params.flag("explain")? {
         let explanation = Some(explain(&app, &name));
         let answer = written(&answer(&app, &query, &place, explanation))?;
@@ -193,10 +198,18 @@ struct Place<'a> {
     placement: Placement,
     experiment: Option<Arc<str>>,
     arm: Arc<str>,
+    /// What is told of each product.
+    fields: Fields,
 }
 
 /// The question as the customer's arm asks it. A request that names its algorithm is no part of an experiment.
-fn place<'a>(app: &App, query: Query<'a>, name: Option<&'a str>, whom: Whom<'a>) -> (Query<'a>, Place<'a>) {
+fn place<'a>(
+    app: &App,
+    query: Query<'a>,
+    name: Option<&'a str>,
+    whom: Whom<'a>,
+    fields: Fields,
+) -> (Query<'a>, Place<'a>) {
     let live = app.live.load();
     let placement = Placement::of(name, query.algorithm.is_some());
     let assigned = query
@@ -216,6 +229,7 @@ fn place<'a>(app: &App, query: Query<'a>, name: Option<&'a str>, whom: Whom<'a>)
         placement,
         experiment,
         arm,
+        fields,
     };
     (Query { algorithm, ..query }, place)
 }
@@ -291,6 +305,7 @@ fn key(
         .list(query.recent.iter().copied())
         .optional(query.algorithm.map(recommender_engine::Algorithm::name))
         .number(query.limit as u64)
+        .number(place.fields.digest())
         .optional(query.category)
         .list(query.exclude.iter().copied())
         .number(
@@ -352,7 +367,7 @@ fn answer(app: &App, query: &Query<'_>, place: &Place<'_>, explanation: Option<E
         arm: Arc::clone(&place.arm),
         model: ModelView::new(&live, Some(found.algorithm)),
         fallback,
-        items: view::items(&app.reader, &live, found.items),
+        items: view::items(&app.reader, &live, found.items, place.fields),
         explanation,
     }
 }
@@ -387,6 +402,10 @@ struct Visit {
     /// 0 = most alike, 1 = most varied.
     #[schema(minimum = 0, maximum = 1)]
     diversity: Option<f32>,
+    /// What to tell of each product, all of it unless given: some of `product_id` (always told), `title`, `score`,
+    /// `reason`. An answer without reasons is faster.
+    #[schema(min_items = 1, max_items = 500)]
+    fields: Option<Vec<String>>,
 }
 
 /// Recommendations for an anonymous visit or a basket
@@ -413,6 +432,10 @@ async fn anonymous(State(app): State<Arc<App>>, caller: Caller, body: Body) -> R
             "diversity must be a number between 0 and 1",
         ));
     }
+    if let Some(fields) = &asked.fields {
+        check_list("fields", fields)?;
+    }
+    let fields = asked.fields.as_deref().map_or(Ok(Fields::ALL), Fields::named)?;
     let customer = asked.session_id.as_deref().map(visit).transpose()?;
     let recent: Vec<&str> = asked.recent.iter().map(String::as_str).collect();
     let exclude: Vec<&str> = asked.exclude.iter().map(String::as_str).collect();
@@ -428,6 +451,7 @@ async fn anonymous(State(app): State<Arc<App>>, caller: Caller, body: Body) -> R
         category: asked.category.as_deref(),
         exclude: &exclude,
         diversity: asked.diversity,
+        reasons: fields.reason,
         now_ms: now_ms(),
         ..Query::default()
     };
@@ -435,7 +459,7 @@ async fn anonymous(State(app): State<Arc<App>>, caller: Caller, body: Body) -> R
         customer_id: customer.as_deref(),
         refuses: false,
     };
-    let (query, place) = place(&app, query, asked.placement.as_deref(), whom);
+    let (query, place) = place(&app, query, asked.placement.as_deref(), whom, fields);
     let (_, body) = answered(&app, &query, &place).await?;
     let head = [
         (header::CACHE_CONTROL, "no-store"),
@@ -459,6 +483,7 @@ struct Trending {
     params(
         ("limit" = Option<u32>, Query, description = "How many products", minimum = 1, maximum = 100),
         ("category" = Option<String>, Query, description = "Only products of this category", max_length = 256),
+        ("fields" = Option<Vec<String>>, Query, description = "What to tell of each product, all of it unless given: some of `product_id` (always told), `title`, `score`, `reason`, separated by commas or given several times. An answer without reasons is faster", max_items = 500),
         ("if-none-match" = Option<String>, Header, description = "Validators of answers that the caller has"),
     ),
     responses(
@@ -475,15 +500,16 @@ async fn trending(
     known: Validators,
 ) -> Result<Response, Problem> {
     caller.require_public()?;
-    params.only(&["limit", "category"])?;
+    params.only(&["limit", "category", "fields"])?;
     app.require_model()?;
     let category = params.category()?;
+    let fields = Fields::of(&params)?;
     let items = app.reader.trending(params.limit()?, category, now_ms());
     let live = app.live.load();
     let answer = Trending {
         category: category.map(str::to_owned),
         model: ModelView::popularity(&live),
-        items: view::items(&app.reader, &live, items),
+        items: view::items(&app.reader, &live, items, fields),
     };
     conditional::json(&known, conditional::SHARED, &answer)
 }

@@ -9,6 +9,7 @@ use recommender_engine::{EventKind, Reader, Reason, Scored};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::fields::Fields;
 use crate::config::Live;
 
 /// What an answer was computed with.
@@ -46,10 +47,14 @@ impl ModelView {
 pub struct ItemView {
     /// Its id.
     pub product_id: Arc<str>,
-    /// Its title; the id where the catalogue has none.
-    pub title: Arc<str>,
-    /// Finite; comparable within one answer only.
-    pub score: f32,
+    /// Its title; the id where the catalogue has none. Absent where `fields` leaves it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    pub title: Option<Arc<str>>,
+    /// Finite; comparable within one answer only. Absent where `fields` leaves it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = f32, required = false)]
+    pub score: Option<f32>,
     /// Whether it was put there to be tried out, in place of what the model ranks higher; absent where not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
@@ -58,8 +63,10 @@ pub struct ItemView {
     #[serde(skip_serializing_if = "is_certain")]
     #[schema(required = false)]
     pub probability: f32,
-    /// Why it stands there.
-    pub reason: ReasonView,
+    /// Why it stands there. Absent where `fields` leaves it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = ReasonView, required = false)]
+    pub reason: Option<ReasonView>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
@@ -92,9 +99,9 @@ pub fn done(kind: EventKind) -> (&'static str, &'static str) {
     }
 }
 
-/// The engine's answer with titles and texts. What the rules exclude is not named as a reason either: nobody
+/// The engine's answer with titles and texts, as far as they are asked for. What the rules exclude is not named as a reason either: nobody
 /// wants to read "because you bought POSTAGE".
-pub fn items(reader: &Reader, live: &Live, scored: Vec<Scored>) -> Vec<ItemView> {
+pub fn items(reader: &Reader, live: &Live, scored: Vec<Scored>, fields: Fields) -> Vec<ItemView> {
     // The same few products lead to most of an answer: each is looked up once.
     let titles: RefCell<Vec<(Arc<str>, Arc<str>)>> = RefCell::default();
     let title = |id: &Arc<str>| {
@@ -109,18 +116,29 @@ pub fn items(reader: &Reader, live: &Live, scored: Vec<Scored>) -> Vec<ItemView>
     scored
         .into_iter()
         .map(|item| ItemView {
-            title: item.title.unwrap_or_else(|| Arc::clone(&item.product)),
+            title: fields
+                .title
+                .then(|| item.title.unwrap_or_else(|| Arc::clone(&item.product))),
             product_id: item.product,
-            score: item.score,
+            score: fields.score.then_some(item.score),
             explored: item.explored,
             probability: item.probability,
-            reason: reason(item.reason, &live.excluded, &title),
+            reason: fields
+                .reason
+                .then(|| reason(item.reason, &live.excluded, &title))
+                .flatten(),
         })
         .collect()
 }
 
-fn reason(reason: Reason, excluded: &HashSet<String>, title: &dyn Fn(&Arc<str>) -> Arc<str>) -> ReasonView {
-    match reason {
+/// None where it was not asked for.
+fn reason(
+    reason: Reason,
+    excluded: &HashSet<String>,
+    title: &dyn Fn(&Arc<str>) -> Arc<str>,
+) -> Option<ReasonView> {
+    let view = match reason {
+        Reason::Untold => return None,
         Reason::BecauseOf { mut products, kind } => {
             if !excluded.is_empty() {
                 products.retain(|product| !excluded.contains(&**product));
@@ -169,7 +187,8 @@ fn reason(reason: Reason, excluded: &HashSet<String>, title: &dyn Fn(&Arc<str>) 
             kind: "pinned",
             products: Vec::new(),
         },
-    }
+    };
+    Some(view)
 }
 
 #[cfg(test)]
@@ -185,6 +204,7 @@ mod tests {
             reason(Reason::BecauseOf { products, kind }, &excluded, &|id| {
                 id.to_lowercase().into()
             })
+            .unwrap()
         };
         assert_eq!(because(&["POST", "CUP"]).text, "because you bought cup");
         let only = because(&["POST"]);

@@ -19,6 +19,7 @@ use crate::http::App;
 use crate::http::caller::{CUSTOMERS_ADMIN, Caller};
 use crate::http::input::{PathId, check_id};
 use crate::http::problem::{Problem, ProblemBody};
+use crate::http::routes::fields::Fields;
 use crate::http::routes::view::{self, ItemView};
 use crate::http::schemas::ProfileBody;
 use crate::insights::Answered;
@@ -156,7 +157,8 @@ async fn export(
     let recommendations = if history.is_empty() {
         Vec::new()
     } else {
-        view::items(&app.reader, &app.live.load(), app.reader.recommend(&query).items)
+        let found = app.reader.recommend(&query).items;
+        view::items(&app.reader, &app.live.load(), found, Fields::ALL)
     };
     let shown = app.desk.shown_to(&ids).await;
     let shown = shown.map_err(|e| Problem::unavailable(e.to_string(), 1))?;
