@@ -256,7 +256,9 @@ fn current_visit(history: Option<&History>) -> Vec<u32> {
 /// Looks where the names of what will be shown are, for no other reason than to have them fetched side by side: handing
 /// one out is a locked instruction, behind which the processor does not look ahead.
 fn warm(shared: &Shared, shown: &[Candidate]) {
-    let names = shown.iter().map(|one| Arc::strong_count(&shared.product(one.product).name));
+    let names = shown
+        .iter()
+        .map(|one| Arc::strong_count(&shared.product(one.product).name));
     std::hint::black_box(names.fold(0, |all, count| all ^ count));
 }
 

@@ -4,10 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Weak,
-        atomic::{
-            AtomicU8,
-            Ordering::{Relaxed, Release},
-        },
+        atomic::{AtomicU8, Ordering::Relaxed},
     },
 };
 
@@ -20,17 +17,16 @@ use crate::{
     by_owner::ByOwner,
     config::{Algorithm, ConfigError, EngineConfig, Tuning},
     counts::{Counting, Counts, Ordered},
-    event::{Applied, EventKind, Interaction, ProductMeta},
+    event::{Applied, EventKind, Interaction},
     fitted::Fitted,
     history::{History, HistoryRules, Recorded, Weighted, units},
     knowledge::KnowledgeIndex,
     models::{content::ContentIndex, session_knn::SessionParams},
     prequential::Prequential,
-    quality::{Watch, is_labelled},
+    quality::Watch,
     reader::Reader,
-    revision::CatalogueRevision,
     sessions::Sessions,
-    shared::{Compiled, Counters, CustomerSlot, NONE, ProductSlot, Shared, StoredMeta, Trending, bump},
+    shared::{Compiled, Counters, CustomerSlot, ProductSlot, Shared, Trending, bump},
     visits::VisitStore,
 };
 
@@ -54,7 +50,7 @@ pub struct Writer {
     seen: AHashSet<u64>,
     pub(crate) seen_order: VecDeque<u64>,
     /// Customers in the order of their last known activity; checked again before one is forgotten.
-    idle: VecDeque<(i64, Weak<CustomerSlot>)>,
+    pub(crate) idle: VecDeque<(i64, Weak<CustomerSlot>)>,
     /// Customers with a history, and those with a profile.
     pub(crate) known: ByOwner,
     pub(crate) profiled: ByOwner,
@@ -348,175 +344,6 @@ impl Writer {
     /// Who a visit belongs to: a hash that is the same on every replica and in a snapshot.
     pub(crate) fn owner(&self, customer: &str) -> u64 {
         owner(customer)
-    }
-
-    /// Customers as they stand in line for being forgotten, with the activity they are known for.
-    pub(crate) fn standing(&self) -> impl Iterator<Item = (i64, Arc<CustomerSlot>)> + '_ {
-        let live = |slot: &Arc<CustomerSlot>| {
-            // Whoever was removed left an empty history behind.
-            !slot.history.load().entries.is_empty()
-                || self
-                    .shared
-                    .customer(&slot.name)
-                    .is_some_and(|now| Arc::ptr_eq(&now, slot))
-        };
-        let upgraded = self
-            .idle
-            .iter()
-            .filter_map(|(known_ms, slot)| Some((*known_ms, slot.upgrade()?)));
-        upgraded.filter(move |(_, slot)| live(slot))
-    }
-
-    pub(crate) fn remember_activity(&mut self, newest_ms: i64, slot: &Arc<CustomerSlot>) {
-        self.idle.push_back((newest_ms, Arc::downgrade(slot)));
-    }
-
-    fn forget_idlest(&mut self) -> bool {
-        while let Some((known_ms, slot)) = self.idle.pop_front() {
-            let Some(slot) = slot.upgrade() else { continue };
-            let newest_ms = slot.history.load().newest_ms;
-            if newest_ms > known_ms {
-                self.idle.push_back((newest_ms, Arc::downgrade(&slot)));
-                continue;
-            }
-            if self.remove_customer(&slot.name) {
-                bump(&self.shared.counters.evicted_customers, 1);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Forgets a customer as if never seen: exactly what their events added is taken back, and readers no
-    /// longer find a history. Answers whether there was one. Publish soon after.
-    pub fn erase(&mut self, customer: &str) -> bool {
-        // Their visits may have outlived a customer who was forgotten for want of room.
-        let owner = self.owner(customer);
-        self.sessions.erase(&self.shared, owner);
-        self.watch.forget(owner);
-        self.show_watch();
-        let profiled = self.forget_profile(customer);
-        let erased = self.remove_customer(customer) || profiled;
-        if erased {
-            bump(&self.shared.counters.erased_customers, 1);
-        }
-        erased
-    }
-
-    /// Those with a history or a profile whose [`owner`] this is: one, or by a rare chance more.
-    pub fn names_of(&self, owner: u64) -> Vec<Arc<str>> {
-        let mut names: Vec<Arc<str>> = self.known.of(owner).cloned().collect();
-        let profiled = self.profiled.of(owner).filter(|name| !names.contains(name));
-        let profiled: Vec<Arc<str>> = profiled.cloned().collect();
-        names.extend(profiled);
-        names
-    }
-
-    /// Forgets the visits of a customer of whom only [`owner`] is known: they may have outlived a customer who
-    /// was forgotten for want of room.
-    pub fn erase_visits(&mut self, owner: u64) {
-        self.sessions.erase(&self.shared, owner);
-        self.watch.forget(owner);
-        self.show_watch();
-    }
-
-    /// Takes what one customer did for what another did, as if the events had been theirs: an anonymous visit
-    /// whose visitor has signed in. Histories are sums, so that the counts are exactly those of a model that was
-    /// told so from the start, while no cap binds. Visits keep to themselves what was seen in each; those that
-    /// still go on are continued by none. Answers whether anything was known of the first. Publish soon after.
-    pub fn merge(&mut self, from: &str, into: &str) -> bool {
-        if from == into || into.is_empty() {
-            return false;
-        }
-        let (old, new) = (self.owner(from), self.owner(into));
-        self.sessions.pass_on(old, new);
-        self.watch.forget(old);
-        self.show_watch();
-        self.forget_profile(from);
-        let Some(slot) = self.shared.customer(from) else {
-            return false;
-        };
-        let taken = slot.history.load_full();
-        self.remove_customer(from);
-        if taken.entries.is_empty() {
-            return true;
-        }
-        let slot = self.customer(into, taken.newest_ms);
-        let mut history = slot.history.load().with_room();
-        let rules = self.history_rules();
-        // Oldest first, as they would have come: a full history lets the oldest go.
-        for entry in taken.entries.iter().rev() {
-            if let Recorded::Changed(change) = history.absorb(entry, &rules, &self.names) {
-                self.counts.change(&history, &change);
-            }
-        }
-        history.newest_ms = history.newest_ms.max(taken.newest_ms);
-        slot.history.store(Arc::new(history));
-        true
-    }
-
-    pub(crate) fn remove_customer(&mut self, name: &str) -> bool {
-        let Some(slot) = self.shared.customers.pin().remove(name).cloned() else {
-            return false;
-        };
-        self.known.remove(name);
-        let customers = &self.shared.counters.customers;
-        customers.store(customers.load(Relaxed).saturating_sub(1), Relaxed);
-        let history = slot.history.swap(Arc::new(History::default()));
-        self.counts.erase(&history);
-        true
-    }
-
-    /// Takes up what the catalogue says of a product; `None` withdraws it (its history stays, it is no
-    /// longer recommended). Answers false for a new product beyond `max_products`.
-    pub fn set_product(&mut self, id: &str, meta: Option<ProductMeta>) -> bool {
-        let Some(product) = self.intern(id) else {
-            return false;
-        };
-        let category = meta
-            .as_ref()
-            .and_then(|meta| meta.category.as_deref())
-            .filter(|name| !name.is_empty());
-        let category = category.map_or(NONE, |name| self.category(name));
-        let slot = self.shared.product(product);
-        slot.category.store(category, Relaxed);
-        let labelled = meta
-            .as_ref()
-            .is_some_and(|meta| is_labelled(&self.config.non_product_labels, meta));
-        let was_labelled = slot.no_product.swap(labelled, Relaxed);
-        let count = &self.shared.counters.labelled;
-        count.store(
-            count.load(Relaxed) + u64::from(labelled) - u64::from(was_labelled),
-            Relaxed,
-        );
-        slot.available
-            .store(meta.as_ref().is_some_and(|meta| meta.available), Relaxed);
-        let catalogued = &self.shared.counters.catalogued;
-        let (was, is) = (slot.meta.load().is_some(), meta.is_some());
-        catalogued.store(catalogued.load(Relaxed) + u64::from(is) - u64::from(was), Relaxed);
-        let digest = CatalogueRevision::digest(slot.name_hash, meta.as_ref());
-        let old = slot.catalogue_digest.swap(digest, Relaxed);
-        let catalogue = &self.shared.counters.catalogue;
-        let sum = catalogue.load(Relaxed).wrapping_sub(old).wrapping_add(digest);
-        slot.meta.store(meta.map(|meta| Arc::new(StoredMeta::new(meta))));
-        if old != digest {
-            self.shared.counters.catalogue_settles.store(true, Relaxed);
-            // Last: whoever sees the new revision sees what it stands for.
-            catalogue.store(sum, Release);
-        }
-        self.counts.popularity_changed = true;
-        self.catalogue_changed = true;
-        true
-    }
-
-    fn category(&mut self, name: &str) -> u32 {
-        if let Some(id) = self.shared.category_id(name) {
-            return id;
-        }
-        let name: Arc<str> = name.into();
-        let id = self.shared.categories.push(Arc::clone(&name)) as u32;
-        self.shared.category_ids.pin().insert(name, id);
-        id
     }
 
     /// Swaps in weights, rules and the other parts that may change while running.

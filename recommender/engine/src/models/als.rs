@@ -124,17 +124,22 @@ fn in_blocks<T: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+/// Blocks whose Gram matrices are kept until they are added up: of a million rows all of them would be half a gigabyte.
+const GRAMS: usize = 64;
+
 /// The Gram matrix of rows.
 fn gram(rows: &mut [f32], factors: usize, threads: usize) -> Mat<f64> {
-    let parts = in_blocks(rows, factors, threads, |_, block, _| {
-        let block = MatRef::from_row_major_slice(block, block.len() / factors, factors);
-        let mut part = Mat::<f32>::zeros(factors, factors);
-        matmul(&mut part, Accum::Replace, block.transpose(), block, 1.0, Par::Seq);
-        part
-    });
     let mut sum = Mat::<f64>::zeros(factors, factors);
-    for part in parts {
-        faer::zip!(&mut sum, &part).for_each(|faer::unzip!(sum, part)| *sum += f64::from(*part));
+    for slab in rows.chunks_mut(GRAMS * BLOCK * factors) {
+        let parts = in_blocks(slab, factors, threads, |_, block, _| {
+            let block = MatRef::from_row_major_slice(block, block.len() / factors, factors);
+            let mut part = Mat::<f32>::zeros(factors, factors);
+            matmul(&mut part, Accum::Replace, block.transpose(), block, 1.0, Par::Seq);
+            part
+        });
+        for part in parts {
+            faer::zip!(&mut sum, &part).for_each(|faer::unzip!(sum, part)| *sum += f64::from(*part));
+        }
     }
     sum
 }

@@ -102,7 +102,9 @@ pub(super) fn taken_apart(
         own: Vec::new(),
     };
     let mut taken = std::thread::scope(|scope| {
-        let helping: Vec<_> = (0..helpers).map(|_| scope.spawn(|| help(&rules, &queue))).collect();
+        let helping: Vec<_> = (0..helpers)
+            .map(|_| scope.spawn(|| help(&rules, &queue)))
+            .collect();
         let read = read(&mut apart);
         // The helpers end with what they have.
         drop(apart.sections);

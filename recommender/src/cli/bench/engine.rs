@@ -168,14 +168,27 @@ fn learn(log: &Log, algorithm: Algorithm) -> anyhow::Result<Value> {
     }))
 }
 
-/// Microseconds of answers of this algorithm.
+/// Microseconds of answers of this algorithm: as they are served, with variety, exploration, titles and reasons; and of
+/// the model alone, ids and scores, which is what publications measure.
 fn answers(log: &Log, reader: &Reader, algorithm: Algorithm) -> Value {
+    let [served, alone] = [true, false].map(|served| timed(log, reader, algorithm, served));
+    json!({
+        "algorithm": algorithm.name(),
+        "p50Micros": served.0, "p99Micros": served.1,
+        "alone": { "p50Micros": alone.0, "p99Micros": alone.1 },
+    })
+}
+
+fn timed(log: &Log, reader: &Reader, algorithm: Algorithm, served: bool) -> (f64, f64) {
     let mut nanos: Vec<u128> = Vec::new();
     for customer in log.customers.iter().step_by((log.customers.len() / 4_000).max(1)) {
         let query = Query {
             customer: Some(customer),
             algorithm: Some(algorithm),
             limit: 20,
+            diversity: (!served).then_some(0.0),
+            exploration: (!served).then_some(0.0),
+            reasons: served,
             now_ms: log.now_ms,
             ..Query::default()
         };
@@ -186,7 +199,7 @@ fn answers(log: &Log, reader: &Reader, algorithm: Algorithm) -> Value {
     }
     nanos.sort_unstable();
     let at = |share: f64| nanos[((nanos.len() - 1) as f64 * share) as usize] as f64 / 1_000.0;
-    json!({ "algorithm": algorithm.name(), "p50Micros": at(0.5), "p99Micros": at(0.99) })
+    (at(0.5), at(0.99))
 }
 
 /// Microseconds of erasures, each by the hash that is all that its record tells of the customer; last, for they change
@@ -237,11 +250,14 @@ fn text(measured: &Value) -> String {
         erasures["p99Micros"].as_f64().unwrap_or_default()
     );
     for one in list("answers") {
+        let micros = |of: &Value, key: &str| of[key].as_f64().unwrap_or_default();
         out += &format!(
-            "{}: p50 {:.1} µs, p99 {:.1} µs\n",
+            "{}: p50 {:.1} µs, p99 {:.1} µs; the model alone {:.1} and {:.1}\n",
             one["algorithm"].as_str().unwrap_or_default(),
-            one["p50Micros"].as_f64().unwrap_or_default(),
-            one["p99Micros"].as_f64().unwrap_or_default()
+            micros(one, "p50Micros"),
+            micros(one, "p99Micros"),
+            micros(&one["alone"], "p50Micros"),
+            micros(&one["alone"], "p99Micros")
         );
     }
     out

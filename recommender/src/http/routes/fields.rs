@@ -81,9 +81,9 @@ mod tests {
     #[test]
     fn answers_with_other_fields_are_kept_apart() {
         let all = [false, true].into_iter().flat_map(|title| {
-            [false, true].into_iter().flat_map(move |score| {
-                [false, true].map(|reason| Fields { title, score, reason }.digest())
-            })
+            [false, true]
+                .into_iter()
+                .flat_map(move |score| [false, true].map(|reason| Fields { title, score, reason }.digest()))
         });
         let different: std::collections::HashSet<u64> = all.collect();
         assert_eq!(different.len(), 8);
