@@ -217,6 +217,11 @@ async fn steps(ctx: &Context, pipeline: &RecommendationPipeline) -> Result<Verdi
     let timer = ctx.metrics.steps.with_label_values(&["apply"]).start_timer();
     let outcome = traces::step("apply", Box::pin(act::act(ctx, &valid, found))).await;
     timer.observe_duration();
+    // It ends within seconds. Told as unreachable meanwhile, every pipeline on a slow Kafka would be written to twice
+    // whenever the operator is started.
+    if outcome.topics.pending {
+        return Ok(Verdict::Again);
+    }
 
     let transient = outcome.topics.unreachable.is_some()
         || outcome.statements.unreachable.is_some()

@@ -17,6 +17,8 @@ const LISTED: (Duration, u32) = (Duration::from_millis(150), 20);
 /// What became of the topics.
 #[derive(Clone, Debug, Default)]
 pub struct TopicsOutcome {
+    /// Nothing is known of the cluster yet: the first look is on its way.
+    pub pending: bool,
     /// Kafka cannot be used now, in its own words.
     pub unreachable: Option<String>,
     /// Nothing at all may be done.
@@ -65,7 +67,10 @@ impl TopicsOutcome {
                 refused: Some(Refusal::new(reasons::SECRET_NOT_FOUND, error.advice())),
                 ..Self::default()
             },
-            _ => Self::unreachable(error.advice()),
+            _ => Self {
+                pending: matches!(error, KafkaError::Pending { .. }),
+                ..Self::unreachable(error.advice())
+            },
         }
     }
 
@@ -287,5 +292,7 @@ mod tests {
             TopicsOutcome::unusable(&error).unreachable.unwrap()
         };
         assert_eq!(away("BrokerTransportFailure"), away("OperationTimedOut"));
+        let servers = "k:1".to_owned();
+        assert!(TopicsOutcome::unusable(&KafkaError::Pending { servers }).pending);
     }
 }

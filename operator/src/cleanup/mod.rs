@@ -77,7 +77,7 @@ pub enum Progress {
     Done,
     /// Left as it is, because someone said so: the finalizer may go. With what is left, in words.
     GivenUp(String),
-    /// The recommender's pods are still there.
+    /// The recommender's pods are still there, or the first look at Kafka is on its way.
     Waiting,
     /// It cannot go on: reason and message of CleanupBlocked.
     Blocked(Refusal),
@@ -108,10 +108,11 @@ pub async fn attempt(ctx: &Context, pipeline: &RecommendationPipeline, plan: &Cl
     if let Err(refusal) = drop_sources(ctx, pipeline, plan).await {
         return blocked(refusal.reason, refusal.message, plan);
     }
-    if let Err(refusal) = delete_topics(ctx, pipeline, plan).await {
-        return blocked(refusal.reason, refusal.message, plan);
+    match delete_topics(ctx, pipeline, plan).await {
+        Ok(true) => Progress::Done,
+        Ok(false) => Progress::Waiting,
+        Err(refusal) => blocked(refusal.reason, refusal.message, plan),
     }
-    Progress::Done
 }
 
 fn blocked(reason: &'static str, message: String, plan: &CleanupPlan) -> Progress {
@@ -180,13 +181,14 @@ async fn drop_sources(
     dropped.failed.map_or(Ok(()), |(_, error)| Err(failed(error)))
 }
 
+/// Whether the topics are gone; not yet while nothing is known of the cluster.
 async fn delete_topics(
     ctx: &Context,
     pipeline: &RecommendationPipeline,
     plan: &CleanupPlan,
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     if plan.topics.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     let connection = match dereference::kafka_connection(ctx, pipeline).await {
         Err(KafkaError::Credentials(message)) => {
@@ -198,10 +200,10 @@ async fn delete_topics(
     let cluster = ctx.kafka.get(&connection).map_err(|error| refusal(&error))?;
     // Also tells at once when the cluster is known to be away.
     let names = plan.topics.iter().cloned().collect();
-    let view = cluster
-        .look(&names, ctx.resync)
-        .await
-        .map_err(|error| refusal(&error))?;
+    let view = match cluster.look(&names, ctx.resync).await {
+        Err(KafkaError::Pending { .. }) => return Ok(false),
+        other => other.map_err(|error| refusal(&error))?,
+    };
     if let Some(wanted) = &pipeline.spec.kafka.cluster_id
         && view.cluster_id.as_ref().is_some_and(|id| id != wanted)
     {
@@ -213,7 +215,7 @@ async fn delete_topics(
         deleted.map_err(|error| refusal(&error))?;
         tracing::info!(%topic, "deleted");
     }
-    Ok(())
+    Ok(true)
 }
 
 fn refusal(error: &KafkaError) -> Refusal {
@@ -221,7 +223,9 @@ fn refusal(error: &KafkaError) -> Refusal {
         KafkaError::Unauthorized { .. } | KafkaError::Login { .. } => reasons::AUTHORIZATION_FAILED,
         KafkaError::Credentials(_) | KafkaError::Client(_) => reasons::CREDENTIALS_GONE,
         KafkaError::Rejected { .. } => reasons::TOPIC_REJECTED,
-        KafkaError::Unreachable { .. } | KafkaError::Tls { .. } => reasons::KAFKA_UNREACHABLE,
+        KafkaError::Pending { .. } | KafkaError::Unreachable { .. } | KafkaError::Tls { .. } => {
+            reasons::KAFKA_UNREACHABLE
+        }
     };
     Refusal::new(reason, error.advice())
 }

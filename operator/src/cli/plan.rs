@@ -2,6 +2,7 @@
 //! controller reads, with the rights of whoever asks.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -18,10 +19,13 @@ use crate::context::Context;
 use crate::controller::{self, Options};
 use crate::deadline;
 use crate::dereference::{self, Found};
-use crate::kafka::ClusterView;
+use crate::kafka::{ClusterView, KafkaError};
 use crate::ksqldb::Listing;
 use crate::leader::Fence;
 use crate::validate::{self, DesiredKsqldb, Settings, ValidatedPipeline};
+
+/// Until it is asked again whether a first look at Kafka has ended.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
 /// How the plan is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -130,7 +134,14 @@ async fn plan(
         ctx.claims
             .follow(&None, &Event::Apply(DeserializeGuard(Ok(other))));
     }
-    let found = dereference::dereference(ctx, &pipeline).await?;
+    let found = loop {
+        let found = dereference::dereference(ctx, &pipeline).await?;
+        // It ends within seconds, and this is asked once.
+        if !matches!(found.kafka, Err(KafkaError::Pending { .. })) {
+            break found;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    };
     let valid = validate::validate(&pipeline, &found.references, &ctx.settings)?;
     changes.notes.extend(valid.missing_secrets.iter().cloned());
     for field in &valid.unsupported {

@@ -84,7 +84,7 @@ impl Cluster {
     /// its time.
     ///
     /// # Errors
-    /// What the last look brought, or [`KafkaError::Unreachable`] while the first one is on its way.
+    /// What the last look brought, or [`KafkaError::Pending`] while the first one is on its way.
     pub async fn look(&self, names: &BTreeSet<String>, max_age: Duration) -> Answer {
         // A look that was on its way already may not hold these names: then there is one more.
         for _ in 0..2 {
@@ -149,7 +149,7 @@ impl Cluster {
             return Err((flight, SHORT));
         }
         if state.slow {
-            return Ok(self.no_answer());
+            return Ok(self.pending());
         }
         Err((flight, LONG))
     }
@@ -210,14 +210,12 @@ impl Cluster {
         let state = self.lock();
         let seen = state.seen.as_ref();
         seen.filter(|seen| seen.answer.is_err() || seen.covers(names))
-            .map_or_else(|| self.no_answer(), |seen| seen.answer.clone())
+            .map_or_else(|| self.pending(), |seen| seen.answer.clone())
     }
 
-    fn no_answer(&self) -> Answer {
-        Err(KafkaError::Unreachable {
+    fn pending(&self) -> Answer {
+        Err(KafkaError::Pending {
             servers: self.admin.servers().to_owned(),
-            step: "reading the cluster's metadata",
-            message: "no answer yet".to_owned(),
         })
     }
 
@@ -242,7 +240,8 @@ mod tests {
         let names = BTreeSet::from(["a".to_owned()]);
         let begun = Instant::now();
         let first = cluster.look(&names, Duration::from_secs(30)).await;
-        assert!(matches!(first, Err(KafkaError::Unreachable { .. })), "{first:?}");
+        // A broker that is slow looks the same so far.
+        assert!(matches!(first, Err(KafkaError::Pending { .. })), "{first:?}");
         assert!(begun.elapsed() < LONG + Duration::from_secs(1));
         let begun = Instant::now();
         for _ in 0..200 {
@@ -255,6 +254,8 @@ mod tests {
         );
         assert_eq!(cluster.admin().requests(), 1);
         pool.finish().await;
+        let told = cluster.look(&names, Duration::from_secs(30)).await;
+        assert!(matches!(told, Err(KafkaError::Unreachable { .. })), "{told:?}");
     }
 
     #[test]

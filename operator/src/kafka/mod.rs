@@ -58,6 +58,12 @@ pub enum KafkaError {
     /// The client could not be made from this configuration.
     #[error("cannot make a Kafka client: {0}")]
     Client(String),
+    /// The first look at the cluster is still on its way: nothing is known yet, not even that no broker answers.
+    #[error("the first look at {servers} is still on its way")]
+    Pending {
+        /// The bootstrap servers.
+        servers: String,
+    },
     /// No broker answers.
     #[error("no broker of {servers} answers while {step}: {message}")]
     Unreachable {
@@ -137,6 +143,7 @@ impl KafkaError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Client(_) => "KafkaClient",
+            Self::Pending { .. } => "KafkaPending",
             Self::Unreachable { .. } => "KafkaUnreachable",
             Self::Credentials(_) => "KafkaCredentials",
             Self::Login { .. } => "KafkaLogin",

@@ -14,6 +14,7 @@ use crate::build::topic_plan::{TopicAction, TopicPlan, TopicStep};
 use crate::build::{self, statement_plan, topic_plan};
 use crate::context::Context;
 use crate::dereference::Found;
+use crate::kafka::KafkaError;
 use crate::ksqldb::{KsqlClient, Listing};
 use crate::report::{Installed, Outcome};
 use crate::traces;
@@ -56,6 +57,7 @@ pub(super) async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: 
                 Err(error) => TopicsOutcome::unreachable(format!("topics wait for their record: {error}")),
             }
         }
+        Err(error @ KafkaError::Pending { .. }) => TopicsOutcome::unusable(&error),
         Err(error) => {
             ctx.metrics.errors.with_label_values(&[error.label()]).inc();
             tracing::warn!(%error, "cannot look at Kafka");
@@ -67,6 +69,8 @@ pub(super) async fn act<'a>(ctx: &Context, valid: &'a ValidatedPipeline, found: 
         record.topics.remove(name);
     }
     let statements = match found.ksqldb {
+        // Which topics there are is not known yet, and what would be done now is not told.
+        _ if topics.pending => StatementsOutcome::default(),
         Some(Ok(server)) => ksqldb(ctx, valid, &topics, &applier, &server, &mut record).await,
         Some(Err(error)) => {
             ctx.metrics.errors.with_label_values(&[error.label()]).inc();

@@ -33,6 +33,43 @@ async fn kafka_that_is_not_reachable_is_unknown_hides_nothing_and_heals_by_itsel
     harness.end(operator).await;
 }
 
+#[tokio::test]
+async fn a_kafka_whose_first_answer_takes_seconds_is_not_told_as_gone_by_an_operator_that_starts() {
+    let harness = Harness::new().await;
+    let port = free_port().await;
+    let kafka = format!("127.0.0.1:{port}");
+    let fast = Proxy::start(port, &harness.kafka).await;
+    let operator = harness.operator().await;
+    harness.apply("shop", on(&harness, "shop", &kafka)).await.unwrap();
+    harness
+        .condition("shop", "TopicsReady", "True", "AsDeclared")
+        .await;
+    operator.settled().await;
+    operator.stop().await;
+    fast.cut().await;
+
+    // Longer than a reconcile waits for it, and less than librdkafka does.
+    let slow = Proxy::slow(port, &harness.kafka, Duration::from_millis(3_500)).await;
+    let operator = harness.operator().await;
+    // The first look has ended once the topics' configuration was asked for.
+    harness
+        .until("the first look", || {
+            std::future::ready(operator.context.kafka.requests() >= 2)
+        })
+        .await;
+    assert!(
+        operator.context.metrics.reconciles.get() >= 1,
+        "the pipeline was looked at meanwhile"
+    );
+    operator.reconciles(3).await;
+    harness
+        .condition("shop", "TopicsReady", "True", "AsDeclared")
+        .await;
+    assert_eq!(operator.writes(), 0, "{:?}", operator.asked());
+    slow.cut().await;
+    harness.end(operator).await;
+}
+
 /// Its own topics, on this Kafka.
 fn on(harness: &Harness, name: &str, kafka: &str) -> serde_json::Value {
     json!({

@@ -1,5 +1,7 @@
 //! A port of this machine that leads somewhere, until it is cut.
 
+use std::time::Duration;
+
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -15,6 +17,11 @@ pub struct Proxy(JoinHandle<()>);
 impl Proxy {
     /// From a port of this machine to `to`, `host:port`.
     pub async fn start(port: u16, to: &str) -> Self {
+        Self::slow(port, to, Duration::ZERO).await
+    }
+
+    /// The same, where each connection is forwarded only after a while.
+    pub async fn slow(port: u16, to: &str, after: Duration) -> Self {
         let (listener, to) = (
             TcpListener::bind(("127.0.0.1", port)).await.unwrap(),
             to.to_owned(),
@@ -25,6 +32,7 @@ impl Proxy {
             while let Ok((mut inbound, _)) = listener.accept().await {
                 let to = to.clone();
                 connections.spawn(async move {
+                    tokio::time::sleep(after).await;
                     if let Ok(mut outbound) = TcpStream::connect(to).await {
                         let _ = tokio::io::copy_bidirectional(&mut inbound, &mut outbound).await;
                     }
