@@ -180,8 +180,14 @@ impl Applier<'_> {
         // The cache holds only what carries the operator's label: somebody else's object of this name is seen here.
         let there = self.written(&kind, &name, api.get_opt(&name)).await?;
         let exists = there.is_some();
-        if there.is_some_and(|there| foreign(&there, self.id)) {
-            return Err(ApplyError::Foreign { kind, name });
+        if let Some(there) = there {
+            if foreign(&there, self.id) {
+                return Err(ApplyError::Foreign { kind, name });
+            }
+            // The cache was behind: right after a write, or after its watch was broken off.
+            if is_as_wanted(&there, &wanted_json) {
+                return Ok(there);
+            }
         }
         tracing::info!(%kind, %name, "applying");
         // Forced: a field that someone else set by hand is set back, which is what the manifest says.
@@ -344,6 +350,12 @@ impl Applier<'_> {
             Err(source) => Err(ApplyError::Timeout { kind, name, source }),
         }
     }
+}
+
+/// Whether what the API server holds has everything that is wanted, and stays.
+fn is_as_wanted<K: Resource + Serialize>(there: &K, wanted: &Value) -> bool {
+    let there_json = serde_json::to_value(there).unwrap_or_default();
+    there.meta().deletion_timestamp.is_none() && subset::contains(&there_json, wanted)
 }
 
 /// Whether the API server understood a write and found the result invalid.

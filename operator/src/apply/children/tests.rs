@@ -88,3 +88,20 @@ async fn a_key_that_lost_its_label_stands_and_is_not_asked_to_be_made_again() {
     applier.secret(&valid, "shop-jwt".to_owned()).await.unwrap();
     assert_eq!(*asked.lock().unwrap(), ["GET"]);
 }
+
+#[tokio::test]
+async fn what_is_as_wanted_is_not_written_where_the_cache_is_behind() {
+    let wanted = serde_json::to_value(build::children(&validated(QUICKSTART)).config).unwrap();
+    let (result, asked) = apply(wanted.clone()).await;
+    result.unwrap();
+    assert_eq!(asked, ["GET"]);
+    let mut going = wanted.clone();
+    going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let mut edited = wanted;
+    edited["data"] = json!({"config.json": "{}"});
+    for live in [going, edited] {
+        let (result, asked) = apply(live).await;
+        result.unwrap();
+        assert_eq!(asked, ["GET", "PATCH"]);
+    }
+}
