@@ -122,6 +122,17 @@ pub enum Fallback {
     Popular,
 }
 
+impl Fallback {
+    /// As it is serialised.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fallback::Personal => "personal",
+            Fallback::Session => "session",
+            Fallback::Popular => "popular",
+        }
+    }
+}
+
 /// An answer. Filled up with popular products where the model finds fewer than asked for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Recommendations {
