@@ -8,6 +8,95 @@ use crate::embedded;
 use crate::support::{Running, event, eventually, token};
 
 #[tokio::test]
+async fn a_request_says_what_it_wants_told_of_products_and_gets_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Running::start(embedded(dir.path(), RecommenderConfig::default()))
+        .await
+        .ready()
+        .await;
+    let writer = token("shop", &["events:write"]);
+    let mut events = vec![event("eve", "cup", "purchase")];
+    for i in 0..5 {
+        events.push(event(&format!("c{i}"), "cup", "purchase"));
+        events.push(event(&format!("c{i}"), "mug", "purchase"));
+    }
+    service
+        .call(
+            Method::POST,
+            "/v1/events/batch",
+            Some(&writer),
+            Some(&json!(events)),
+        )
+        .await;
+    service.learned(11).await;
+    let eve = token("eve", &[]);
+    let ask = async |path: &str| service.call(Method::GET, path, Some(&eve), None).await;
+    eventually("the mug", async || {
+        ask("/v1/recommendations/eve").await.json()["items"][0]["product_id"] == "mug"
+    })
+    .await;
+    // What exploration did is always told: of two known products nothing is explored here.
+    let names = |answer: &serde_json::Value| -> Vec<String> {
+        let item = answer["items"][0].as_object().unwrap();
+        item.keys()
+            .filter(|name| !["explored", "probability"].contains(&name.as_str()))
+            .cloned()
+            .collect()
+    };
+    for (path, told) in [
+        (
+            "/v1/recommendations/eve",
+            &["product_id", "reason", "score", "title"][..],
+        ),
+        ("/v1/recommendations/eve?fields=product_id", &["product_id"]),
+        (
+            "/v1/recommendations/eve?fields=score,product_id",
+            &["product_id", "score"],
+        ),
+        (
+            "/v1/recommendations/eve?fields=title&fields=score",
+            &["product_id", "score", "title"],
+        ),
+        (
+            "/v1/recommendations/eve?fields=reason&explain=true",
+            &["product_id", "reason"],
+        ),
+        ("/v1/products/cup/similar?fields=score", &["product_id", "score"]),
+        (
+            "/v1/products/cup/bought-together?fields=title",
+            &["product_id", "title"],
+        ),
+        ("/v1/trending?fields=product_id", &["product_id"]),
+    ] {
+        let answer = ask(path).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+        let mut found = names(&answer.json());
+        found.sort_unstable();
+        assert_eq!(found, told, "{path}");
+    }
+    let post = async |body: serde_json::Value| {
+        service
+            .call(Method::POST, "/v1/recommendations", None, Some(&body))
+            .await
+    };
+    let answer = post(json!({"recent": ["cup"], "fields": ["score"]})).await.json();
+    assert_eq!(names(&answer), ["product_id", "score"]);
+    for refused in [
+        ask("/v1/recommendations/eve?fields=product_id,colour").await,
+        ask("/v1/products/cup/similar?fields=Score").await,
+        ask("/v1/trending?fields=items").await,
+        post(json!({"recent": ["cup"], "fields": ["colour"]})).await,
+        post(json!({"recent": ["cup"], "fields": []})).await,
+    ] {
+        assert_eq!(
+            (refused.status.as_u16(), &refused.json()["field"]),
+            (400, &json!("fields"))
+        );
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn products_are_written_read_and_named_in_reasons() {
     let dir = tempfile::tempdir().unwrap();
     let service = Running::start(embedded(dir.path(), RecommenderConfig::default()))
