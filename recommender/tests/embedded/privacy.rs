@@ -127,6 +127,13 @@ async fn leads_nowhere(service: &Running) {
     assert_eq!(export["history"], json!([]));
     assert_eq!(export["profile"], Value::Null);
     assert_eq!(export["derived"]["recommendations"], json!([]));
+    let since: jiff::Timestamp = export["shown_since"].as_str().unwrap().parse().unwrap();
+    let back = jiff::Timestamp::now().duration_since(since);
+    assert_eq!(
+        back.as_hours(),
+        8 * 24,
+        "what is shown of it goes back eight days: {export}"
+    );
     assert_eq!(
         service.status().await["model"]["customers"],
         2,

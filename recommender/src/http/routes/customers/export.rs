@@ -22,7 +22,7 @@ use crate::http::problem::{Problem, ProblemBody};
 use crate::http::routes::fields::Fields;
 use crate::http::routes::view::{self, ItemView};
 use crate::http::schemas::ProfileBody;
-use crate::insights::Answered;
+use crate::insights::{Answered, KEPT_MS};
 use crate::privacy::places::Remains;
 
 /// Products that the model would show, as an example of what it concludes.
@@ -44,8 +44,11 @@ struct Export {
     profile: Option<CustomerProfile>,
     /// What the model knows the customer did, newest first.
     history: Vec<Known>,
-    /// What was shown to the customer in the last eight days, newest first, as far as it was recorded.
+    /// What was shown to the customer since `shown_since`, newest first, as far as it was recorded.
     shown: Vec<ShownAnswer>,
+    /// `shown` goes back to here, eight days: what figures are made of. What was shown before stands in the log until
+    /// the time that `stored` tells of it; an embedded log does not keep it.
+    shown_since: String,
     /// What it concludes from that.
     derived: Derived,
     /// Where the records are kept that this was learned from, and for how long.
@@ -174,6 +177,7 @@ async fn export(
         profile,
         history,
         shown: shown.into_iter().map(ShownAnswer::from).collect(),
+        shown_since: rfc3339(now.saturating_sub(KEPT_MS)),
         derived: Derived { recommendations },
     };
     Ok(([(CACHE_CONTROL, "no-store")], Json(export)))
