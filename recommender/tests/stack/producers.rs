@@ -1,6 +1,7 @@
 //! The examples for shops that write to Kafka themselves: with kafka-python and with kafkajs.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use reqwest::Method;
 use tokio::process::Command;
@@ -54,7 +55,7 @@ async fn learned(run: &mut Command) {
 }
 
 #[tokio::test]
-async fn what_the_producer_in_python_writes_is_learned() {
+async fn what_the_producer_in_python_writes_is_learned_and_without_kafka_it_says_so_and_ends() {
     let packages = kept("python-example");
     done(
         Command::new("python3")
@@ -65,9 +66,31 @@ async fn what_the_producer_in_python_writes_is_learned() {
             .arg(example("python/requirements.txt")),
     )
     .await;
-    let mut run = Command::new("python3");
-    run.arg(example("python/produce.py")).env("PYTHONPATH", packages);
-    learned(&mut run).await;
+    let producer = || {
+        let mut run = Command::new("python3");
+        run.arg(example("python/produce.py")).env("PYTHONPATH", &packages);
+        run
+    };
+    learned(&mut producer()).await;
+    // Nobody listens; somebody listens and never answers; Kafka answers, and has no such topic.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    for (servers, topic) in [
+        ("127.0.0.1:9", "events"),
+        (&address, "events"),
+        (&kafka(), "not/a/topic"),
+    ] {
+        let mut run = producer();
+        run.env("KAFKA", servers)
+            .env("TOPIC", topic)
+            .env("KAFKA_TIMEOUT", "3");
+        let ran = tokio::time::timeout(Duration::from_secs(30), run.kill_on_drop(true).output()).await;
+        let ran = ran.expect("it ends by itself").unwrap();
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(1), "{servers}: {told}");
+        let wanted = format!("no event was acknowledged by Kafka at {servers}");
+        assert!(told.contains(&wanted) && !told.contains("Traceback"), "{told}");
+    }
 }
 
 #[tokio::test]
