@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use recommender_engine::{
     Algorithm, Artifact, EngineConfig, EventKind, Interaction, Query, engine,
-    eval::{LogEvent, Params, Replay, Search, Task, Trained, fit_blend_weights, replay, tune},
+    eval::{Freeze, LogEvent, Params, Replay, Search, Task, Trained, fit_blend_weights, replay, tune},
 };
 
 fn search(
@@ -136,6 +136,7 @@ fn a_model_that_goes_on_learning_follows_a_change_and_a_frozen_one_does_not() {
         points: 4,
         from_ms: i64::MIN,
         freeze_ms: i64::MAX,
+        freeze: Freeze::Everything,
         refit_over: None,
         refit_ms: i64::MAX,
         threads: 1,
@@ -200,6 +201,7 @@ fn drift_tells_that_a_season_has_come_and_fitting_again_brings_the_hit_rate_back
         points: 8,
         from_ms: i64::MIN,
         freeze_ms: log[0].time_ms + 15 * day,
+        freeze: Freeze::Everything,
         refit_over: None,
         refit_ms: i64::MAX,
         threads: 1,
@@ -222,6 +224,51 @@ fn drift_tells_that_a_season_has_come_and_fitting_again_brings_the_hit_rate_back
         "{alone:?} {again:?}"
     );
     assert!(last(&again) > 1.5 * last(&alone), "{alone:?} {again:?}");
+}
+
+#[test]
+fn a_fitted_model_that_stands_still_loses_a_season_although_histories_go_on_and_fitting_it_again_brings_it_back()
+ {
+    let log = seasonal_log();
+    let params = Params::default();
+    let day = 24 * 3_600_000;
+    let freeze_ms = log[0].time_ms + 15 * day;
+    let stale = Replay {
+        algorithms: &[Algorithm::Ease, Algorithm::Rp3Beta],
+        params: &params,
+        k: 10,
+        predictions: 4_000,
+        points: 8,
+        from_ms: i64::MIN,
+        freeze_ms,
+        freeze: Freeze::Fitted,
+        refit_over: None,
+        refit_ms: 7 * day,
+        threads: 1,
+    };
+    let again = Replay {
+        refit_over: Some(0.2),
+        ..stale.clone()
+    };
+    let [stale, again] =
+        [stale, again].map(|how| replay(&log, &how, |_| {}).expect("parameters are in range"));
+    let first = again.refits_ms[0];
+    assert!(first > freeze_ms + day, "it crosses its threshold: {again:?}");
+    // From the second fit on: the first comes while the season has only begun.
+    let since = again.refits_ms[1];
+    let rate = |of: &recommender_engine::eval::Replayed, model: usize| {
+        let (before, after) = (
+            of.series[model].over(i64::MIN, freeze_ms),
+            of.series[model].over(since, i64::MAX),
+        );
+        assert!(before.predictions > 100 && after.predictions > 100);
+        (before.hit_rate, after.hit_rate)
+    };
+    let ((before, lost), (_, back)) = (rate(&stale, 0), rate(&again, 0));
+    assert!(lost < 0.5 * before, "{before} {lost}");
+    assert!(back > 0.8 * before, "{before} {back}");
+    // What is counted goes on in both: nothing but what is fitted stood still.
+    assert_eq!(rate(&stale, 1), rate(&again, 1));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use recommender_engine::Algorithm;
-use recommender_engine::eval::{Dataset, Metrics, Params, Trained};
+use recommender_engine::eval::{self, Dataset, Metrics, Params, Trained};
 use serde::Serialize;
 
 use super::{Output, print};
@@ -44,6 +44,24 @@ enum Format {
     Sessions,
 }
 
+/// What `--freeze-at` has stand still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Freeze {
+    /// The whole model: nothing is learned, what customers do included
+    Everything,
+    /// Fitted models (Ease, ImplicitAls, of Hybrid too), as in a service whose trainer stands still
+    Fitted,
+}
+
+impl Freeze {
+    fn of_engine(self) -> eval::Freeze {
+        match self {
+            Freeze::Everything => eval::Freeze::Everything,
+            Freeze::Fitted => eval::Freeze::Fitted,
+        }
+    }
+}
+
 #[derive(clap::Args)]
 #[command(
     after_help = "Trains each model on one part of the data and asks it about the other. Files may be gzipped.\n\n\
@@ -52,7 +70,7 @@ enum Format {
     recommender evaluate --format interactions --train train.txt --test test.txt --model Rp3Beta --param walkBeta=0.3\n  \
     recommender evaluate --format events --train events.jsonl.gz --prequential --model all --report report.html\n  \
     recommender evaluate --format events --train events.jsonl.gz --prequential --freeze-at 2011-10-01T00:00:00Z \
-    --refit-on-drift --plot drift.svg\n  \
+    --model Ease --freeze fitted --refit-on-drift --plot drift.svg\n  \
     recommender evaluate --format events --train events.jsonl.gz --split-at 2011-11-10T00:00:00Z --sweep diversity=0,0.5,1\n  \
     recommender evaluate --format sessions --train train.txt --test test.txt --model SessionKnn --tune --output json"
 )]
@@ -87,9 +105,12 @@ pub(super) struct Args {
     /// Replay the events instead: each is predicted before it is learned (--split-at says from when on)
     #[arg(long)]
     prequential: bool,
-    /// With --prequential: learn nothing from this instant on, to see what a model left alone loses
+    /// With --prequential: models stand still from this instant on, to see what one that is left alone loses
     #[arg(long, value_name = "TIME")]
     freeze_at: Option<jiff::Timestamp>,
+    /// With --freeze-at: what stands still
+    #[arg(long, value_enum, default_value = "everything")]
+    freeze: Freeze,
     /// With --freeze-at: compare a model left alone with one that is fitted again once the drift is over its threshold,
     /// and with one that goes on learning
     #[arg(long, group = "drawn", requires = "prequential", requires = "freeze_at")]
@@ -97,6 +118,9 @@ pub(super) struct Args {
     /// With --refit-on-drift: the threshold, as quality.driftThreshold
     #[arg(long, default_value_t = 0.2, value_name = "PSI")]
     drift_threshold: f64,
+    /// With --prequential: time after which fitted models are fitted anew, as by model.retrain.schedule
+    #[arg(long, default_value = "14d", value_parser = humantime::parse_duration, value_name = "TIME")]
+    refit_every: Duration,
     /// With --prequential: about how many events are predicted
     #[arg(long, default_value_t = 10_000)]
     predictions: usize,

@@ -23,7 +23,7 @@ pub use params::{ParamError, Params};
 pub use parse::{
     DataError, LogEvent, oldest_event, parse_events, parse_interactions, parse_log, parse_sessions,
 };
-pub use replay::{DriftPoint, Point, Replay, Replayed, Series, replay};
+pub use replay::{DriftPoint, Freeze, Point, Prediction, Replay, Replayed, Series, replay};
 pub use run::{EvalError, Trained};
 pub use tune::{Search, Step, Tuned, tune};
 pub use weights::fit_blend_weights;

@@ -23,6 +23,15 @@ const ROWS: usize = 256;
 const QUIET: usize = 512;
 const DAY_MS: i64 = 24 * 3_600_000;
 
+/// What stands still from the time on at which a replay freezes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freeze {
+    /// Nothing is learned any more, what customers do included: a model that was trained once and left alone.
+    Everything,
+    /// Fitted models alone, as in a service whose trainer stands still: histories and counts go on.
+    Fitted,
+}
+
 /// How a log is replayed.
 #[derive(Clone, Debug)]
 pub struct Replay<'a> {
@@ -38,9 +47,11 @@ pub struct Replay<'a> {
     pub points: usize,
     /// Nothing is predicted before this time.
     pub from_ms: i64,
-    /// Nothing is learned from this time on: a model that was trained once and left alone.
+    /// From this time on the models, or what `freeze` says of them, stand still.
     pub freeze_ms: i64,
-    /// Where it was left alone and drift comes over this, it is trained once more of all that happened until then.
+    /// What stands still then.
+    pub freeze: Freeze,
+    /// Where drift comes over this afterwards, what stands still is made once more of all that happened until then.
     pub refit_over: Option<f64>,
     /// Time after which fitted models are fitted anew.
     pub refit_ms: i64,
@@ -61,6 +72,15 @@ pub struct Point {
     pub mrr: f64,
 }
 
+/// One event that was predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prediction {
+    /// When it happened, milliseconds since 1970.
+    pub at_ms: i64,
+    /// The place of its product among those recommended just before, from 1; `None` if it was not among them.
+    pub rank: Option<usize>,
+}
+
 /// How well a model predicted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Series {
@@ -72,6 +92,30 @@ pub struct Series {
     pub coverage: f64,
     /// Over time, oldest first; stretches without predictions are left out.
     pub points: Vec<Point>,
+    /// Each prediction, oldest first.
+    #[serde(skip)]
+    pub predictions: Vec<Prediction>,
+}
+
+impl Series {
+    /// How well it predicted from one time until another.
+    pub fn over(&self, from_ms: i64, until_ms: i64) -> Point {
+        over(&self.predictions, from_ms, until_ms)
+    }
+}
+
+fn over(predictions: &[Prediction], from_ms: i64, until_ms: i64) -> Point {
+    let begin = predictions.partition_point(|one| one.at_ms < from_ms);
+    let end = predictions.partition_point(|one| one.at_ms < until_ms);
+    let within = predictions.get(begin..end).unwrap_or_default();
+    let ranks = || within.iter().filter_map(|one| one.rank);
+    let all = within.len().max(1) as f64;
+    Point {
+        from_ms,
+        predictions: within.len() as u64,
+        hit_rate: ranks().count() as f64 / all,
+        mrr: ranks().map(|rank| 1.0 / rank as f64).sum::<f64>() / all,
+    }
 }
 
 /// The drift at the end of a day.
@@ -97,8 +141,7 @@ pub struct Replayed {
 
 struct Tally {
     algorithm: Algorithm,
-    /// Predictions, hits and reciprocal ranks of each stretch.
-    stretches: Vec<(u64, u64, f64)>,
+    predictions: Vec<Prediction>,
     shown: AHashSet<Arc<str>>,
 }
 
@@ -121,22 +164,25 @@ pub fn replay(
     let stretch_ms = ((end_ms - begin_ms) / points as i64 + 1).max(1);
     let fresh = |algorithm: &Algorithm| Tally {
         algorithm: *algorithm,
-        stretches: vec![(0, 0, 0.0); points],
+        predictions: Vec::new(),
         shown: AHashSet::new(),
     };
     let mut tallies: Vec<Tally> = replay.algorithms.iter().map(fresh).collect();
     let mut fitted_ms = log.first().map_or(0, |event| event.time_ms);
     let mut seen = Seen::default();
     let mut watch = Watch::new(replay);
-    // Where nothing is learned any more: the first event that was not.
+    // Where something stands still: the first event that was not made use of.
     let mut left = None;
     for (at, event) in log.iter().enumerate() {
         let now_ms = event.time_ms;
         let frozen = now_ms >= replay.freeze_ms;
+        let learns = !frozen || replay.freeze == Freeze::Fitted;
         let drifted = watch.comes_over(now_ms);
         if frozen && let Some(from) = left.filter(|_| drifted) {
-            for missed in &log[from..at] {
-                writer.apply(&missed.interaction(), missed.time_ms);
+            if !learns {
+                for missed in &log[from..at] {
+                    writer.apply(&missed.interaction(), missed.time_ms);
+                }
             }
             left = None;
             watch.refits_ms.push(now_ms);
@@ -149,25 +195,17 @@ pub fn replay(
         }
         if left_alone {
             left = Some(at);
-            while writer.publish(now_ms, ROWS).pending > 0 {}
+            while !learns && writer.publish(now_ms, ROWS).pending > 0 {}
         }
         if asked(event) && hasher.hash_one(at).is_multiple_of(one_in) && seen.is_news(event) {
-            if !frozen {
+            if learns {
                 writer.publish(now_ms, ROWS);
             }
-            let stretch = ((now_ms - begin_ms) / stretch_ms) as usize;
             for tally in &mut tallies {
-                predict(
-                    &reader,
-                    event,
-                    replay.k,
-                    &mut tally.stretches[stretch.min(points - 1)],
-                    tally.algorithm,
-                    &mut tally.shown,
-                );
+                tally.predict(&reader, event, replay.k);
             }
         }
-        if !frozen {
+        if learns {
             writer.apply(&event.interaction(), now_ms);
             if at % QUIET == 0 {
                 writer.publish(now_ms, ROWS);
@@ -179,26 +217,19 @@ pub fn replay(
     }
     let products = reader.stats().products.max(1) as f64;
     let series = tallies.into_iter().map(|tally| {
-        let point = |(at, &(predictions, hits, ranks)): (usize, &(u64, u64, f64))| Point {
-            from_ms: begin_ms + at as i64 * stretch_ms,
-            predictions,
-            hit_rate: hits as f64 / predictions.max(1) as f64,
-            mrr: ranks / predictions.max(1) as f64,
+        let stretch = |at: usize| {
+            let from_ms = begin_ms + at as i64 * stretch_ms;
+            over(&tally.predictions, from_ms, from_ms + stretch_ms)
         };
-        let sum = tally.stretches.iter().fold((0, 0, 0.0), |sum, one| {
-            (sum.0 + one.0, sum.1 + one.1, sum.2 + one.2)
-        });
         Series {
             algorithm: tally.algorithm,
-            total: point((0, &sum)),
+            total: over(&tally.predictions, begin_ms, i64::MAX),
             coverage: tally.shown.len() as f64 / products,
-            points: tally
-                .stretches
-                .iter()
-                .enumerate()
-                .map(point)
+            points: (0..points)
+                .map(stretch)
                 .filter(|point| point.predictions > 0)
                 .collect(),
+            predictions: tally.predictions,
         }
     });
     Ok(Replayed {
@@ -286,29 +317,25 @@ impl<'a> Seen<'a> {
     }
 }
 
-fn predict(
-    reader: &Reader,
-    event: &LogEvent,
-    k: usize,
-    stretch: &mut (u64, u64, f64),
-    algorithm: Algorithm,
-    shown: &mut AHashSet<Arc<str>>,
-) {
-    let answer = reader.recommend(&Query {
-        customer: Some(&event.customer),
-        algorithm: Some(algorithm),
-        limit: k,
-        now_ms: event.time_ms,
-        ..Query::default()
-    });
-    stretch.0 += 1;
-    if let Some(rank) = answer.items.iter().position(|item| item.product == event.product) {
-        stretch.1 += 1;
-        stretch.2 += 1.0 / (rank + 1) as f64;
-    }
-    for item in answer.items {
-        if !shown.contains(&item.product) {
-            shown.insert(item.product);
+impl Tally {
+    /// Asks for what the customer of an event is recommended just before it.
+    fn predict(&mut self, reader: &Reader, event: &LogEvent, k: usize) {
+        let answer = reader.recommend(&Query {
+            customer: Some(&event.customer),
+            algorithm: Some(self.algorithm),
+            limit: k,
+            now_ms: event.time_ms,
+            ..Query::default()
+        });
+        let place = answer.items.iter().position(|item| item.product == event.product);
+        self.predictions.push(Prediction {
+            at_ms: event.time_ms,
+            rank: place.map(|place| place + 1),
+        });
+        for item in answer.items {
+            if !self.shown.contains(&item.product) {
+                self.shown.insert(item.product);
+            }
         }
     }
 }

@@ -205,7 +205,12 @@ impl Panel<'_> {
         let place = Place::of(all);
         let mut drawing = open(self.title, HEIGHT);
         self.axes(&mut drawing, &place);
-        for x in at.iter().map(|value| place.x(*value)) {
+        let within = place.x.low..=place.x.high;
+        for x in at
+            .iter()
+            .filter(|value| within.contains(*value))
+            .map(|value| place.x(*value))
+        {
             let _ = write!(
                 drawing,
                 "<line stroke=\"#56626e\" stroke-dasharray=\"4 4\" x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{:.1}\"/>",

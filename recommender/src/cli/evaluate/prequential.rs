@@ -13,8 +13,6 @@ use super::{Args, drift, load, report, set};
 
 /// Stretches of time that hit rates are told for.
 const POINTS: usize = 24;
-/// Fitted models are fitted anew after this time, as a trainer would.
-const REFIT_MS: i64 = 14 * 24 * 3_600_000;
 
 /// What is printed of one model.
 #[derive(Serialize)]
@@ -64,9 +62,9 @@ pub(super) fn run(args: &Args, models: &[Algorithm]) -> anyhow::Result<ExitCode>
 
 /// What becomes of the models on the way.
 pub(super) struct How {
-    /// Nothing is learned from this time on, milliseconds since 1970.
+    /// What `--freeze` names stands still from this time on, milliseconds since 1970.
     pub freeze_ms: i64,
-    /// All that was missed is learned once the drift comes over this.
+    /// It is made anew once the drift comes over this.
     pub refit_over: Option<f64>,
 }
 
@@ -101,8 +99,9 @@ pub(super) fn replayed(
         points: POINTS,
         from_ms: begin.map_or(i64::MIN, jiff::Timestamp::as_millisecond),
         freeze_ms: how.freeze_ms,
+        freeze: args.freeze.of_engine(),
         refit_over: how.refit_over,
-        refit_ms: REFIT_MS,
+        refit_ms: i64::try_from(args.refit_every.as_millis()).unwrap_or(i64::MAX),
         threads: args.threads,
     };
     let replayed = replay(log, &how, |done| {

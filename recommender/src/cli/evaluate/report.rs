@@ -265,6 +265,7 @@ mod tests {
             total: point(0, 0.1),
             coverage: 0.5,
             points: vec![point(0, 0.05), point(86_400_000, 0.15)],
+            predictions: Vec::new(),
         };
         let page = html(&[result("Ease", 0.1), result("Hybrid", 0.2)], &[series], 20);
         // Table, two kinds of bars, dots and parameters.
