@@ -21,6 +21,7 @@ use super::{Output, print};
 use crate::clock::now_ms;
 use crate::config::Live;
 use crate::headless::Headless;
+use crate::http::VISIT_PREFIX;
 use crate::service::{Mode, snapshots};
 
 /// What is written.
@@ -123,10 +124,20 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     done
 }
 
-fn export(reader: &Reader, live: &Live, args: &Args) -> anyhow::Result<ExitCode> {
+/// Everybody in the order of their ids, but for anonymous visits: there is nobody to write to.
+fn customers(reader: &Reader) -> Vec<Arc<str>> {
     let mut customers: Vec<Arc<str>> = Vec::new();
-    reader.each_customer(|customer, _| customers.push(Arc::clone(customer)));
+    reader.each_customer(|customer, _| {
+        if !customer.starts_with(VISIT_PREFIX) {
+            customers.push(Arc::clone(customer));
+        }
+    });
     customers.sort_unstable();
+    customers
+}
+
+fn export(reader: &Reader, live: &Live, args: &Args) -> anyhow::Result<ExitCode> {
+    let customers = customers(reader);
     let bar = ProgressBar::new(customers.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} %  {pos} customers, {eta} left") {
         bar.set_style(style);

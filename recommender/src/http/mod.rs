@@ -58,6 +58,7 @@ use crate::traces::Traces;
 use crate::watching::Watching;
 
 pub use self::internal::router as internal_router;
+pub(crate) use self::caller::VISIT_PREFIX;
 pub(crate) use self::jwks::public_authorities;
 
 /// What handlers use. Everything in it is shared and none of it is waited for.

@@ -33,13 +33,6 @@ fn shop(customers: usize) -> Reader {
     reader
 }
 
-fn ids(reader: &Reader) -> Vec<Arc<str>> {
-    let mut customers: Vec<Arc<str>> = Vec::new();
-    reader.each_customer(|customer, _| customers.push(Arc::clone(customer)));
-    customers.sort_unstable();
-    customers
-}
-
 fn written(reader: &Reader, args: &Args, customers: &[Arc<str>]) -> usize {
     let live = Live::new(&config()).unwrap();
     write_all(reader, &live, args, customers, &ProgressBar::hidden()).unwrap()
@@ -60,12 +53,26 @@ fn checkpoint_file(file: &Path) -> PathBuf {
 }
 
 #[test]
+fn anonymous_visits_are_no_customers() {
+    let (mut writer, reader) = engine(EngineConfig::default()).unwrap();
+    for customer in ["zoe", "session:a1b2", "ann"] {
+        writer.apply(
+            &Interaction::new(customer, "cup", EventKind::View, now_ms()),
+            now_ms(),
+        );
+    }
+    writer.flush(now_ms());
+    let found = customers(&reader);
+    assert!(found.iter().map(|id| &**id).eq(["ann", "zoe"]), "{found:?}");
+}
+
+#[test]
 fn an_export_that_was_broken_off_goes_on_and_every_customer_is_there_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("out.jsonl");
     let reader = shop(2_500);
     let args = args(&file, &["--limit", "3"]);
-    let customers = ids(&reader);
+    let customers = customers(&reader);
     // Broken off after two checkpoints, in the middle of a line.
     written(&reader, &args, &customers[..2_000]);
     let bytes = std::fs::metadata(&file).unwrap().len();
@@ -181,7 +188,7 @@ fn parquet_holds_what_the_lines_hold() {
     let dir = tempfile::tempdir().unwrap();
     let (rows, lines) = (dir.path().join("out.parquet"), dir.path().join("out.jsonl"));
     let reader = shop(300);
-    let customers = ids(&reader);
+    let customers = customers(&reader);
     for experiments in [false, true] {
         let live = Live::new(&if experiments {
             config()
@@ -232,7 +239,7 @@ fn parquet_that_was_broken_off_goes_on_with_its_parts_and_becomes_one_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("out.parquet");
     let reader = shop(1_000);
-    let customers = ids(&reader);
+    let customers = customers(&reader);
     let (args, live) = (
         args(&file, &["--format", "parquet"]),
         Live::new(&config()).unwrap(),
@@ -269,7 +276,7 @@ fn a_customer_without_products_has_an_empty_list() {
     let file = dir.path().join("out.parquet");
     let reader = shop(3);
     let args = args(&file, &["--format", "parquet", "--category", "nothing is of it"]);
-    written(&reader, &args, &ids(&reader));
+    written(&reader, &args, &customers(&reader));
     let (rows, _) = read(&file);
     let items: Vec<usize> = rows.iter().map(|row| row.get_list(4).unwrap().len()).collect();
     assert_eq!(items, [0, 0, 0]);
