@@ -190,3 +190,73 @@ fn visit(input: &mut In<'_>, products: usize) -> Result<Visit, Damaged> {
         products: (0..length).map(product).collect::<Result<_, _>>()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EngineConfig, engine, snapshot::codec::Out, snapshot::parts::VISI};
+
+    const SECTIONS: i64 = 200;
+
+    /// A section of one customer without a history, who is called by its number.
+    fn customer(number: i64) -> Vec<u8> {
+        let mut out = Out::default();
+        out.text(&number.to_string());
+        // Newest event, activity known, minute; events in it, products.
+        (0..3).for_each(|_| out.signed(number));
+        (0..2).for_each(|_| out.unsigned(0));
+        out.bytes
+    }
+
+    fn visit(number: i64, product: u64) -> Vec<u8> {
+        let mut out = Out::default();
+        (0..2).for_each(|_| out.fixed(number as u64));
+        out.signed(number);
+        out.unsigned(1);
+        out.unsigned(1);
+        out.unsigned(product);
+        out.bytes
+    }
+
+    fn rules() -> HistoryRules {
+        engine(EngineConfig::default()).unwrap().0.history_rules()
+    }
+
+    #[test]
+    fn parts_are_in_the_order_of_their_sections_on_any_number_of_threads() {
+        for threads in [1, 2, 8] {
+            let parts = taken_apart(rules(), threads, |apart| {
+                for number in 0..SECTIONS {
+                    apart.take(HIST, customer(number), 1);
+                    apart.take(VISI, visit(number, 0), 1);
+                }
+                Ok(())
+            });
+            let numbers = parts.unwrap().into_iter().map(|part| match part {
+                Part::Customers(customers) => customers[0].name.parse().unwrap(),
+                Part::Visits(visits) => visits[0].last_ms,
+            });
+            let expected = (0..SECTIONS).flat_map(|number| [number, number]);
+            assert!(numbers.eq(expected), "on {threads} threads");
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_is_told_whichever_thread_meets_it_and_so_is_what_ends_reading() {
+        for threads in [1, 4] {
+            // A product that is not known, in the middle.
+            let damaged = taken_apart(rules(), threads, |apart| {
+                for number in 0..SECTIONS {
+                    apart.take(VISI, visit(number, u64::from(number == SECTIONS / 2)), 1);
+                }
+                Ok(())
+            });
+            assert!(matches!(damaged, Err(SnapshotError::Damaged { section }) if section == "VISI"));
+            let cut = taken_apart(rules(), threads, |apart| {
+                apart.take(HIST, customer(1), 1);
+                Err(SnapshotError::Truncated)
+            });
+            assert!(matches!(cut, Err(SnapshotError::Truncated)));
+        }
+    }
+}
