@@ -64,6 +64,15 @@ impl GoTool {
         text
     }
 
+    /// What `go get` is asked for. A package without a version is upgraded to the newest.
+    fn wanted(&self) -> String {
+        if self.main.is_empty() {
+            format!("{}@{}", self.package, self.version)
+        } else {
+            self.package.to_owned()
+        }
+    }
+
     /// Builds it unless that was done, and returns the program.
     ///
     /// # Errors
@@ -85,7 +94,7 @@ impl GoTool {
                         write(&source.join("main.go"), self.main)?;
                     }
                     // The list of dependencies, which a build of somebody else's program lacks.
-                    go_command(&source).args(["get", self.package]).run()?;
+                    go_command(&source).args(["get", &self.wanted()]).run()?;
                     go_build(&source, &[self.package], progress, |go, package| {
                         go.args(["-ldflags", "-s -w", "-o"])
                             .arg(into.join(self.name))
