@@ -3,6 +3,7 @@
 
 mod api;
 mod argo_cd;
+mod autoscaler;
 mod charts;
 mod cluster;
 mod compose;
@@ -67,6 +68,16 @@ pub enum Suite {
         #[arg(long)]
         keep: bool,
     },
+    /// The number of replicas as a real HorizontalPodAutoscaler decides it by metrics-server's figures, on a real node:
+    /// up under load, down ten minutes after it, and the operator never writes it.
+    Autoscaler {
+        /// Do not ask before packages are installed and routes are set
+        #[arg(long)]
+        yes: bool,
+        /// Leave everything running afterwards
+        #[arg(long)]
+        keep: bool,
+    },
     /// From nothing to the first recommendation by Helm alone, upgraded and removed, on a real node.
     Helm {
         /// Do not ask before packages are installed and routes are set
@@ -106,6 +117,7 @@ pub fn run(options: &ConformanceOptions, steps: &mut Steps) -> Result<()> {
         Suite::Docs => docs::run(steps),
         Suite::Health => health::run(steps),
         Suite::ArgoCd { yes, keep } => argo_cd::run(yes, keep, steps),
+        Suite::Autoscaler { yes, keep } => autoscaler::run(yes, keep, steps),
         Suite::Helm { yes } => helm::run(yes, steps),
         Suite::Prometheus { yes, keep } => prometheus::run(yes, keep, steps),
         Suite::SupplyChain => supply_chain::run(steps),

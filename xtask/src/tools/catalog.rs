@@ -83,6 +83,14 @@ pub const PROMETHEUS_OPERATOR: GoTool = GoTool {
 };
 /// Where the module of [`PROMETHEUS_OPERATOR`] has its CRDs.
 pub const PROMETHEUS_OPERATOR_CRDS: &str = "example/prometheus-operator-crd";
+/// What measures the CPU and the memory of pods for autoscalers.
+pub const METRICS_SERVER: GoTool = GoTool {
+    name: "metrics-server",
+    module: "sigs.k8s.io/metrics-server",
+    version: "v0.7.2",
+    package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
+    ..GoTool::PLAIN
+};
 /// Licences, duplicate versions and sources of dependencies.
 pub const CARGO_DENY: CargoTool = CargoTool {
     name: "cargo-deny",
