@@ -57,8 +57,8 @@ use crate::telemetry::LogFilter;
 use crate::traces::Traces;
 use crate::watching::Watching;
 
-pub use self::internal::router as internal_router;
 pub(crate) use self::caller::VISIT_PREFIX;
+pub use self::internal::router as internal_router;
 pub(crate) use self::jwks::public_authorities;
 
 /// What handlers use. Everything in it is shared and none of it is waited for.
