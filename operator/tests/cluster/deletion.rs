@@ -183,7 +183,8 @@ async fn credentials_that_are_gone_block_a_cleanup_and_are_named() {
 async fn a_blocked_cleanup_is_given_up_after_the_operators_timeout() {
     let harness = Harness::new().await;
     let operator = harness
-        .operator_with(|options| options.cleanup_timeout = Some(std::time::Duration::from_secs(6)))
+        // Longer than the first look at a Kafka that does not answer, which is waited for.
+        .operator_with(|options| options.cleanup_timeout = Some(std::time::Duration::from_secs(20)))
         .await;
     recorded(&harness, json!({"kafka": {"bootstrapServers": ["127.0.0.1:1"]}})).await;
     let api = harness.api::<RecommendationPipeline>();

@@ -68,6 +68,7 @@ async fn a_request_says_what_it_wants_told_of_products_and_gets_no_more() {
         ),
         ("/v1/trending?fields=product_id", &["product_id"]),
     ] {
+        eventually(path, async || ask(path).await.json()["items"][0].is_object()).await;
         let answer = ask(path).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);
         let mut found = names(&answer.json());
