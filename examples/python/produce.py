@@ -64,7 +64,8 @@ def main():
     servers = os.environ["KAFKA"]
     try:
         places = produce(servers, os.environ["TOPIC"], events)
-    except KafkaError as error:
+    # A name that no topic can have is told as a ValueError.
+    except (KafkaError, ValueError) as error:
         sys.exit(f"no event was acknowledged by Kafka at {servers}: {error}")
     for place in places:
         print(f"partition {place.partition}, offset {place.offset}")
