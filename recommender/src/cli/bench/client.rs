@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 /// How much to ask.
 pub(super) struct Load {
@@ -66,22 +67,24 @@ impl Load {
                 .build()?;
             runtime.block_on(async move {
                 let begun = Instant::now();
+                let until = begun + duration;
                 let mut tasks = tokio::task::JoinSet::new();
+                let mut clocks = Vec::new();
                 for n in 0..connections {
                     let requests = Arc::clone(&requests);
-                    let every = match pace {
-                        Pace::Full => None,
-                        Pace::Rate(rate) => Some(Duration::from_secs_f64(connections as f64 / rate.max(1.0))),
-                    };
                     let first = n * requests.len() / connections;
-                    tasks.spawn(connection(
-                        address,
-                        requests,
-                        first,
-                        begun,
-                        begun + duration,
-                        every,
-                    ));
+                    let due = matches!(pace, Pace::Rate(_)).then(|| {
+                        let (clock, due) = mpsc::unbounded_channel();
+                        clocks.push(clock);
+                        due
+                    });
+                    tasks.spawn(connection(address, requests, first, until, due));
+                }
+                if let Pace::Rate(rate) = pace {
+                    let clock = move || tick(&clocks, begun, until, rate);
+                    std::thread::Builder::new()
+                        .name("bench-clock".into())
+                        .spawn(clock)?;
                 }
                 let mut total = Tally::default();
                 while let Some(done) = tasks.join_next().await {
@@ -109,13 +112,27 @@ impl Load {
     }
 }
 
+/// Tells the connections in turn when a request is due. The runtime's own clock goes by milliseconds, in which it would
+/// have a dozen of them begin at once.
+fn tick(connections: &[mpsc::UnboundedSender<Instant>], begun: Instant, until: Instant, rate: f64) {
+    for (n, connection) in connections.iter().cycle().enumerate() {
+        let due = begun + Duration::from_secs_f64(n as f64 / rate.max(1.0));
+        if due >= until {
+            break;
+        }
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        // One that failed says so itself.
+        let _ = connection.send(due);
+    }
+}
+
+/// Asks until the time is over; each time when it is due, or as soon as there is an answer.
 async fn connection(
     address: SocketAddr,
     requests: Arc<Vec<Vec<u8>>>,
     first: usize,
-    begun: Instant,
     until: Instant,
-    every: Option<Duration>,
+    mut clock: Option<mpsc::UnboundedReceiver<Instant>>,
 ) -> anyhow::Result<Tally> {
     let connect = async || -> anyhow::Result<TcpStream> {
         let stream = TcpStream::connect(address).await?;
@@ -125,18 +142,16 @@ async fn connection(
     let mut stream = connect().await?;
     let mut tally = Tally::default();
     let mut buffer = vec![0; 256 * 1024];
-    let mut due = begun;
     for at in first.. {
         if Instant::now() >= until {
             break;
         }
-        let asked = match every {
+        let asked = match &mut clock {
             None => Instant::now(),
-            Some(every) => {
-                due += every;
-                tokio::time::sleep_until(due.into()).await;
-                due
-            }
+            Some(clock) => match clock.recv().await {
+                Some(due) => due,
+                None => break,
+            },
         };
         stream.write_all(&requests[at % requests.len()]).await?;
         let answer = read(&mut stream, &mut buffer).await?;

@@ -23,6 +23,8 @@ struct Question<'a> {
     pace: Pace,
     /// Customers that are asked about.
     customers: usize,
+    /// What is asked for of each product; everything if empty.
+    fields: &'a str,
 }
 
 pub(super) struct Asking {
@@ -54,10 +56,20 @@ impl Asking {
             token: Some(&token),
             pace: Pace::Full,
             customers: usize::MAX,
+            fields: "",
         };
         let mut hybrid = 0.0;
         for algorithm in ["ItemKnn", "SessionKnn", "Popularity", "Hybrid"] {
             hybrid = self.line(address, Question { algorithm, ..all }).await?;
+        }
+        for algorithm in ["ItemKnn", "SessionKnn", "Hybrid"] {
+            let ids = Question {
+                what: "personal, ids and scores alone",
+                algorithm,
+                fields: "&fields=product_id,score",
+                ..all
+            };
+            self.line(address, ids).await?;
         }
         let trending = Question {
             what: "trending",
@@ -122,10 +134,11 @@ impl Asking {
             token,
             pace,
             customers,
+            fields,
         } = question;
         eprintln!("asking: {what} {algorithm}");
         let path = |customer: &String| match token {
-            Some(_) => format!("/v1/recommendations/{customer}?algorithm={algorithm}"),
+            Some(_) => format!("/v1/recommendations/{customer}?algorithm={algorithm}{fields}"),
             None => "/v1/trending".to_owned(),
         };
         let asked = self.shop.some_customers(customers.min(20_000));
