@@ -12,7 +12,7 @@ use crate::{
     lists::Word,
     models::Basis,
     query::{Reason, Scored},
-    rerank::Explored,
+    rerank::{Explored, NEAREST},
     scratch::{Candidate, NO_SOURCE, PROFILE, Scratch},
     shared::{NONE, Shared},
     trace::{OTHERS, Others, insert},
@@ -94,9 +94,6 @@ pub(crate) fn assemble(
     }
     items
 }
-
-/// Neighbours of what is shown among which a reason looks for products of the history.
-const NEAREST: usize = 32;
 
 /// Knows how to say why.
 pub(crate) struct Reasons<'a> {

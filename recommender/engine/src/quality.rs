@@ -4,7 +4,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use ahash::{AHashMap, AHashSet};
 
-use crate::{event::ProductMeta, writer::Writer};
+use crate::{
+    event::ProductMeta,
+    writer::{Writer, owner},
+};
 
 /// Watches customers whose events come faster than `max_events_per_minute`. Those events are not learned
 /// ("damped"); who goes on like that is excluded, and what they did before is taken back. A function of the log:
@@ -89,14 +92,14 @@ pub(crate) fn is_labelled(labels: &[String], meta: &ProductMeta) -> bool {
 impl Writer {
     /// Counts a damped event of a customer; answers whether they are to be excluded now.
     pub(crate) fn damp(&mut self, customer: &str) -> bool {
-        let excluded = self.watch.damp(self.owner(customer));
+        let excluded = self.watch.damp(owner(customer));
         self.show_watch();
         excluded
     }
 
     /// Takes back what an excluded customer did.
     pub(crate) fn exclude(&mut self, customer: &str) {
-        let owner = self.owner(customer);
+        let owner = owner(customer);
         self.sessions.erase(&self.shared, owner);
         self.remove_customer(customer);
     }

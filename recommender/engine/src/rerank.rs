@@ -8,8 +8,8 @@ use crate::{
 
 /// Candidates per slot that variety may choose from.
 const POOL: usize = 3;
-/// Neighbours of what is shown that variety looks at: further ones are hardly alike.
-const NEAREST: usize = 32;
+/// Neighbours of what is shown that variety and reasons look at: further ones are hardly alike.
+pub(crate) const NEAREST: usize = 32;
 
 /// How many candidates `diversify` and `explore` can make use of.
 pub(crate) fn pool(limit: usize) -> usize {

@@ -196,7 +196,7 @@ impl Writer {
 
     /// The visit of an event, and whose it is: a session id where there is one, else the customer.
     pub(crate) fn session_key(&self, event: &Interaction<'_>) -> (u64, u64) {
-        let owner = self.owner(event.customer);
+        let owner = owner(event.customer);
         let key = event
             .session
             .map_or(owner, |session| xxh3_64_with_seed(session.as_bytes(), owner));
@@ -221,7 +221,7 @@ impl Writer {
         if !is_product {
             return Err(Applied::NonProduct);
         }
-        if self.watch.excluded() > 0 && self.watch.is_excluded(self.owner(event.customer)) {
+        if self.watch.excluded() > 0 && self.watch.is_excluded(owner(event.customer)) {
             return Err(Applied::Excluded);
         }
         let units = units(self.config.tuning.event_weights.of(event.kind));
@@ -339,11 +339,6 @@ impl Writer {
         bump(&self.shared.counters.customers, 1);
         self.remember_activity(time_ms, &slot);
         slot
-    }
-
-    /// Who a visit belongs to: a hash that is the same on every replica and in a snapshot.
-    pub(crate) fn owner(&self, customer: &str) -> u64 {
-        owner(customer)
     }
 
     /// Swaps in weights, rules and the other parts that may change while running.

@@ -7,14 +7,8 @@ use serde_json::json;
 use crate::embedded;
 use crate::support::{Running, event, eventually, token};
 
-#[tokio::test]
-async fn a_request_says_what_it_wants_told_of_products_and_gets_no_more() {
-    let dir = tempfile::tempdir().unwrap();
-    let service = Running::start(embedded(dir.path(), RecommenderConfig::default()))
-        .await
-        .ready()
-        .await;
-    let writer = token("shop", &["events:write"]);
+/// Five customers buy a cup and a mug, and eve a cup: what she may want next is the mug.
+async fn cups_and_mugs(service: &Running, writer: &str) {
     let mut events = vec![event("eve", "cup", "purchase")];
     for i in 0..5 {
         events.push(event(&format!("c{i}"), "cup", "purchase"));
@@ -29,6 +23,17 @@ async fn a_request_says_what_it_wants_told_of_products_and_gets_no_more() {
         )
         .await;
     service.learned(11).await;
+}
+
+#[tokio::test]
+async fn a_request_says_what_it_wants_told_of_products_and_gets_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Running::start(embedded(dir.path(), RecommenderConfig::default()))
+        .await
+        .ready()
+        .await;
+    let writer = token("shop", &["events:write"]);
+    cups_and_mugs(&service, &writer).await;
     let eve = token("eve", &[]);
     let ask = async |path: &str| service.call(Method::GET, path, Some(&eve), None).await;
     eventually("the mug", async || {
@@ -127,20 +132,7 @@ async fn products_are_written_read_and_named_in_reasons() {
     assert_eq!(service.get("/v1/products/cup").await.json()["price"], 2.5);
     assert_eq!(service.get("/v1/products/nothing").await.status, 404);
 
-    let mut events = vec![event("eve", "cup", "purchase")];
-    for i in 0..5 {
-        events.push(event(&format!("c{i}"), "cup", "purchase"));
-        events.push(event(&format!("c{i}"), "mug", "purchase"));
-    }
-    service
-        .call(
-            Method::POST,
-            "/v1/events/batch",
-            Some(&writer),
-            Some(&json!(events)),
-        )
-        .await;
-    service.learned(11).await;
+    cups_and_mugs(&service, &writer).await;
     let eve = token("eve", &[]);
     eventually("a reason with a title", || async {
         let path = "/v1/recommendations/eve?limit=3&explain=true";

@@ -99,8 +99,8 @@ pub fn done(kind: EventKind) -> (&'static str, &'static str) {
     }
 }
 
-/// The engine's answer with titles and texts, as far as they are asked for. What the rules exclude is not named as a reason either: nobody
-/// wants to read "because you bought POSTAGE".
+/// The engine's answer with titles and texts, as far as they are asked for. What the rules exclude is not named as a
+/// reason either: nobody wants to read "because you bought POSTAGE".
 pub fn items(reader: &Reader, live: &Live, scored: Vec<Scored>, fields: Fields) -> Vec<ItemView> {
     // The same few products lead to most of an answer: each is looked up once.
     let titles: RefCell<Vec<(Arc<str>, Arc<str>)>> = RefCell::default();

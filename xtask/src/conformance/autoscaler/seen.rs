@@ -58,14 +58,13 @@ impl<'a> Seen<'a> {
         Ok(found)
     }
 
-    /// Looks on until there are as many as `wanted` says, all of them ready, and answers how many.
-    pub(super) fn until(&mut self, wanted: impl Fn(i64) -> bool, limit: Duration) -> Result<i64> {
+    /// Looks on until `done` says so of the Deployment and its number, which it may refuse; answers the number.
+    fn look_until(&mut self, limit: Duration, done: impl Fn(&Value, i64) -> Result<bool>) -> Result<i64> {
         let begun = Instant::now();
         loop {
             let found = self.look()?;
             let declared = declared(&found);
-            if wanted(declared) && is_rolled_out(&found) {
-                println!("ok: {declared} ready replicas after {}", seconds(begun.elapsed()));
+            if done(&found, declared)? && is_rolled_out(&found) {
                 return Ok(declared);
             }
             ensure!(
@@ -78,6 +77,14 @@ impl<'a> Seen<'a> {
         }
     }
 
+    /// Looks on until there are as many as `wanted` says, all of them ready, and answers how many.
+    pub(super) fn until(&mut self, wanted: impl Fn(i64) -> bool, limit: Duration) -> Result<i64> {
+        let begun = Instant::now();
+        let declared = self.look_until(limit, |_, declared| Ok(wanted(declared)))?;
+        println!("ok: {declared} ready replicas after {}", seconds(begun.elapsed()));
+        Ok(declared)
+    }
+
     /// Changes the pipeline so that the operator applies the Deployment, and looks on while its pods are replaced: there are
     /// more than `fewest` all the while. How many there are then.
     pub(super) fn change(&mut self, fewest: i64, limit: Duration) -> Result<i64> {
@@ -87,31 +94,21 @@ impl<'a> Seen<'a> {
              {{\"spec\":{{\"recommender\":{{\"template\":{{\"metadata\":{{\"annotations\":{{\"example.com/look\":\"again\"}}}}}}}}}}}}"
         ))?;
         let begun = Instant::now();
-        loop {
-            let found = self.look()?;
-            let declared = declared(&found);
+        let declared = self.look_until(limit, |found, declared| {
             ensure!(
                 declared > fewest,
                 "{declared} replicas while a change is rolled out"
             );
             let annotations = &found["spec"]["template"]["metadata"]["annotations"];
-            if annotations["example.com/look"] == "again" && is_rolled_out(&found) {
-                self.of_change = patches(&writes(self.cluster)?) - by_operator;
-                println!(
-                    "ok: {declared} pods replaced within {}, {} patch of the operator",
-                    seconds(begun.elapsed()),
-                    self.of_change
-                );
-                return Ok(declared);
-            }
-            ensure!(
-                begun.elapsed() < limit,
-                "not rolled out within {}: {}",
-                seconds(limit),
-                found["status"]
-            );
-            thread::sleep(TICK);
-        }
+            Ok(annotations["example.com/look"] == "again")
+        })?;
+        self.of_change = patches(&writes(self.cluster)?) - by_operator;
+        println!(
+            "ok: {declared} pods replaced within {}, {} patch of the operator",
+            seconds(begun.elapsed()),
+            self.of_change
+        );
+        Ok(declared)
     }
 
     /// Every change of the number was the autoscaler's, the operator wrote for the change alone, and the number is not its own.
