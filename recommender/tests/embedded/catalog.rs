@@ -18,7 +18,7 @@ async fn cups_and_mugs(service: &Running, writer: &str) {
         .call(
             Method::POST,
             "/v1/events/batch",
-            Some(&writer),
+            Some(writer),
             Some(&json!(events)),
         )
         .await;
