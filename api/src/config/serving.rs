@@ -96,6 +96,14 @@ pub struct GmailConfig {
     pub issuer: String,
     /// Address of the issuer's JSON Web Key Set.
     pub jwks_url: String,
+    /// Folder below the secrets folder with OAuth credentials of the mailbox: files `clientId`, `clientSecret` and
+    /// `refreshToken`. Absent: pushes are acknowledged, their e-mails are not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_dir: Option<String>,
+    /// Where a refresh token is exchanged for an access token.
+    pub token_url: String,
+    /// Gmail's API.
+    pub api_url: String,
 }
 
 impl Default for GmailConfig {
@@ -105,6 +113,9 @@ impl Default for GmailConfig {
             service_account: String::new(),
             issuer: "https://accounts.google.com".into(),
             jwks_url: "https://www.googleapis.com/oauth2/v3/certs".into(),
+            credentials_dir: None,
+            token_url: "https://oauth2.googleapis.com/token".into(),
+            api_url: "https://gmail.googleapis.com".into(),
         }
     }
 }

@@ -100,6 +100,15 @@ pub struct GmailSpec {
     /// Address of the issuer's JSON Web Key Set. Default https://www.googleapis.com/oauth2/v3/certs.
     #[schemars(length(max = 2048))]
     pub jwks_url: Option<String>,
+    /// Secret with OAuth credentials of the mailbox, scope gmail.readonly: keys clientId, clientSecret and refreshToken.
+    /// Absent: pushes are acknowledged, their e-mails are not read.
+    pub credentials_secret_ref: Option<SecretRef>,
+    /// Where the refresh token is exchanged. Default https://oauth2.googleapis.com/token.
+    #[schemars(length(max = 2048))]
+    pub token_url: Option<String>,
+    /// Address of Gmail's API. Default https://gmail.googleapis.com.
+    #[schemars(length(max = 2048))]
+    pub api_url: Option<String>,
 }
 
 /// Data protection.

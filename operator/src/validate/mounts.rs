@@ -144,6 +144,15 @@ pub(super) fn mounts(name: &str, recommender: &RecommenderSpec) -> (Vec<SecretMo
             "secret",
         ));
     }
+    let gmail = recommender.webhooks.as_ref().and_then(|w| w.gmail.as_ref());
+    if let Some(reference) = gmail.and_then(|gmail| gmail.credentials_secret_ref.as_ref()) {
+        mounts.push(folder(
+            "spec.recommender.webhooks.gmail.credentialsSecretRef",
+            "gmail",
+            reference,
+            &["clientId", "clientSecret", "refreshToken"],
+        ));
+    }
     if let Some(reference) = recommender
         .cache
         .as_ref()

@@ -104,7 +104,7 @@ pub(super) fn config(
                 .webhooks
                 .clone()
                 .and_then(|webhooks| webhooks.gmail)
-                .map(gmail),
+                .map(|spec| gmail(spec, file("gmail"))),
         },
         privacy: PrivacyConfig {
             retention: privacy.retention.unwrap_or(privacy_defaults.retention),
@@ -135,13 +135,16 @@ fn ksqldb_tables(spec: &RecommendationPipelineSpec) -> Option<KsqldbConfig> {
     })
 }
 
-fn gmail(spec: GmailSpec) -> GmailConfig {
+fn gmail(spec: GmailSpec, credentials_dir: Option<String>) -> GmailConfig {
     let google = GmailConfig::default();
     GmailConfig {
         audience: spec.audience,
         service_account: spec.service_account.unwrap_or_default(),
         issuer: spec.issuer.unwrap_or(google.issuer),
         jwks_url: spec.jwks_url.unwrap_or(google.jwks_url),
+        credentials_dir,
+        token_url: spec.token_url.unwrap_or(google.token_url),
+        api_url: spec.api_url.unwrap_or(google.api_url),
     }
 }
 

@@ -310,3 +310,53 @@ fn weights_fitted_to_a_log_are_an_artefact_that_answers_until_it_is_taken_out() 
     );
     assert_eq!(nothing.expect("in range"), None);
 }
+
+#[test]
+fn auto_answers_in_a_replay_with_the_model_that_proved_to_be_better() {
+    // Thirty tastes of twenty products: popularity, which is all that this blend goes by, knows nothing of them.
+    let log: Vec<LogEvent> = (0..40_000i64)
+        .map(|step| {
+            let customer = drawn(step) * 3 + step % 3;
+            let product = customer % 30 * 20 + drawn(-step) % 20;
+            LogEvent {
+                customer: format!("c{customer}").into(),
+                product: format!("p{product}").into(),
+                kind: EventKind::View,
+                time_ms: 1_300_000_000_000 + step * 60_000,
+            }
+        })
+        .collect();
+    let mut params = Params::default();
+    for (part, weight) in [
+        ("walk", "0"),
+        ("knn", "0"),
+        ("session", "0"),
+        ("ease", "0"),
+        ("als", "0"),
+        ("trend", "1"),
+    ] {
+        params.set(&format!("blend.{part}"), weight).unwrap();
+    }
+    let replayed = replay(
+        &log,
+        &Replay {
+            algorithms: &[Algorithm::Auto, Algorithm::Hybrid, Algorithm::Rp3Beta],
+            params: &params,
+            k: 10,
+            predictions: 4_000,
+            points: 4,
+            from_ms: i64::MIN,
+            freeze_ms: i64::MAX,
+            freeze: Freeze::Everything,
+            refit_over: None,
+            refit_ms: i64::MAX,
+            threads: 1,
+        },
+        |_| {},
+    )
+    .unwrap();
+    let last = |at: usize| replayed.series[at].points.last().unwrap().hit_rate;
+    let (auto, hybrid, walks) = (last(0), last(1), last(2));
+    assert!(walks > 2.0 * hybrid, "{walks} {hybrid}");
+    assert!(auto > 0.9 * walks, "{auto} {walks}");
+}

@@ -2,30 +2,25 @@
 
 use std::collections::HashSet;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use comfy_table::{Table, presets};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::{Offset, TopicPartitionList};
 use recommendation_api::event::rfc3339;
 use recommendation_api::records::dead_letter;
-use recommendation_api::{Event, RecommenderConfig, names};
+use recommendation_api::{Event, RecommenderConfig};
 use serde_json::{Map, Value, json};
 
+use super::place::Place;
+use super::whole::Topics;
 use super::{Output, print};
 use crate::log::Log;
-use crate::log::context::Quiet;
 use crate::log::embedded::{EmbeddedLog, connect};
 use crate::log::kafka::KafkaLog;
 
-/// Longest to wait for Kafka.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Characters of a value that a table shows.
 const SHOWN: usize = 60;
 /// Letters sent at once.
@@ -37,15 +32,8 @@ const CHUNK: usize = 500;
     recommender dead-letters replay --embedded ./shop.db --set event_type=view --dry-run\n  \
     recommender dead-letters replay --config config.json --since 2026-01-31T00:00:00Z --yes")]
 pub(super) struct Args {
-    /// Configuration file; default: /etc/recommender/config/config.json, none with --embedded
-    #[arg(long, value_name = "FILE", env = "RECOMMENDER_CONFIG", global = true)]
-    config: Option<PathBuf>,
-    /// Folder of the secrets that the configuration names
-    #[arg(long, value_name = "DIR", env = "RECOMMENDER_SECRETS_DIR", default_value = names::SECRETS_DIR, global = true)]
-    secrets_dir: PathBuf,
-    /// Database of embedded mode
-    #[arg(long, value_name = "FILE", global = true)]
-    embedded: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Only letters of this reason: NotJson, MissingField, InvalidField
     #[arg(long, value_name = "REASON", global = true)]
     reason: Option<String>,
@@ -58,9 +46,6 @@ pub(super) struct Args {
     /// At most so many
     #[arg(long, value_name = "N", global = true)]
     limit: Option<usize>,
-    /// How to print
-    #[arg(long, value_enum, default_value = "text", global = true)]
-    output: Output,
     #[command(subcommand)]
     command: Command,
 }
@@ -134,16 +119,9 @@ fn assign(fields: &mut Map<String, Value>, set: &[(String, String)]) {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let file = match (&args.config, &args.embedded) {
-        (Some(path), _) => Some(path.clone()),
-        (None, Some(_)) => None,
-        (None, None) => Some(Path::new(names::CONFIG_DIR).join(names::CONFIG_FILE)),
-    };
-    let config = match file {
-        Some(path) => crate::config::load(&path).context("no usable configuration")?,
-        None => RecommenderConfig::default(),
-    };
-    let (read_config, secrets, database) = (config.clone(), args.secrets_dir.clone(), args.embedded.clone());
+    let config = args.place.config()?;
+    let (read_config, secrets) = (config.clone(), args.place.secrets_dir.clone());
+    let database = args.place.embedded.clone();
     let letters = tokio::task::spawn_blocking(move || match database {
         Some(path) => of_embedded(&path),
         None => of_kafka(&read_config, &secrets),
@@ -164,10 +142,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .take(args.limit.unwrap_or(usize::MAX))
         .collect();
     match &args.command {
-        Command::List => list(&letters, args.output),
+        Command::List => list(&letters, args.place.output),
         Command::Replay { set, dry_run, yes } => {
             let log = open_log(&args, &config)?;
-            let code = replay(&letters, set, *dry_run, *yes, args.output, &*log).await;
+            let code = replay(&letters, set, *dry_run, *yes, args.place.output, &*log).await;
             log.close().await;
             code
         }
@@ -175,14 +153,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn open_log(args: &Args, config: &RecommenderConfig) -> anyhow::Result<Box<dyn Log>> {
-    if let Some(path) = &args.embedded {
+    if let Some(path) = &args.place.embedded {
         return Ok(Box::new(EmbeddedLog::open(path)?));
     }
     let kafka = config
         .kafka
         .as_ref()
         .context("the configuration names no Kafka (kafka.bootstrapServers)")?;
-    let client = crate::kafka::client(kafka, &args.secrets_dir, "recommender-dead-letters")?;
+    let client = crate::kafka::client(kafka, &args.place.secrets_dir, "recommender-dead-letters")?;
     Ok(Box::new(KafkaLog::new(&client, &config.topics)?))
 }
 
@@ -303,75 +281,33 @@ fn of_embedded(path: &Path) -> anyhow::Result<Vec<Letter>> {
 
 /// Reads the dead-letter topic from its start to where it ends now.
 fn of_kafka(config: &RecommenderConfig, secrets_dir: &Path) -> anyhow::Result<Vec<Letter>> {
-    let kafka = config
-        .kafka
-        .as_ref()
-        .context("the configuration names no Kafka (kafka.bootstrapServers)")?;
-    let mut client = crate::kafka::client(kafka, secrets_dir, "recommender-dead-letters")?;
-    client
-        .set("group.id", "recommender-dead-letters-list")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("allow.auto.create.topics", "false");
-    let consumer: BaseConsumer<Quiet> = client.create_with_context(Quiet::default())?;
-    let topic = &config.topics.dead_letter;
-    let metadata = consumer.fetch_metadata(None, TIMEOUT).map_err(|e| {
-        let _ = consumer.poll(Duration::ZERO);
-        let reason = consumer.context().refused();
-        reason.map_or_else(
-            || anyhow::Error::from(e).context("Kafka does not answer"),
-            anyhow::Error::msg,
-        )
-    })?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let found = found.with_context(|| format!("there is no topic {topic}"))?;
-    let mut list = TopicPartitionList::new();
-    let mut open: HashSet<i32> = HashSet::new();
-    for partition in found.partitions() {
-        list.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
-        open.insert(partition.id());
-    }
-    consumer.assign(&list)?;
+    let topics = Topics::open(config, secrets_dir, "recommender-dead-letters-list")?;
     let mut letters = Vec::new();
     let mut seen = HashSet::new();
-    let mut heard = Instant::now();
-    while !open.is_empty() {
-        if heard.elapsed() > TIMEOUT {
-            bail!("Kafka stopped answering before the end of {topic}");
+    topics.read(&config.topics.dead_letter, |message| {
+        let header = |name: &str| -> String {
+            let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+            let value = headers
+                .filter(|header| header.key == name)
+                .find_map(|header| header.value);
+            value
+                .map(|value| String::from_utf8_lossy(value).into_owned())
+                .unwrap_or_default()
+        };
+        let at = [dead_letter::TOPIC, dead_letter::PARTITION, dead_letter::OFFSET].map(header);
+        let id = at.join("/");
+        // A letter whose writer died before it could note so stands there twice.
+        if seen.insert(id.clone()) {
+            letters.push(Letter {
+                id,
+                time_ms: message.timestamp().to_millis().unwrap_or(0),
+                reason: header(dead_letter::REASON),
+                message: header(dead_letter::MESSAGE),
+                value: message.payload().unwrap_or_default().to_vec(),
+                truncated: !header(dead_letter::TRUNCATED).is_empty(),
+            });
         }
-        match consumer.poll(Duration::from_millis(200)) {
-            None => continue,
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                open.remove(&partition);
-            }
-            Some(Err(e)) => return Err(e.into()),
-            Some(Ok(message)) => {
-                let header = |name: &str| -> String {
-                    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-                    let value = headers
-                        .filter(|header| header.key == name)
-                        .find_map(|header| header.value);
-                    value
-                        .map(|value| String::from_utf8_lossy(value).into_owned())
-                        .unwrap_or_default()
-                };
-                let at = [dead_letter::TOPIC, dead_letter::PARTITION, dead_letter::OFFSET].map(header);
-                let id = at.join("/");
-                // A letter whose writer died before it could note so stands there twice.
-                if seen.insert(id.clone()) {
-                    letters.push(Letter {
-                        id,
-                        time_ms: message.timestamp().to_millis().unwrap_or(0),
-                        reason: header(dead_letter::REASON),
-                        message: header(dead_letter::MESSAGE),
-                        value: message.payload().unwrap_or_default().to_vec(),
-                        truncated: !header(dead_letter::TRUNCATED).is_empty(),
-                    });
-                }
-            }
-        }
-        heard = Instant::now();
-    }
+    })?;
     letters.sort_by_key(|letter| letter.time_ms);
     Ok(letters)
 }

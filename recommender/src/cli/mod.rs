@@ -7,11 +7,14 @@ mod experiments;
 mod export;
 mod feed;
 mod import;
+mod place;
+mod records;
 mod replay;
 mod serve;
 mod state;
 mod target;
 mod token;
+mod whole;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -52,6 +55,8 @@ enum Command {
     Export(export::Args),
     /// Records that could not be understood: list them, and send them again
     DeadLetters(Box<dead_letters::Args>),
+    /// Every record that the log holds of one customer, for an answer to who asks what is known of them
+    Records(records::Args),
     /// Snapshots of the model: list, verify, create, prune
     Snapshot(state::SnapshotArgs),
     /// Fitted models: list, train, rollback
@@ -92,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Experiments(args) => runtime().and_then(|rt| rt.block_on(experiments::run(args))),
         Command::Export(args) => runtime().and_then(|rt| rt.block_on(export::run(args))),
         Command::DeadLetters(args) => runtime().and_then(|rt| rt.block_on(dead_letters::run(*args))),
+        Command::Records(args) => runtime().and_then(|rt| rt.block_on(records::run(args))),
         Command::Snapshot(args) => runtime().and_then(|rt| rt.block_on(state::snapshot(args))),
         Command::Model(args) => runtime().and_then(|rt| rt.block_on(state::model(args))),
         Command::Bench(args) => runtime().and_then(|rt| rt.block_on(bench::run(args))),

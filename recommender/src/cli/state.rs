@@ -1,15 +1,16 @@
 //! `recommender snapshot` and `recommender model`: what is kept in the snapshot store.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use comfy_table::{Table, presets};
+use recommendation_api::RecommenderConfig;
 use recommendation_api::event::rfc3339;
-use recommendation_api::{RecommenderConfig, names};
 use serde_json::{Value, json};
 
+use super::place::Place;
 use super::{Output, print};
 use crate::clock::now_ms;
 use crate::headless::Headless;
@@ -21,22 +22,6 @@ use crate::snapshot::names::{Name, slot};
 use crate::snapshot::read;
 use crate::trainer::shelf::Shelf;
 use crate::trainer::train;
-
-#[derive(clap::Args)]
-pub(super) struct Place {
-    /// Configuration file; default: /etc/recommender/config/config.json, none with --embedded
-    #[arg(long, value_name = "FILE", env = "RECOMMENDER_CONFIG", global = true)]
-    config: Option<PathBuf>,
-    /// Folder of the secrets that the configuration names
-    #[arg(long, value_name = "DIR", env = "RECOMMENDER_SECRETS_DIR", default_value = names::SECRETS_DIR, global = true)]
-    secrets_dir: PathBuf,
-    /// Database of embedded mode; its state lies in a folder beside it
-    #[arg(long, value_name = "FILE", global = true)]
-    embedded: Option<PathBuf>,
-    /// How to print
-    #[arg(long, value_enum, default_value = "text", global = true)]
-    output: Output,
-}
 
 #[derive(Subcommand)]
 pub(super) enum SnapshotCommand {
@@ -98,29 +83,19 @@ struct Opened {
     output: Output,
 }
 
-impl Place {
-    fn open(self) -> anyhow::Result<Opened> {
-        let file = match (self.config, &self.embedded) {
-            (Some(path), _) => Some(path),
-            (None, Some(_)) => None,
-            (None, None) => Some(Path::new(names::CONFIG_DIR).join(names::CONFIG_FILE)),
-        };
-        let config = match file {
-            Some(path) => crate::config::load(&path).context("no usable configuration")?,
-            None => RecommenderConfig::default(),
-        };
-        crate::telemetry::install(crate::telemetry::LogFormat::Text, "warn")?;
-        let mode = self.embedded.map_or(Mode::Kafka, Mode::Embedded);
-        let snapshots = snapshots(&config, &self.secrets_dir, &mode)?
-            .context("the configuration names no snapshot store (snapshots.url)")?;
-        Ok(Opened {
-            config,
-            secrets_dir: self.secrets_dir,
-            mode,
-            snapshots,
-            output: self.output,
-        })
-    }
+fn open(place: Place) -> anyhow::Result<Opened> {
+    let config = place.config()?;
+    crate::telemetry::install(crate::telemetry::LogFormat::Text, "warn")?;
+    let mode = place.mode();
+    let snapshots = snapshots(&config, &place.secrets_dir, &mode)?
+        .context("the configuration names no snapshot store (snapshots.url)")?;
+    Ok(Opened {
+        config,
+        secrets_dir: place.secrets_dir,
+        mode,
+        snapshots,
+        output: place.output,
+    })
 }
 
 impl Opened {
@@ -159,7 +134,7 @@ impl Opened {
 }
 
 pub(super) async fn snapshot(args: SnapshotArgs) -> anyhow::Result<ExitCode> {
-    let opened = args.place.open()?;
+    let opened = open(args.place)?;
     let snapshots = &opened.snapshots;
     match args.command {
         SnapshotCommand::List => {
@@ -246,7 +221,7 @@ pub(super) async fn snapshot(args: SnapshotArgs) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) async fn model(args: ModelArgs) -> anyhow::Result<ExitCode> {
-    let opened = args.place.open()?;
+    let opened = open(args.place)?;
     let shelf = Shelf {
         store: opened.snapshots.store.clone(),
     };

@@ -1,8 +1,13 @@
 //! Gmail's push notifications, as Cloud Pub/Sub delivers them: an envelope whose message names a mailbox and how far
 //! its history is, and a bearer token (OpenID Connect, RS256) that shows who pushed it. The e-mail itself is not in
-//! it, so that there is nothing to learn from; it is acknowledged, or Pub/Sub would send it again for days.
+//! it: it is fetched where OAuth credentials are configured. Otherwise there is nothing to learn from, and the push is
+//! acknowledged all the same, or Pub/Sub would send it again for days.
 //! <https://developers.google.com/workspace/gmail/api/guides/push>,
 //! <https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions>
+
+pub mod fetch;
+
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -11,6 +16,7 @@ use recommendation_api::config::GmailConfig;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use self::fetch::{MailboxError, Mailboxes};
 use super::jwks::{Jwks, JwksError};
 use super::problem::Problem;
 use super::tokens::MAX_TOKEN_BYTES;
@@ -59,11 +65,18 @@ impl Envelope {
             .or_else(|_| URL_SAFE.decode(data))
             .map_err(|_| wrong())?;
         let notification: Notification = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
-        let is_id = notification.history_id.is_number() || notification.history_id.is_string();
-        if !is_id || !crate::profile::is_address(&notification.email_address) {
+        if notification.history().is_none() || !crate::profile::is_address(&notification.email_address) {
             return Err(wrong());
         }
         Ok(notification)
+    }
+}
+
+impl Notification {
+    /// How far the mailbox's history is; `None` for what is no number.
+    pub fn history(&self) -> Option<u64> {
+        let id = &self.history_id;
+        id.as_u64().or_else(|| id.as_str()?.parse().ok())
     }
 }
 
@@ -71,6 +84,19 @@ impl Envelope {
 pub struct PushTokens {
     config: GmailConfig,
     jwks: Jwks,
+    /// Reads what a push is about, where it may.
+    pub mailboxes: Option<Mailboxes>,
+}
+
+/// Why pushes cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum GmailError {
+    /// Their tokens cannot be checked.
+    #[error(transparent)]
+    Jwks(#[from] JwksError),
+    /// Their e-mails cannot be read.
+    #[error("webhooks.gmail.credentialsSecretRef: {0}")]
+    Mailbox(#[from] MailboxError),
 }
 
 #[derive(Deserialize)]
@@ -83,12 +109,13 @@ struct Claims {
 
 impl PushTokens {
     /// Nothing where no audience is configured: pushes are refused then, for anyone could have made them.
-    pub fn new(config: Option<&GmailConfig>) -> Result<Option<Self>, JwksError> {
+    pub fn new(config: Option<&GmailConfig>, secrets_dir: &Path) -> Result<Option<Self>, GmailError> {
         let Some(config) = config.filter(|config| !config.audience.is_empty()) else {
             return Ok(None);
         };
         Ok(Some(Self {
             jwks: Jwks::new(&config.jwks_url)?,
+            mailboxes: Mailboxes::new(config, secrets_dir)?,
             config: config.clone(),
         }))
     }
@@ -149,6 +176,7 @@ mod tests {
             "%%",
             &STANDARD.encode("[]"),
             &STANDARD.encode(r#"{"emailAddress":"x","historyId":1}"#),
+            &STANDARD.encode(r#"{"emailAddress":"shop@example.com","historyId":"one"}"#),
         ] {
             assert!(envelope(bad).is_err(), "{bad}");
         }

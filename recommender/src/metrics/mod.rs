@@ -62,6 +62,8 @@ pub struct Metrics {
     pub plain: IntCounter,
     /// E-mails of nobody known.
     pub emails_unmatched: IntCounter,
+    /// E-mails read after a push notification.
+    pub emails_fetched: IntCounter,
     /// Gmail's push notifications acknowledged.
     pub emails_pushed: IntCounter,
     /// Records not yet applied.
@@ -182,6 +184,10 @@ impl Metrics {
                 "Events that other producers wrote with a plain customer id, where pseudonyms are configured",
             )?,
             emails_unmatched: counter("emails_unmatched_total", "E-mails whose address no profile has")?,
+            emails_fetched: counter(
+                "emails_fetched_total",
+                "E-mails that were read by Gmail's API after a push notification",
+            )?,
             emails_pushed: counter(
                 "emails_pushed_total",
                 "Push notifications of Gmail that were acknowledged",

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::task::JoinError;
 
 use crate::config::ConfigError;
+use crate::http::gmail::GmailError;
 use crate::http::tls::TlsError;
 use crate::http::tokens::AuthError;
 use crate::log::embedded::OpenError;
@@ -37,6 +38,9 @@ pub enum StartError {
     /// Keys cannot be used.
     #[error("authentication: {0}")]
     Auth(#[from] AuthError),
+    /// Gmail's pushes cannot be taken.
+    #[error(transparent)]
+    Gmail(#[from] GmailError),
     /// A secret cannot be used.
     #[error("{0}")]
     Secret(#[from] SecretError),

@@ -31,7 +31,6 @@ use crate::http::limiter::Limiter;
 use crate::http::remote::Trusted;
 use crate::http::server::Lifetime;
 use crate::http::tls::Tls;
-use crate::http::tokens::AuthError;
 use crate::http::{App, internal_router, public_router, server};
 use crate::impressions::Impressions;
 use crate::ingest::{Ingest, Lookups, Start};
@@ -192,7 +191,7 @@ impl Service {
             directory: lookups.directory,
             baskets: lookups.baskets,
             privacy: lookups.privacy,
-            gmail: PushTokens::new(config.webhooks.gmail.as_ref()).map_err(AuthError::from)?,
+            gmail: PushTokens::new(config.webhooks.gmail.as_ref(), &options.secrets_dir)?,
             log,
             auth: Arc::clone(&auth),
             limiter: Limiter::new(redis, Arc::clone(&metrics)),

@@ -1,93 +1,16 @@
-//! Figures with the totals of ksqlDB's tables, and without them. The double answers pull queries in the very form of the
-//! recorded exchanges, with the default tables in the place of the recorded ones; whatever else it is asked, it refuses
-//! as the recorded server does.
+//! Figures with the totals of ksqlDB's tables, and without them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 use recommendation_api::config::{KsqldbConfig, RecommenderConfig};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::embedded;
+use crate::support::ksqldb::{Double, FUNNEL, funnel, popularity, serve};
 use crate::support::{Running, event, eventually, token};
-
-const SCAN: &str = include_str!("../data/ksqldb/203-query-pull-table-scan.json");
-const WINDOWED: &str = include_str!("../data/ksqldb/202-query-pull-windowed.json");
-const UNKNOWN: &str = include_str!("../data/ksqldb/208-query-unknown-source.json");
-
-fn recorded(exchange: &str) -> Value {
-    serde_json::from_str(exchange).unwrap()
-}
-
-/// An answer of a recorded exchange with another schema and other rows.
-fn answer(exchange: &str, schema: &str, rows: &[Value]) -> String {
-    let body = recorded(exchange)["response"]["body_text"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let (from, to) = (
-        body.find("\"schema\":\"").unwrap() + 10,
-        body.find("\"}}").unwrap(),
-    );
-    let mut text = format!("{}{schema}\"}}}}", &body[..from]);
-    assert!(body[to..].starts_with("\"}},\n{\"row\":{\"columns\":["), "{body}");
-    for row in rows {
-        text += &format!(",\n{{\"row\":{{\"columns\":{row}}}}}");
-    }
-    text + "]"
-}
-
-#[derive(Default)]
-struct Double {
-    tables: HashMap<String, String>,
-    asked: Mutex<Vec<String>>,
-    gone: AtomicBool,
-}
-
-async fn query(State(double): State<Arc<Double>>, headers: HeaderMap, body: String) -> Response {
-    if double.gone.load(Ordering::SeqCst) {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    }
-    let asked = &recorded(SCAN)["request"];
-    for name in ["accept", "content-type"] {
-        let wanted = asked["headers"]
-            .as_object()
-            .unwrap()
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .unwrap()
-            .1;
-        assert_eq!(headers[name], wanted.as_str().unwrap(), "as the recorded request");
-    }
-    let body: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(body["streamsProperties"], asked["body"]["streamsProperties"]);
-    let statement = body["ksql"].as_str().unwrap().to_owned();
-    double.asked.lock().unwrap().push(statement.clone());
-    match double.tables.get(&statement) {
-        Some(text) => text.clone().into_response(),
-        None => {
-            let refused = &recorded(UNKNOWN)["response"];
-            let status = u16::try_from(refused["status"].as_u64().unwrap()).unwrap();
-            let text = refused["body_text"].as_str().unwrap().to_owned();
-            (StatusCode::from_u16(status).unwrap(), text).into_response()
-        }
-    }
-}
-
-async fn serve(double: Arc<Double>) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let router = Router::new().route("/query", post(query)).with_state(double);
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    url
-}
 
 async fn shop(url: &str, funnel: &str) -> (tempfile::TempDir, Running) {
     let dir = tempfile::tempdir().unwrap();
@@ -123,30 +46,20 @@ async fn figures(service: &Running) -> Value {
 
 #[tokio::test]
 async fn figures_have_the_totals_of_ksqldbs_tables_as_long_as_it_answers_and_their_own_either_way() {
-    let scan = "SELECT * FROM event_funnel;".to_owned();
     let keyed = "SELECT product_id, WINDOWSTART, WINDOWEND, events, purchases FROM product_popularity_hourly \
                  WHERE product_id='o''cup';";
     let double = Arc::new(Double {
         tables: HashMap::from([
             (
-                scan.clone(),
-                answer(
-                    SCAN,
-                    "`EVENT_TYPE` STRING KEY, `EVENTS` BIGINT",
-                    &[json!(["purchase", 70]), json!(["view", 900])],
-                ),
+                FUNNEL.to_owned(),
+                funnel(&[json!(["purchase", 70]), json!(["view", 900])]),
             ),
             (
                 keyed.to_owned(),
-                answer(
-                    WINDOWED,
-                    "`PRODUCT_ID` STRING KEY, `WINDOWSTART` BIGINT KEY, `WINDOWEND` BIGINT KEY, `EVENTS` BIGINT, \
-                     `PURCHASES` BIGINT",
-                    &[
-                        json!(["o'cup", 1_795_356_000_000_i64, 1_795_359_600_000_i64, 40, 3]),
-                        json!(["o'cup", 1_795_359_600_000_i64, 1_795_363_200_000_i64, 2, 1]),
-                    ],
-                ),
+                popularity(&[
+                    json!(["o'cup", 1_795_356_000_000_i64, 1_795_359_600_000_i64, 40, 3]),
+                    json!(["o'cup", 1_795_359_600_000_i64, 1_795_363_200_000_i64, 2, 1]),
+                ]),
             ),
         ]),
         ..Double::default()

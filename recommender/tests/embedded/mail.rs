@@ -1,5 +1,7 @@
 //! Profiles, and e-mails that are matched with them.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::routing::get;
 use base64::Engine as _;
@@ -125,6 +127,194 @@ async fn an_email_of_a_known_customer_becomes_events_on_the_products_that_it_nam
             .any(|item| item["weight"].as_f64().unwrap() > before)
     })
     .await;
+    service.stop().await;
+}
+
+/// What a made-up Gmail holds and was asked.
+#[derive(Default)]
+struct Google {
+    /// Message ids that the history tells, each at the history id of its place.
+    added: std::sync::Mutex<Vec<&'static str>>,
+    asked: std::sync::Mutex<Vec<String>>,
+    away: std::sync::atomic::AtomicBool,
+}
+
+/// Serves Google's token endpoint and Gmail's API, as far as they are documented; returns its address.
+async fn google(google: Arc<Google>) -> String {
+    use axum::extract::{Form, Path, Query, State};
+    use axum::response::IntoResponse as _;
+    use http::{HeaderMap, StatusCode};
+    type Words = std::collections::HashMap<String, String>;
+
+    let granted = async |Form(form): Form<Words>| {
+        let expected = [
+            ("grant_type", "refresh_token"),
+            ("client_id", "id"),
+            ("client_secret", "hush"),
+            ("refresh_token", "again"),
+        ];
+        match expected.iter().all(|(name, value)| form[*name] == *value) {
+            true => axum::Json(json!({"access_token": "access", "expires_in": 3599})).into_response(),
+            false => (StatusCode::BAD_REQUEST, r#"{"error":"invalid_grant"}"#).into_response(),
+        }
+    };
+    let history = async |State(google): State<Arc<Google>>,
+                         headers: HeaderMap,
+                         Query(query): Query<Words>| {
+        assert_eq!(headers["authorization"], "Bearer access");
+        let start: usize = query["startHistoryId"].parse().unwrap();
+        google.asked.lock().unwrap().push(format!("since {start}"));
+        if google.away.load(std::sync::atomic::Ordering::Relaxed) {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
+        let added = google.added.lock().unwrap();
+        let new = added.iter().enumerate().skip(start);
+        let records: Vec<Value> = new
+            .map(|(at, id)| json!({"id": (at + 1).to_string(), "messagesAdded": [{"message": {"id": id, "labelIds": ["INBOX"]}}]}))
+            .collect();
+        axum::Json(json!({"history": records, "historyId": added.len().to_string()})).into_response()
+    };
+    let list = async |State(google): State<Arc<Google>>| {
+        google.asked.lock().unwrap().push("a day".into());
+        let newest_first = google
+            .added
+            .lock()
+            .unwrap()
+            .iter()
+            .rev()
+            .map(|id| json!({"id": id}))
+            .collect::<Vec<_>>();
+        axum::Json(json!({"messages": newest_first}))
+    };
+    let message = async |Path(id): Path<String>| {
+        let text = STANDARD
+            .encode(format!("Is the {id} in stock?"))
+            .replace('+', "-")
+            .replace('/', "_");
+        axum::Json(json!({
+            "id": id, "internalDate": "1750000000000", "snippet": "",
+            "payload": {"mimeType": "text/plain", "body": {"data": text},
+                "headers": [{"name": "From", "value": "Ann <ann@example.com>"}, {"name": "Subject", "value": "A question"}]},
+        }))
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new()
+        .route("/token", axum::routing::post(granted))
+        .route("/gmail/v1/users/me/history", get(history))
+        .route("/gmail/v1/users/me/messages", get(list))
+        .route("/gmail/v1/users/me/messages/{id}", get(message))
+        .with_state(google);
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
+}
+
+#[tokio::test]
+async fn the_emails_of_a_push_notification_are_read_once_each_and_delivered_again_while_gmail_is_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = Arc::new(Google::default());
+    let url = google(Arc::clone(&world)).await;
+    for (name, value) in [
+        ("clientId", "id"),
+        ("clientSecret", "hush\n"),
+        ("refreshToken", "again"),
+    ] {
+        std::fs::create_dir_all(dir.path().join("mailbox")).unwrap();
+        std::fs::write(dir.path().join("mailbox").join(name), value).unwrap();
+    }
+    let mut config = RecommenderConfig::default();
+    config.model.event_weights.insert("email".into(), 1.0);
+    config.webhooks.gmail = Some(GmailConfig {
+        audience: "shop".into(),
+        jwks_url: key_set().await,
+        credentials_dir: Some("mailbox".into()),
+        token_url: format!("{url}/token"),
+        api_url: url,
+        ..GmailConfig::default()
+    });
+    let service = Running::start(embedded(dir.path(), config.clone()))
+        .await
+        .ready()
+        .await;
+    let (ann, program) = (token("ann", &[]), token("shop", &["catalog:write"]));
+    let products: Vec<Value> = ["red-mug", "blue-mug", "hat", "bag"]
+        .iter()
+        .map(|id| json!({"product_id": id, "title": id}))
+        .collect();
+    service
+        .call(
+            Method::POST,
+            "/v1/products/batch",
+            Some(&program),
+            Some(&json!(products)),
+        )
+        .await;
+    let profile = json!({"email": "ann@example.com"});
+    let path = "/v1/customers/ann/profile";
+    service.call(Method::PUT, path, Some(&ann), Some(&profile)).await;
+    let history = async |service: &Running| {
+        let answer = service
+            .call(Method::GET, "/v1/customers/ann", Some(&ann), None)
+            .await;
+        let answer = answer.json();
+        let known = answer["history"].as_array().unwrap().iter();
+        let mut known: Vec<(String, f64, String)> = known
+            .map(|it| {
+                let text = |name: &str| it[name].as_str().unwrap().to_owned();
+                (text("product_id"), it["weight"].as_f64().unwrap(), text("last"))
+            })
+            .collect();
+        known.sort_by(|a, b| a.0.cmp(&b.0));
+        known
+    };
+    let claims = json!({"aud": "shop", "iss": "https://accounts.google.com", "exp": in_an_hour()});
+    let bearer = signed(&claims);
+    let push = async |service: &Running, history_id: usize| {
+        let data = json!({"emailAddress": "shop@example.com", "historyId": history_id}).to_string();
+        let body = json!({"message": {"data": STANDARD.encode(data), "messageId": "1"}, "subscription": "s"});
+        let answer = service
+            .call(Method::POST, "/gmail-webhook", Some(&bearer), Some(&body))
+            .await;
+        (answer.status.as_u16(), answer.text)
+    };
+    eventually("the profile and the products", async || {
+        let known = service
+            .call(Method::GET, "/v1/customers/ann", Some(&ann), None)
+            .await;
+        service.status().await["model"]["products"] == 4
+            && known.json()["profile"]["email"] == "ann@example.com"
+    })
+    .await;
+    let done = (200, "Email processed".to_owned());
+    // The first push after a start: what came within a day.
+    *world.added.lock().unwrap() = vec!["red-mug", "hat"];
+    assert_eq!(push(&service, 2).await, done);
+    // The same once more, and then what came since.
+    assert_eq!(push(&service, 2).await, done);
+    world.added.lock().unwrap().push("bag");
+    world.away.store(true, std::sync::atomic::Ordering::Relaxed);
+    let (status, text) = push(&service, 3).await;
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("cannot be read from Gmail now"), "{text}");
+    world.away.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(push(&service, 3).await, done);
+    let asked = world.asked.lock().unwrap().clone();
+    assert_eq!(asked, ["a day", "since 2", "since 2"]);
+    let known = |ids: &[&str]| -> Vec<(String, f64, String)> {
+        let one = |id: &&str| ((*id).to_owned(), 1.0, "2025-06-15T15:06:40Z".to_owned());
+        ids.iter().map(one).collect()
+    };
+    let before = known(&["bag", "hat", "red-mug"]);
+    eventually("the events", async || history(&service).await == before).await;
+    service.stop().await;
+    // After a restart the whole day is read again, and nothing of it counts twice.
+    let service = Running::start(embedded(dir.path(), config)).await.ready().await;
+    assert_eq!(push(&service, 3).await, done);
+    assert_eq!(world.asked.lock().unwrap().last().unwrap(), "a day");
+    world.added.lock().unwrap().push("blue-mug");
+    assert_eq!(push(&service, 4).await, done);
+    let all = known(&["bag", "blue-mug", "hat", "red-mug"]);
+    eventually("the new event", async || history(&service).await == all).await;
     service.stop().await;
 }
 

@@ -4,12 +4,12 @@
 //! `FAULT_SECONDS` is how long each is gone: a few seconds among the other tests, a minute in
 //! `cargo xtask soak recommender`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use recommendation_api::HumanDuration;
-use recommendation_api::config::SnapshotsConfig;
+use recommendation_api::config::{KsqldbConfig, SnapshotsConfig};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -18,6 +18,7 @@ use crate::cable::{Cable, Line};
 use crate::load::{CUSTOMERS, Endpoints, Load, Seen, customer};
 use crate::replica::Replica;
 use crate::shop::{Shop, redis_address};
+use crate::support::ksqldb::{Double, FUNNEL, funnel, popularity, serve};
 use crate::support::token;
 
 /// Enough customers that each of the partitions has one.
@@ -161,7 +162,7 @@ impl Ordeal {
             for replica in &self.replicas {
                 for number in 0..CUSTOMERS {
                     let name = customer(row, number);
-                    let mut known: std::collections::HashMap<String, i64> =
+                    let mut known: HashMap<String, i64> =
                         self.history(replica, &name).await.unwrap().into_iter().collect();
                     for ((_, product), bought) in seen.bought.iter().filter(|((of, _), _)| *of == name) {
                         let learned = known.remove(product).unwrap_or_default();
@@ -173,6 +174,33 @@ impl Ordeal {
             }
             self.faults[row].lost = lost;
             self.faults[row].doubled = doubled;
+        }
+    }
+
+    /// Asks each replica for its figures, as an analyst does; answers whether all of them have ksqlDB's totals.
+    async fn figures(&self) -> bool {
+        let mut totals = 0;
+        for replica in &self.replicas {
+            let url = format!("http://{}/v1/insights", replica.public);
+            let request = self
+                .client
+                .get(url)
+                .bearer_auth(token("analyst", &["insights:read"]));
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK, "figures with ksqlDB or without");
+            let told: Value = answer.json().await.unwrap();
+            assert!(told["funnel"]["events"]["purchase"].as_u64() > Some(0), "{told}");
+            totals += usize::from(told["ksqldb"]["funnel"][0]["events"] == 900);
+        }
+        totals == self.replicas.len()
+    }
+
+    /// Waits until the figures have ksqlDB's totals, or have not.
+    async fn totals(&self, there: bool) {
+        let begun = Instant::now();
+        while self.figures().await != there {
+            assert!(begun.elapsed() < PATIENCE, "totals of ksqlDB: not yet {there}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -226,12 +254,24 @@ async fn whatever_goes_away_under_load_no_read_fails_and_no_acknowledged_event_i
     let gone = Duration::from_secs(setting("FAULT_SECONDS", 3));
     let brokers = Brokers::new().await;
     let redis = Cable::to(&redis_address()).await;
+    let totals = Double {
+        tables: HashMap::from([(FUNNEL.to_owned(), funnel(&[json!(["view", 900])]))]),
+        any_product: Some(popularity(&[])),
+        ..Double::default()
+    };
+    let ksqldb = serve(Arc::new(totals)).await;
+    let ksqldb = Cable::to(ksqldb.trim_start_matches("http://")).await;
     let mut shop = Shop::on(&brokers.direct, PARTITIONS, COPIES as i32)
         .await
         .with_redis(&format!("redis://{}", redis.address));
     let kafka = shop.config.kafka.as_mut().unwrap();
     kafka.bootstrap_servers.clone_from(&brokers.through_cables);
     let events = shop.config.topics.events.clone();
+    shop.config.ksqldb = Some(KsqldbConfig {
+        url: format!("http://{}", ksqldb.address),
+        funnel: "event_funnel".into(),
+        popularity: "product_popularity_hourly".into(),
+    });
     // All of a row's events are of a hundred customers, who are no robots.
     shop.config.quality.max_events_per_minute = 1_000_000;
     shop.config.snapshots = Some(SnapshotsConfig {
@@ -292,6 +332,21 @@ async fn whatever_goes_away_under_load_no_read_fails_and_no_acknowledged_event_i
         ordeal.heal().await;
         ordeal.add(what, Some(back.elapsed()));
     }
+
+    ordeal.totals(true).await;
+    for (what, line) in [("ksqlDB cut off", Line::Cut), ("ksqlDB silent", Line::Dead)] {
+        load.next_row();
+        ksqldb.is(line);
+        ordeal.totals(false).await;
+        tokio::time::sleep(gone).await;
+        assert!(!ordeal.figures().await, "{what}");
+        ordeal.add(what, None);
+    }
+    load.next_row();
+    ksqldb.is(Line::Whole);
+    let back = Instant::now();
+    ordeal.totals(true).await;
+    ordeal.add("ksqlDB back", Some(back.elapsed()));
 
     load.next_row();
     let node = brokers.leader(&events).await;

@@ -294,6 +294,26 @@ async fn replicas_that_draw_at_once_agree_on_one_pseudonym_and_an_erasure_makes_
     c.stop().await;
 }
 
+/// What `recommender records` finds in the topics.
+async fn records_of(shop: &Shop, customer: &str) -> Value {
+    let folder = shop.dir.path();
+    let options = shop.replica();
+    let config = folder.join("records.json");
+    std::fs::write(&config, serde_json::to_vec(&options.config).unwrap()).unwrap();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_recommender"));
+    command.args(["records", customer, "--output", "json", "--config"]);
+    let output = command
+        .arg(&config)
+        .arg("--secrets-dir")
+        .arg(folder)
+        .output()
+        .await
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// What may name the customer nowhere but in the records that the answer declared.
 async fn named_nowhere(service: &Running, pipeline: &str, stored: &std::path::Path, names: &[&str]) {
     for name in names {
@@ -364,6 +384,21 @@ async fn neither_id_nor_pseudonym_of_an_erased_customer_stays_beyond_the_records
     })
     .await;
 
+    // Whoever has the key finds all of her records by her id.
+    let found = records_of(&shop, UMA).await;
+    assert_eq!(found["customer_ids"], json!([pseudonym, UMA]));
+    let places = |topic: &str| {
+        let records = found["records"].as_array().unwrap().iter();
+        let of_topic = records.filter(|record| record["place"].as_str().unwrap().starts_with(topic));
+        of_topic.cloned().collect::<Vec<_>>()
+    };
+    let (bought, shown) = (
+        places(&shop.config.topics.events),
+        places(&shop.config.topics.impressions),
+    );
+    assert_eq!((bought.len(), shown.is_empty()), (2, false), "{found}");
+    assert_eq!(bought[0]["record"]["product_id"], "cup");
+
     let (path, own) = (format!("/v1/customers/{UMA}"), token(UMA, &[]));
     let answer = a.call(Method::DELETE, &path, Some(&own), None).await;
     assert_eq!(answer.status, 202, "{}", answer.text);
@@ -384,6 +419,10 @@ async fn neither_id_nor_pseudonym_of_an_erased_customer_stays_beyond_the_records
     .await;
     named_nowhere(&c, &pipeline, stored.path(), &names).await;
     c.stop().await;
+
+    // Without the salt the same key finds none of them, though they stand there.
+    let found = records_of(&shop, UMA).await;
+    assert_eq!(found, json!({"customer_ids": [UMA], "records": []}));
 
     // Topics: the pseudonym where the answer says so, the id nowhere at all.
     let topics = &shop.config.topics;

@@ -1,5 +1,7 @@
 //! Starts services in this process, on ports of their own, and talks to them.
 
+pub mod ksqldb;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -166,7 +166,7 @@ impl Place {
         steps.run("CRD and operator", |progress| {
             let crds = release::workspace().join("crds");
             self.kubectl.cmd("apply --server-side --force-conflicts -f").arg(crds).run()?;
-            self.kubectl.run("wait --for=condition=Established --timeout=30s crd/recommendationpipelines.recommendation.dev")?;
+            self.kubectl.crds_established()?;
             let manifest = std::fs::read_to_string(release::workspace().join("manifests/operator.yaml"))?;
             if let Some(images) = &self.images {
                 let manifest = manifest.replace("image: recommendation-operator:0.1.0", &format!("image: {}", images.operator));

@@ -62,7 +62,7 @@ pub(super) fn run(options: &RecommenderOptions, steps: &mut Steps) -> Result<()>
     let shipped = steps.run("Both programs built", release::build)?;
     let result = Stack::up(&servers, steps).and_then(|stack| {
         let test = Cmd::cargo()
-            .args(["test", "--package", "recommender", "--features", "integration"])
+            .args(["test", "--workspace", "--all-features"])
             .args(["--test", "stack", "--", "--exact", "--nocapture"])
             .arg("ordeal::whatever_goes_away_under_load_no_read_fails_and_no_acknowledged_event_is_lost_or_doubled")
             .env("TEST_REDIS", format!("redis://{}", stack.redis_host))

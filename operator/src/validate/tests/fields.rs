@@ -232,9 +232,9 @@ fn cases() -> Vec<Case> {
         (
             "webhooks.gmail",
             "",
-            "{audience: shop, serviceAccount: push@shop, issuer: 'https://i', jwksUrl: 'https://i/keys'}",
+            "{audience: shop, serviceAccount: push@shop, issuer: 'https://i', jwksUrl: 'https://i/keys', credentialsSecretRef: {name: mailbox}, tokenUrl: 'https://i/token', apiUrl: 'https://i/mail'}",
             "/webhooks/gmail",
-            json!({"audience": "shop", "serviceAccount": "push@shop", "issuer": "https://i", "jwksUrl": "https://i/keys"}),
+            json!({"audience": "shop", "serviceAccount": "push@shop", "issuer": "https://i", "jwksUrl": "https://i/keys", "credentialsDir": "gmail", "tokenUrl": "https://i/token", "apiUrl": "https://i/mail"}),
         ),
         ("privacy.retention", "", "7d", "/privacy/retention", json!("7d")),
         (

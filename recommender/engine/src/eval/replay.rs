@@ -152,7 +152,10 @@ pub fn replay(
     replay: &Replay<'_>,
     mut progress: impl FnMut(usize),
 ) -> Result<Replayed, EvalError> {
-    let (mut writer, reader) = engine(replay.params.config(Algorithm::Hybrid))?;
+    // Only a writer that is told to lets its models compete.
+    let auto = replay.algorithms.contains(&Algorithm::Auto);
+    let configured = if auto { Algorithm::Auto } else { Algorithm::Hybrid };
+    let (mut writer, reader) = engine(replay.params.config(configured))?;
     let purchases_only = log.iter().any(|event| event.kind == EventKind::Purchase);
     let asked = |event: &LogEvent| is_target(event.kind, purchases_only) && event.time_ms >= replay.from_ms;
     let targets = log.iter().filter(|event| asked(event)).count();
@@ -344,7 +347,7 @@ impl Tally {
 fn fit(writer: &mut Writer, reader: &Reader, replay: &Replay<'_>, now_ms: i64) -> Result<(), EvalError> {
     let Params { blend, ease, als, .. } = replay.params;
     let asked = |algorithm| replay.algorithms.contains(&algorithm);
-    let hybrid = asked(Algorithm::Hybrid);
+    let hybrid = asked(Algorithm::Hybrid) || asked(Algorithm::Auto);
     let training = || reader.training_data(now_ms, replay.params.training_half_life_ms());
     if asked(Algorithm::Ease) || hybrid && blend.ease > 0.0 {
         match Artifact::ease(&training(), ease, "replay", now_ms) {

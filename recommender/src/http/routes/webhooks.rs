@@ -17,6 +17,7 @@ use super::events::{append, with_id};
 use crate::clock::now_ms;
 use crate::http::App;
 use crate::http::gmail::Envelope;
+use crate::http::gmail::fetch::Mailboxes;
 use crate::http::input::Body;
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::remote::Peer;
@@ -26,6 +27,8 @@ use crate::profile::is_address;
 
 /// Most products of one e-mail that become events.
 const MAX_MENTIONS: usize = 10;
+/// When a push that could not be dealt with is worth another try.
+const RETRY_SECONDS: u64 = 5;
 /// As long as a signature is accepted: from the earliest to the latest clock that it may be of.
 const REMEMBERED: Duration = Duration::from_secs(2 * signature::WINDOW_SECONDS as u64);
 
@@ -131,7 +134,8 @@ struct Email {
 /// Receive an e-mail, or Gmail's push notification
 ///
 /// The customer whose profile has the address gets an `email` event for each product that the text names by id or title.
-/// Subject and message are never stored. A push notification (Cloud Pub/Sub) is checked by its token and acknowledged.
+/// Subject and message are never stored. A push notification (Cloud Pub/Sub) is checked by its token and acknowledged;
+/// where OAuth credentials of the mailbox are configured, the e-mails that it is about are read from Gmail first.
 #[utoipa::path(post, path = "/gmail-webhook", operation_id = "gmail_webhook", tag = "webhooks",
     params(
         ("x-signature" = Option<String>, Header, description = "As for /webhook"),
@@ -180,8 +184,36 @@ async fn push(app: &App, headers: &HeaderMap, body: &Body) -> Result<(), Problem
         .ok_or_else(|| Problem::unauthorized("a push notification needs Pub/Sub's token"))?
         .1;
     tokens.check(token.trim()).await?;
-    body.json::<Envelope>()?.notification()?;
+    let notification = body.json::<Envelope>()?.notification()?;
+    if let (Some(mailboxes), Some(history)) = (&tokens.mailboxes, notification.history()) {
+        read_mail(app, mailboxes, &notification.email_address, history).await?;
+    }
     app.metrics.emails_pushed.inc();
+    Ok(())
+}
+
+/// What is not acknowledged is pushed again, later and later, for days: nothing is lost while Gmail or the log is away.
+async fn read_mail(app: &App, mailboxes: &Mailboxes, mailbox: &str, history: u64) -> Result<(), Problem> {
+    let fetched = mailboxes.fetch(mailbox, history).await.map_err(|e| {
+        tracing::warn!(error = %e, "e-mails of a push notification are not read; it will be delivered again");
+        Problem::unavailable("the e-mails cannot be read from Gmail now", RETRY_SECONDS)
+    })?;
+    for mail in &fetched.mails {
+        app.metrics.emails_fetched.inc();
+        let text = format!("{}\n{}", mail.subject, mail.text);
+        mentions(
+            app,
+            &mail.from,
+            &text,
+            &format!("gmail-{}", mail.id),
+            mail.time_ms,
+        )
+        .await?;
+    }
+    mailboxes.read_to(mailbox, fetched.read_to).await;
+    if fetched.more {
+        return Err(Problem::unavailable("there are more e-mails", RETRY_SECONDS));
+    }
     Ok(())
 }
 
@@ -191,24 +223,35 @@ async fn email(app: &App, body: &Body, signature: Option<&str>) -> Result<(), Pr
     if !is_address(address) {
         return Err(Problem::field("email", "email must be an e-mail address"));
     }
+    let text = format!("{}\n{}", email.subject, email.message);
+    let id = signature.map_or_else(|| crate::ids::new().to_string(), str::to_owned);
+    mentions(app, address, &text, &id, None).await
+}
+
+/// Makes events of what an e-mail names, where its sender is a customer; `id` names the e-mail.
+async fn mentions(
+    app: &App,
+    address: &str,
+    text: &str,
+    id: &str,
+    time_ms: Option<i64>,
+) -> Result<(), Problem> {
     let Some(customer) = app.directory.customer_of(address) else {
         app.metrics.emails_unmatched.inc();
         return Ok(());
     };
-    let text = format!("{}\n{}", email.subject, email.message);
     let title = |id: &str| {
         let meta = app.reader.product(id);
         meta.map(|meta| meta.title)
             .or_else(|| app.reader.has_product(id).then_some(None))
     };
-    let products = app.directory.mentioned(&text, MAX_MENTIONS, title);
-    let id = signature.map_or_else(|| crate::ids::new().to_string(), str::to_owned);
+    let products = app.directory.mentioned(text, MAX_MENTIONS, title);
     let event = |number: usize, product: Option<String>| Event {
         event_id: Some(format!("email-{id}-{number}")),
         customer_id: customer.to_string(),
         product_id: product,
         event_type: EventType::Email,
-        timestamp_ms: None,
+        timestamp_ms: time_ms,
         quantity: None,
         price: None,
         session_id: None,

@@ -38,7 +38,7 @@ pub(super) fn start(cluster: &Cluster, prometheus: &Path, steps: &mut Steps) -> 
             .cmd("apply --server-side --force-conflicts -f")
             .arg(PROMETHEUS_OPERATOR.kept(&paths, PROMETHEUS_OPERATOR_CRDS))
             .run()?;
-        kubectl.run("wait --for=condition=Established --timeout=60s crd --all")
+        kubectl.crds_established()
     })?;
     let run = &cluster.stack()?.run;
     steps.run("the Prometheus operator, and a Prometheus", |_| {

@@ -47,7 +47,7 @@ struct Export {
     /// What was shown to the customer since `shown_since`, newest first, as far as it was recorded.
     shown: Vec<ShownAnswer>,
     /// `shown` goes back to here, eight days: what figures are made of. What was shown before stands in the log until
-    /// the time that `stored` tells of it; an embedded log does not keep it.
+    /// the time that `stored` tells of it, and is found there by `recommender records`; an embedded log does not keep it.
     shown_since: String,
     /// What it concludes from that.
     derived: Derived,
