@@ -1,6 +1,7 @@
 //! `recommender evaluate`.
 
 mod drift;
+mod gain;
 mod load;
 mod plots;
 mod prequential;

@@ -9,14 +9,15 @@ use comfy_table::{Table, presets};
 use rdkafka::message::Message as _;
 use recommendation_api::RecommenderConfig;
 use recommendation_api::event::rfc3339;
-use recommendation_api::records::{CustomerProfile, Salt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::place::Place;
 use super::whole::Topics;
 use super::{Output, print};
+use crate::directory::Directory;
 use crate::log::embedded::connect;
+use crate::privacy::salts::Salts;
 use crate::privacy::{Privacy, Subject};
 use crate::service::privacy;
 
@@ -102,40 +103,27 @@ fn find(
     privacy: &Privacy,
     customer: &str,
 ) -> anyhow::Result<(BTreeSet<String>, Vec<Found>)> {
-    let mut names = BTreeSet::from([customer.to_owned()]);
-    let mut aliases: Vec<(String, String)> = Vec::new();
-    let mut pseudonyms: Vec<(Subject, String)> = Vec::new();
+    // As replicas read them: what was deleted is not known any more, though it stands there until it is compacted.
+    let (directory, salts) = (Directory::default(), Salts::default());
     source.read(Of::Profiles, &mut |record| {
-        let whose = serde_json::from_slice::<CustomerProfile>(record.value)
-            .ok()
-            .and_then(|it| it.alias_of);
-        if let (Some(whose), Ok(alias)) = (whose, std::str::from_utf8(record.key)) {
-            aliases.push((whose, alias.to_owned()));
+        if let Ok(id) = std::str::from_utf8(record.key) {
+            directory.set_profile(id, serde_json::from_slice(record.value).ok());
         }
     })?;
     source.read(Of::Salts, &mut |record| {
-        let salt = serde_json::from_slice::<Salt>(record.value).ok();
-        if let (Some(salt), Some(subject)) = (salt, Subject::parse(record.key)) {
-            pseudonyms.push((subject, salt.pseudonym));
+        if let Some(subject) = Subject::parse(record.key) {
+            salts.take(subject, Some(record.value).filter(|value| !value.is_empty()));
         }
     })?;
+    let mut names = BTreeSet::new();
+    let mut new = vec![customer.to_owned()];
     // An alias may have aliases and a pseudonym, and a pseudonym may be somebody's alias.
-    loop {
-        let known = names.len();
-        for (whose, alias) in &aliases {
-            if names.contains(whose) {
-                names.insert(alias.clone());
-            }
-        }
-        let subjects: Vec<Subject> = names.iter().map(|name| privacy.subject(name)).collect();
-        for (subject, pseudonym) in &pseudonyms {
-            if subjects.contains(subject) {
-                names.insert(pseudonym.clone());
-            }
-        }
-        if names.len() == known {
-            break;
-        }
+    while let Some(name) = new.pop() {
+        new.extend(directory.canonical(&name).map(|id| id.to_string()));
+        new.extend(directory.aliases(&name).iter().map(ToString::to_string));
+        new.extend(salts.pseudonym(&privacy.subject(&name)));
+        names.insert(name);
+        new.retain(|name| !names.contains(name));
     }
     let mut found = Vec::new();
     for of in [
@@ -267,6 +255,8 @@ fn tell(names: &BTreeSet<String>, found: &[Found], output: Output) -> anyhow::Re
 
 #[cfg(test)]
 mod tests {
+    use recommendation_api::records::Salt;
+
     use super::*;
 
     #[test]
@@ -318,6 +308,10 @@ mod tests {
                 &[&privacy.subject(name).hex(), &(seq as i64), &salt(pseudonym)],
             );
         }
+        run(
+            "INSERT INTO salts VALUES (?1, 9, NULL)",
+            &[&privacy.subject("ann").hex()],
+        );
         for customer in ["ann", "pseudonym:1", "pseudonym:2", "bob"] {
             let value = json!({"customer_id": customer}).to_string().into_bytes();
             run("INSERT INTO events (time_ms, value) VALUES (1, ?1)", &[&value]);

@@ -6,6 +6,7 @@
 //! <https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions>
 
 pub mod fetch;
+mod message;
 
 use std::path::Path;
 

@@ -158,22 +158,26 @@ async fn google(google: Arc<Google>) -> String {
             false => (StatusCode::BAD_REQUEST, r#"{"error":"invalid_grant"}"#).into_response(),
         }
     };
-    let history = async |State(google): State<Arc<Google>>,
-                         headers: HeaderMap,
-                         Query(query): Query<Words>| {
-        assert_eq!(headers["authorization"], "Bearer access");
-        let start: usize = query["startHistoryId"].parse().unwrap();
-        google.asked.lock().unwrap().push(format!("since {start}"));
-        if google.away.load(std::sync::atomic::Ordering::Relaxed) {
-            return StatusCode::SERVICE_UNAVAILABLE.into_response();
-        }
-        let added = google.added.lock().unwrap();
-        let new = added.iter().enumerate().skip(start);
-        let records: Vec<Value> = new
-            .map(|(at, id)| json!({"id": (at + 1).to_string(), "messagesAdded": [{"message": {"id": id, "labelIds": ["INBOX"]}}]}))
-            .collect();
-        axum::Json(json!({"history": records, "historyId": added.len().to_string()})).into_response()
-    };
+    let history =
+        async |State(google): State<Arc<Google>>, headers: HeaderMap, Query(query): Query<Words>| {
+            assert_eq!(headers["authorization"], "Bearer access");
+            let start: usize = query["startHistoryId"].parse().unwrap();
+            let page = query.get("pageToken").map(|page| page.parse().unwrap());
+            let at: usize = page.unwrap_or(start);
+            google.asked.lock().unwrap().push(format!("from {at}"));
+            if google.away.load(std::sync::atomic::Ordering::Relaxed) {
+                return StatusCode::SERVICE_UNAVAILABLE.into_response();
+            }
+            let added = google.added.lock().unwrap();
+            let message = json!({"id": added[at], "labelIds": ["INBOX"]});
+            let record = json!({"id": (at + 1).to_string(), "messagesAdded": [{"message": message}]});
+            let mut answer = json!({"history": [record], "historyId": added.len().to_string()});
+            // One on each page.
+            if at + 1 < added.len() {
+                answer["nextPageToken"] = (at + 1).to_string().into();
+            }
+            axum::Json(answer).into_response()
+        };
     let list = async |State(google): State<Arc<Google>>| {
         google.asked.lock().unwrap().push("a day".into());
         let newest_first = google
@@ -187,6 +191,9 @@ async fn google(google: Arc<Google>) -> String {
         axum::Json(json!({"messages": newest_first}))
     };
     let message = async |Path(id): Path<String>| {
+        if id == "broken" {
+            return "no JSON".into_response();
+        }
         let text = STANDARD
             .encode(format!("Is the {id} in stock?"))
             .replace('+', "-")
@@ -196,6 +203,7 @@ async fn google(google: Arc<Google>) -> String {
             "payload": {"mimeType": "text/plain", "body": {"data": text},
                 "headers": [{"name": "From", "value": "Ann <ann@example.com>"}, {"name": "Subject", "value": "A question"}]},
         }))
+        .into_response()
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -237,7 +245,7 @@ async fn the_emails_of_a_push_notification_are_read_once_each_and_delivered_agai
         .ready()
         .await;
     let (ann, program) = (token("ann", &[]), token("shop", &["catalog:write"]));
-    let products: Vec<Value> = ["red-mug", "blue-mug", "hat", "bag"]
+    let products: Vec<Value> = ["red-mug", "blue-mug", "hat", "bag", "scarf"]
         .iter()
         .map(|id| json!({"product_id": id, "title": id}))
         .collect();
@@ -281,39 +289,39 @@ async fn the_emails_of_a_push_notification_are_read_once_each_and_delivered_agai
         let known = service
             .call(Method::GET, "/v1/customers/ann", Some(&ann), None)
             .await;
-        service.status().await["model"]["products"] == 4
+        service.status().await["model"]["products"] == 5
             && known.json()["profile"]["email"] == "ann@example.com"
     })
     .await;
     let done = (200, "Email processed".to_owned());
     // The first push after a start: what came within a day.
-    *world.added.lock().unwrap() = vec!["red-mug", "hat"];
-    assert_eq!(push(&service, 2).await, done);
+    *world.added.lock().unwrap() = vec!["red-mug", "broken", "hat"];
+    assert_eq!(push(&service, 3).await, done);
     // The same once more, and then what came since.
-    assert_eq!(push(&service, 2).await, done);
-    world.added.lock().unwrap().push("bag");
+    assert_eq!(push(&service, 3).await, done);
+    world.added.lock().unwrap().extend(["bag", "scarf"]);
     world.away.store(true, std::sync::atomic::Ordering::Relaxed);
-    let (status, text) = push(&service, 3).await;
+    let (status, text) = push(&service, 5).await;
     assert_eq!(status, 503, "{text}");
     assert!(text.contains("cannot be read from Gmail now"), "{text}");
     world.away.store(false, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(push(&service, 3).await, done);
+    assert_eq!(push(&service, 5).await, done);
     let asked = world.asked.lock().unwrap().clone();
-    assert_eq!(asked, ["a day", "since 2", "since 2"]);
+    assert_eq!(asked, ["a day", "from 3", "from 3", "from 4"]);
     let known = |ids: &[&str]| -> Vec<(String, f64, String)> {
         let one = |id: &&str| ((*id).to_owned(), 1.0, "2025-06-15T15:06:40Z".to_owned());
         ids.iter().map(one).collect()
     };
-    let before = known(&["bag", "hat", "red-mug"]);
+    let before = known(&["bag", "hat", "red-mug", "scarf"]);
     eventually("the events", async || history(&service).await == before).await;
     service.stop().await;
     // After a restart the whole day is read again, and nothing of it counts twice.
     let service = Running::start(embedded(dir.path(), config)).await.ready().await;
-    assert_eq!(push(&service, 3).await, done);
+    assert_eq!(push(&service, 5).await, done);
     assert_eq!(world.asked.lock().unwrap().last().unwrap(), "a day");
     world.added.lock().unwrap().push("blue-mug");
-    assert_eq!(push(&service, 4).await, done);
-    let all = known(&["bag", "blue-mug", "hat", "red-mug"]);
+    assert_eq!(push(&service, 6).await, done);
+    let all = known(&["bag", "blue-mug", "hat", "red-mug", "scarf"]);
     eventually("the new event", async || history(&service).await == all).await;
     service.stop().await;
 }

@@ -154,6 +154,11 @@ proptest! {
         feed(&mut half, &events[cut..]);
         prop_assert_eq!(seen(&mut half, &half_reader), seen(&mut whole, &whole_reader));
     }
+}
+
+proptest! {
+    // As many as `PROPTEST_CASES` wants.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn damage_is_an_error_and_never_a_panic(at in any::<prop::sample::Index>(), bit in 0u8..8, end in any::<prop::sample::Index>()) {

@@ -10,6 +10,7 @@ use recommender_engine::eval::{DriftPoint, LogEvent, Params, Point, Replayed, Se
 use serde::Serialize;
 
 use super::super::{Output, print};
+use super::gain::Gain;
 use super::plots::{Named, Panel, Scale, Titled, picture};
 use super::{Args, Freeze, prequential, report};
 
@@ -46,6 +47,8 @@ struct Result<'a> {
     mrr: f64,
     before: Point,
     after: Option<Point>,
+    /// Of `after` over that of the model left alone.
+    gain: Option<Gain>,
     over_time: &'a [Point],
     refits_ms: &'a [i64],
     drift: &'a [DriftPoint],
@@ -99,7 +102,8 @@ pub(super) fn run(
     match args.output {
         Output::Json => {
             for (mode, run) in &runs {
-                for series in &run.series {
+                for (at, series) in run.series.iter().enumerate() {
+                    let base = &runs[0].1.series[at].predictions;
                     let result = Result {
                         model: series.algorithm.name(),
                         mode: *mode,
@@ -108,6 +112,7 @@ pub(super) fn run(
                         mrr: series.total.mrr,
                         before: series.over(i64::MIN, freeze_ms),
                         after: first.map(|first| series.over(first, i64::MAX)),
+                        gain: first.and_then(|first| Gain::of(&series.predictions, base, first)),
                         over_time: &series.points,
                         refits_ms: &run.refits_ms,
                         drift: &run.drift,
@@ -179,6 +184,10 @@ fn summary(runs: &[(Mode, Replayed)], freeze_ms: i64, args: &Args) -> Table {
     let mut header = vec![format!("hit rate@{}", args.k), "before".to_owned()];
     let from = first.map_or_else(|| "never".to_owned(), |first| report::day(first as f64));
     header.extend(Mode::ALL.map(|mode| format!("{}, from {from}", mode.name(args.freeze))));
+    header.push(format!(
+        "{} over left alone (95 %)",
+        Mode::FittedAgain.name(args.freeze)
+    ));
     header.push("predictions".to_owned());
     table
         .load_preset(presets::UTF8_HORIZONTAL_ONLY)
@@ -192,6 +201,9 @@ fn summary(runs: &[(Mode, Replayed)], freeze_ms: i64, args: &Args) -> Table {
             runs.iter()
                 .map(|(_, run)| after(run).map_or_else(|| "–".to_owned(), rate)),
         );
+        let of = |run: usize| &runs[run].1.series[at].predictions;
+        let gain = first.and_then(|first| Gain::of(of(1), of(0), first));
+        cells.push(gain.map_or_else(|| "–".to_owned(), |gain| gain.to_string()));
         cells.push(after(&runs[0].1).map_or(0, |point| point.predictions).to_string());
         table.add_row(cells);
     }
