@@ -110,6 +110,19 @@ pub fn check(config: &RecommenderConfig) -> Result<(), ConfigError> {
             return invalid("http.trustedProxies", format!("{proxy:?}: {e}"));
         }
     }
+    let gmail = config.webhooks.gmail.as_ref();
+    for (field, address) in [
+        ("auth.jwksUrl", Some(&config.auth.jwks_url)),
+        ("webhooks.gmail.jwksUrl", gmail.map(|gmail| &gmail.jwks_url)),
+        ("webhooks.gmail.tokenUrl", gmail.map(|gmail| &gmail.token_url)),
+        ("webhooks.gmail.apiUrl", gmail.map(|gmail| &gmail.api_url)),
+    ] {
+        if let Some(address) = address.filter(|address| !address.is_empty())
+            && reqwest::Url::parse(address).is_err()
+        {
+            return invalid(field, format!("{address:?} is no web address"));
+        }
+    }
     crate::telemetry::LogFilter::detached("info")
         .set(&config.telemetry.log_filter)
         .or_else(|e| invalid("telemetry.logFilter", e.to_string()))

@@ -358,6 +358,17 @@ fn what_the_recommender_would_refuse_at_its_start_is_refused_here() {
             "{logFilter: 'info,kube=loud'}",
             "spec.recommender.telemetry.logFilter",
         ),
+        ("auth", "{jwksUrl: issuer/keys}", "spec.recommender.auth.jwksUrl"),
+        (
+            "webhooks",
+            "{gmail: {audience: a, tokenUrl: 'ftp://google'}}",
+            "spec.recommender.webhooks.gmail.tokenUrl",
+        ),
+        (
+            "telemetry",
+            "{otlpEndpoint: 'collector:4317'}",
+            "spec.recommender.telemetry.otlpEndpoint",
+        ),
     ] {
         let spec = format!("{{kafka: {{bootstrapServers: ['k:1']}}, recommender: {{{field}: {value}}}}}");
         let refused = try_validated(&spec).expect_err(field);

@@ -124,15 +124,13 @@ fn turning_log() -> Vec<LogEvent> {
     log
 }
 
-#[test]
-fn a_model_that_goes_on_learning_follows_a_change_and_a_frozen_one_does_not() {
-    let log = turning_log();
-    let params = Params::default();
-    let learning = Replay {
-        algorithms: &[Algorithm::Rp3Beta, Algorithm::Popularity],
-        params: &params,
+/// A replay in which nothing stands still.
+fn replayed<'a>(algorithms: &'a [Algorithm], params: &'a Params) -> Replay<'a> {
+    Replay {
+        algorithms,
+        params,
         k: 10,
-        predictions: 2_000,
+        predictions: 4_000,
         points: 4,
         from_ms: i64::MIN,
         freeze_ms: i64::MAX,
@@ -140,6 +138,16 @@ fn a_model_that_goes_on_learning_follows_a_change_and_a_frozen_one_does_not() {
         refit_over: None,
         refit_ms: i64::MAX,
         threads: 1,
+    }
+}
+
+#[test]
+fn a_model_that_goes_on_learning_follows_a_change_and_a_frozen_one_does_not() {
+    let log = turning_log();
+    let params = Params::default();
+    let learning = Replay {
+        predictions: 2_000,
+        ..replayed(&[Algorithm::Rp3Beta, Algorithm::Popularity], &params)
     };
     let live = replay(&log, &learning, |_| {})
         .expect("parameters are in range")
@@ -194,17 +202,9 @@ fn drift_tells_that_a_season_has_come_and_fitting_again_brings_the_hit_rate_back
     let params = Params::default();
     let day = 24 * 3_600_000;
     let left_alone = Replay {
-        algorithms: &[Algorithm::Rp3Beta],
-        params: &params,
-        k: 10,
-        predictions: 4_000,
         points: 8,
-        from_ms: i64::MIN,
         freeze_ms: log[0].time_ms + 15 * day,
-        freeze: Freeze::Everything,
-        refit_over: None,
-        refit_ms: i64::MAX,
-        threads: 1,
+        ..replayed(&[Algorithm::Rp3Beta], &params)
     };
     let alone = replay(&log, &left_alone, |_| {}).expect("parameters are in range");
     let again = Replay {
@@ -234,17 +234,11 @@ fn a_fitted_model_that_stands_still_loses_a_season_although_histories_go_on_and_
     let day = 24 * 3_600_000;
     let freeze_ms = log[0].time_ms + 15 * day;
     let stale = Replay {
-        algorithms: &[Algorithm::Ease, Algorithm::Rp3Beta],
-        params: &params,
-        k: 10,
-        predictions: 4_000,
         points: 8,
-        from_ms: i64::MIN,
         freeze_ms,
         freeze: Freeze::Fitted,
-        refit_over: None,
         refit_ms: 7 * day,
-        threads: 1,
+        ..replayed(&[Algorithm::Ease, Algorithm::Rp3Beta], &params)
     };
     let again = Replay {
         refit_over: Some(0.2),
@@ -337,24 +331,9 @@ fn auto_answers_in_a_replay_with_the_model_that_proved_to_be_better() {
     ] {
         params.set(&format!("blend.{part}"), weight).unwrap();
     }
-    let replayed = replay(
-        &log,
-        &Replay {
-            algorithms: &[Algorithm::Auto, Algorithm::Hybrid, Algorithm::Rp3Beta],
-            params: &params,
-            k: 10,
-            predictions: 4_000,
-            points: 4,
-            from_ms: i64::MIN,
-            freeze_ms: i64::MAX,
-            freeze: Freeze::Everything,
-            refit_over: None,
-            refit_ms: i64::MAX,
-            threads: 1,
-        },
-        |_| {},
-    )
-    .unwrap();
+    let algorithms = [Algorithm::Auto, Algorithm::Hybrid, Algorithm::Rp3Beta];
+    let competing = replayed(&algorithms, &params);
+    let replayed = replay(&log, &competing, |_| {}).unwrap();
     let last = |at: usize| replayed.series[at].points.last().unwrap().hit_rate;
     let (auto, hybrid, walks) = (last(0), last(1), last(2));
     assert!(walks > 2.0 * hybrid, "{walks} {hybrid}");

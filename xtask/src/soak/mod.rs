@@ -40,7 +40,7 @@ pub enum SoakWhat {
     Operator(operator::OperatorOptions),
     /// One Kafka of two is gone for some minutes, then the API server for some seconds
     Faults(faults::FaultOptions),
-    /// Redis, Kafka, one of three brokers and a replica gone under load, one after the other: reads that fail, events
+    /// Redis, Kafka, ksqlDB, one of three brokers and a replica gone under load, one after the other: reads that fail, events
     /// that are lost or count twice, time to heal
     Recommender(recommender::RecommenderOptions),
 }

@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(90 * 60);
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  cargo xtask soak recommender                  a minute for each fault: about 12 minutes
+  cargo xtask soak recommender                  a minute for each fault: about 15 minutes
   cargo xtask soak recommender --seconds 10     a quick look")]
 pub struct RecommenderOptions {
     /// How long each thing is gone, in seconds
@@ -70,7 +70,7 @@ pub(super) fn run(options: &RecommenderOptions, steps: &mut Steps) -> Result<()>
             .env("FAULT_SECONDS", options.seconds.to_string())
             .env("FAULT_READERS", options.readers.to_string())
             .env("FAULT_WRITERS", options.writers.to_string())
-            .timeout(LIMIT + Duration::from_secs(options.seconds * 10));
+            .timeout(LIMIT + Duration::from_secs(options.seconds * 14));
         let test = check::brokers(test, &stack)?;
         let mut passed = false;
         steps.run("the soak of the recommender", |_| {
