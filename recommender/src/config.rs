@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use recommendation_api::RecommenderConfig;
 use recommendation_api::config::{OnnxConfig, RateLimitsConfig};
 use recommendation_api::model::{Algorithm, PurchasedPolicy};
+use recommendation_api::pipeline::recommender::Histories;
 use tokio_util::sync::CancellationToken;
 
 use crate::experiments::{ExperimentError, Experiments};
@@ -100,6 +101,16 @@ pub fn check(config: &RecommenderConfig) -> Result<(), ConfigError> {
             ),
         );
     }
+    if config.histories == Histories::Redis {
+        let problem = match (&config.redis, &config.kafka) {
+            (None, _) => Some("Redis needs a server: set redis.url"),
+            (_, None) => Some("Redis is for replicas that read Kafka: leave Memory"),
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            return invalid("histories", problem.to_owned());
+        }
+    }
     for origin in &config.http.cors_origins {
         if origin != "*" && http::HeaderValue::from_str(origin).is_err() {
             return invalid("http.corsOrigins", format!("{origin:?} is not an origin"));
@@ -110,16 +121,9 @@ pub fn check(config: &RecommenderConfig) -> Result<(), ConfigError> {
             return invalid("http.trustedProxies", format!("{proxy:?}: {e}"));
         }
     }
-    let gmail = config.webhooks.gmail.as_ref();
-    for (field, address) in [
-        ("auth.jwksUrl", Some(&config.auth.jwks_url)),
-        ("webhooks.gmail.jwksUrl", gmail.map(|gmail| &gmail.jwks_url)),
-        ("webhooks.gmail.tokenUrl", gmail.map(|gmail| &gmail.token_url)),
-        ("webhooks.gmail.apiUrl", gmail.map(|gmail| &gmail.api_url)),
-    ] {
-        if let Some(address) = address.filter(|address| !address.is_empty())
-            && reqwest::Url::parse(address).is_err()
-        {
+    for (field, address) in config.web_addresses() {
+        // What can be called at all: a word and a colon are a URL too.
+        if !reqwest::Url::parse(address).is_ok_and(|url| url.has_host()) {
             return invalid(field, format!("{address:?} is no web address"));
         }
     }

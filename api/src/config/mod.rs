@@ -168,6 +168,21 @@ impl Default for QualityConfig {
 }
 
 impl RecommenderConfig {
+    /// The addresses of others that are called over HTTP, each with its field; those that are not set are left out.
+    pub fn web_addresses(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let gmail = self.webhooks.gmail.as_ref();
+        [
+            ("auth.jwksUrl", Some(&self.auth.jwks_url)),
+            ("webhooks.gmail.jwksUrl", gmail.map(|gmail| &gmail.jwks_url)),
+            ("webhooks.gmail.tokenUrl", gmail.map(|gmail| &gmail.token_url)),
+            ("webhooks.gmail.apiUrl", gmail.map(|gmail| &gmail.api_url)),
+            ("telemetry.otlpEndpoint", Some(&self.telemetry.otlp_endpoint)),
+        ]
+        .into_iter()
+        .filter_map(|(field, address)| Some((field, address?.as_str())))
+        .filter(|(_, address)| !address.is_empty())
+    }
+
     /// This configuration with everything that is taken up while running set to its default: two
     /// configurations whose restart parts are equal need no restart between them.
     #[must_use]

@@ -30,16 +30,8 @@ pub(super) fn check(config: &RecommenderConfig) -> Result<(), InvalidSpec> {
             return bad("http.corsOrigins", index, problem);
         }
     }
-    let gmail = config.webhooks.gmail.as_ref();
-    for (field, address) in [
-        ("auth.jwksUrl", Some(&config.auth.jwks_url)),
-        ("webhooks.gmail.jwksUrl", gmail.map(|gmail| &gmail.jwks_url)),
-        ("webhooks.gmail.tokenUrl", gmail.map(|gmail| &gmail.token_url)),
-        ("webhooks.gmail.apiUrl", gmail.map(|gmail| &gmail.api_url)),
-        ("telemetry.otlpEndpoint", Some(&config.telemetry.otlp_endpoint)),
-    ] {
-        let given = address.filter(|address| !address.is_empty());
-        if let Some(address) = given.filter(|address| !is_web_address(address)) {
+    for (field, address) in config.web_addresses() {
+        if !is_web_address(address) {
             let problem = format!("{address:?} is no web address: write https://host/path");
             return Err(InvalidSpec::new(format!("spec.recommender.{field}"), problem));
         }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
 use rdkafka::message::Message as _;
-use recommendation_api::RecommenderConfig;
+use recommendation_api::config::TopicNames;
 use recommendation_api::event::rfc3339;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Some(path) => Box::new(Database(connect(path)?)),
             None => Box::new(Cluster {
                 topics: Topics::open(&config, &args.place.secrets_dir, "recommender-records")?,
-                config: config.clone(),
+                names: config.topics,
             }),
         };
         find(&*source, &key, &args.customer)
@@ -170,17 +170,17 @@ struct Database(rusqlite::Connection);
 
 impl Source for Database {
     fn read(&self, of: Of, take: &mut dyn FnMut(Read<'_>)) -> anyhow::Result<()> {
-        let (table, columns, order) = match of {
-            Of::Profiles => ("profiles", "seq, NULL, customer_id, value", "seq"),
-            Of::Salts => ("salts", "seq, NULL, key, value", "seq"),
-            Of::Events => ("events", "offset, time_ms, '', value", "offset"),
+        let (table, columns) = match of {
+            Of::Profiles => ("profiles", "seq, NULL, customer_id, value"),
+            Of::Salts => ("salts", "seq, NULL, key, value"),
+            Of::Events => ("events", "offset, time_ms, '', value"),
             Of::Purchases => return Ok(()),
-            Of::DeadLetters => ("dead_letters", "offset, time_ms, '', value", "offset"),
-            Of::Impressions => ("impressions", "offset, time_ms, customer_id, value", "offset"),
+            Of::DeadLetters => ("dead_letters", "offset, time_ms, '', value"),
+            Of::Impressions => ("impressions", "offset, time_ms, customer_id, value"),
         };
         let mut statement = self
             .0
-            .prepare(&format!("SELECT {columns} FROM {table} ORDER BY {order}"))?;
+            .prepare(&format!("SELECT {columns} FROM {table} ORDER BY 1"))?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let (offset, time_ms): (i64, Option<i64>) = (row.get(0)?, row.get(1)?);
@@ -199,12 +199,12 @@ impl Source for Database {
 
 struct Cluster {
     topics: Topics,
-    config: RecommenderConfig,
+    names: TopicNames,
 }
 
 impl Source for Cluster {
     fn read(&self, of: Of, take: &mut dyn FnMut(Read<'_>)) -> anyhow::Result<()> {
-        let names = &self.config.topics;
+        let names = &self.names;
         let topic = match of {
             Of::Profiles => &names.profiles,
             Of::Salts => &names.salts,

@@ -13,6 +13,7 @@ use recommendation_api::records::Product;
 use recommendation_api::{Event, names};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::http::outgoing;
 use crate::log::Log as _;
 use crate::log::context::Quiet;
 use crate::log::embedded::EmbeddedLog;
@@ -80,13 +81,7 @@ pub(super) enum Target {
 
 /// A client of a running service.
 pub(super) fn client(timeout: Duration) -> anyhow::Result<reqwest::Client> {
-    // Compiled in: in the image there is no system whose certificates could be found.
-    let authorities: Result<Vec<_>, _> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-        .iter()
-        .map(|der| reqwest::Certificate::from_der(der))
-        .collect();
-    let builder = reqwest::Client::builder().timeout(timeout);
-    Ok(builder.tls_certs_only(authorities?).build()?)
+    Ok(outgoing::client(timeout)?)
 }
 
 impl TargetArgs {

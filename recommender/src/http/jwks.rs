@@ -13,6 +13,8 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::outgoing;
+
 /// Longest the address may take; a request may be waiting.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Keys are read again this often.
@@ -69,16 +71,9 @@ pub struct Jwks {
 impl Jwks {
     /// Nothing is read yet: the address need not be there.
     pub fn new(url: &str) -> Result<Self, JwksError> {
-        let client = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            // A key set that moves elsewhere is a reason to look, not to follow.
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_certs_only(public_authorities())
-            .build()
-            .map_err(JwksError::Client)?;
         Ok(Self {
             url: url.to_owned(),
-            client,
+            client: outgoing::client(TIMEOUT).map_err(JwksError::Client)?,
             keys: ArcSwap::from_pointee(Keys::new()),
             readings: AtomicU64::new(0),
             asked: Mutex::new(None),
@@ -146,25 +141,11 @@ impl Jwks {
     }
 
     async fn fetch(&self) -> Result<Keys, JwksError> {
-        let mut answer = self
-            .client
-            .get(&self.url)
-            .send()
-            .await
-            .and_then(reqwest::Response::error_for_status)
-            .map_err(|e| JwksError::Fetch(e.without_url()))?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = answer
-            .chunk()
-            .await
-            .map_err(|e| JwksError::Fetch(e.without_url()))?
-        {
-            if bytes.len() + chunk.len() > MAX_BYTES {
-                return Err(JwksError::TooLarge);
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        parse(&bytes)
+        let failed = |e: reqwest::Error| JwksError::Fetch(e.without_url());
+        let answer = self.client.get(&self.url).send().await.map_err(failed)?;
+        let answer = answer.error_for_status().map_err(failed)?;
+        let bytes = outgoing::body(answer, MAX_BYTES).await.map_err(failed)?;
+        parse(&bytes.ok_or(JwksError::TooLarge)?)
     }
 
     /// Reads the set now and then every few minutes until stopped.
@@ -181,13 +162,6 @@ impl Jwks {
             }
         }
     }
-}
-
-/// The authorities that a container without a file system has no list of.
-pub(crate) fn public_authorities() -> impl Iterator<Item = reqwest::Certificate> {
-    webpki_root_certs::TLS_SERVER_ROOT_CERTS
-        .iter()
-        .filter_map(|der| reqwest::Certificate::from_der(der).ok())
 }
 
 /// The keys of a set that can check RS256 or ES256 signatures. Others, symmetric ones above all, are passed over;

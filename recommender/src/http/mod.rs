@@ -17,6 +17,7 @@ mod layers;
 pub mod limiter;
 mod observe;
 pub mod openapi;
+pub(crate) mod outgoing;
 mod problem;
 pub mod remote;
 mod routes;
@@ -59,7 +60,6 @@ use crate::watching::Watching;
 
 pub(crate) use self::caller::VISIT_PREFIX;
 pub use self::internal::router as internal_router;
-pub(crate) use self::jwks::public_authorities;
 
 /// What handlers use. Everything in it is shared and none of it is waited for.
 pub struct App {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
-use crate::http::public_authorities;
+use crate::http::outgoing;
 
 /// How old an answer may be, and how long it is not asked again after a failure: a dashboard asks every few seconds.
 const FRESH: Duration = Duration::from_secs(10);
@@ -84,12 +84,8 @@ pub struct Tables {
 impl Tables {
     /// Asked when somebody asks for figures.
     pub fn new(config: KsqldbConfig) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .timeout(WAIT)
-            .tls_certs_only(public_authorities())
-            .build()?;
         Ok(Self {
-            client,
+            client: outgoing::client(WAIT)?,
             config,
             found: Mutex::default(),
         })

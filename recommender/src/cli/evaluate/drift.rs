@@ -67,6 +67,12 @@ fn first_refit(runs: &[(Mode, Replayed)]) -> Option<i64> {
     runs.iter().flat_map(|(_, run)| &run.refits_ms).min().copied()
 }
 
+/// What a model of one mode gains over the one that was left alone, since drift first asked for a fit.
+fn gain(runs: &[(Mode, Replayed)], mode: usize, model: usize) -> Option<Gain> {
+    let of = |mode: usize| &runs[mode].1.series[model].predictions;
+    Gain::of(of(mode), of(0), first_refit(runs)?)
+}
+
 /// Replays the log once in each mode.
 fn replays(
     args: &Args,
@@ -101,9 +107,8 @@ pub(super) fn run(
     let (freeze_ms, first) = (frozen_from(args)?, first_refit(&runs));
     match args.output {
         Output::Json => {
-            for (mode, run) in &runs {
+            for (index, (mode, run)) in runs.iter().enumerate() {
                 for (at, series) in run.series.iter().enumerate() {
-                    let base = &runs[0].1.series[at].predictions;
                     let result = Result {
                         model: series.algorithm.name(),
                         mode: *mode,
@@ -112,7 +117,7 @@ pub(super) fn run(
                         mrr: series.total.mrr,
                         before: series.over(i64::MIN, freeze_ms),
                         after: first.map(|first| series.over(first, i64::MAX)),
-                        gain: first.and_then(|first| Gain::of(&series.predictions, base, first)),
+                        gain: gain(&runs, index, at),
                         over_time: &series.points,
                         refits_ms: &run.refits_ms,
                         drift: &run.drift,
@@ -201,9 +206,7 @@ fn summary(runs: &[(Mode, Replayed)], freeze_ms: i64, args: &Args) -> Table {
             runs.iter()
                 .map(|(_, run)| after(run).map_or_else(|| "–".to_owned(), rate)),
         );
-        let of = |run: usize| &runs[run].1.series[at].predictions;
-        let gain = first.and_then(|first| Gain::of(of(1), of(0), first));
-        cells.push(gain.map_or_else(|| "–".to_owned(), |gain| gain.to_string()));
+        cells.push(gain(runs, 1, at).map_or_else(|| "–".to_owned(), |gain| gain.to_string()));
         cells.push(after(&runs[0].1).map_or(0, |point| point.predictions).to_string());
         table.add_row(cells);
     }

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
 use super::message::{Mail, Message};
-use crate::http::jwks::public_authorities;
+use crate::http::outgoing;
 use crate::secrets::{self, SecretError};
 
 /// Longest one call may take: Pub/Sub waits ten seconds for all of them.
@@ -97,15 +97,9 @@ impl Mailboxes {
         };
         let dir = secrets::below(secrets_dir, dir)?;
         let read = |name: &str| secrets::read(&dir.join(name));
-        let client = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_certs_only(public_authorities())
-            .build()
-            .map_err(MailboxError::Client)?;
         let api = config.api_url.trim_end_matches('/');
         Ok(Some(Self {
-            client,
+            client: outgoing::client(TIMEOUT).map_err(MailboxError::Client)?,
             token_url: config.token_url.clone(),
             messages_url: format!("{api}/gmail/v1/users/me/messages"),
             history_url: format!("{api}/gmail/v1/users/me/history"),
@@ -122,12 +116,13 @@ impl Mailboxes {
     pub async fn fetch(&self, mailbox: &str, history_id: u64) -> Result<Fetched, FetchError> {
         let token = self.token().await?;
         let read = self.known.lock().await.read.get(mailbox).copied();
-        let (ids, read_to, more) = match read {
-            Some(read) if read >= history_id => (Vec::new(), read, false),
-            Some(read) => match self.since(&token, read, history_id).await? {
-                Some(found) => found,
-                None => (self.of_a_day(&token).await?, history_id, false),
-            },
+        let new = match read {
+            Some(read) if read >= history_id => Some((Vec::new(), read, false)),
+            Some(read) => self.since(&token, read, history_id).await?,
+            None => None,
+        };
+        let (ids, read_to, more) = match new {
+            Some(new) => new,
             None => (self.of_a_day(&token).await?, history_id, false),
         };
         let mails = stream::iter(ids)
@@ -190,16 +185,12 @@ impl Mailboxes {
             .append_pair("client_secret", client_secret.expose_secret())
             .append_pair("refresh_token", refresh_token.expose_secret())
             .finish();
-        let call = |source: reqwest::Error| FetchError::Call {
-            what: WHAT,
-            source: source.without_url(),
-        };
         let request = self
             .client
             .post(&self.token_url)
             .header(CONTENT_TYPE, FORM)
             .body(form);
-        let answer = request.send().await.map_err(call)?;
+        let answer = request.send().await.map_err(failed(WHAT))?;
         if answer.status().is_client_error() {
             let status = answer.status();
             let bytes = bounded(answer, WHAT).await?;
@@ -213,7 +204,7 @@ impl Mailboxes {
                 status.to_string()
             }));
         }
-        let bytes = bounded(answer.error_for_status().map_err(call)?, WHAT).await?;
+        let bytes = bounded(answer.error_for_status().map_err(failed(WHAT))?, WHAT).await?;
         let granted: Granted = serde_json::from_slice(&bytes).map_err(|_| FetchError::Unexpected(WHAT))?;
         let lasts = Duration::from_secs(granted.expires_in).saturating_sub(EARLY);
         known.token = Some((granted.access_token.clone(), Instant::now() + lasts));
@@ -228,23 +219,19 @@ impl Mailboxes {
         query: &[(&str, &str)],
     ) -> Result<Option<T>, FetchError> {
         const WHAT: &str = "Gmail";
-        let call = |source: reqwest::Error| FetchError::Call {
-            what: WHAT,
-            source: source.without_url(),
-        };
         let request = self
             .client
             .get(url)
             .query(query)
             .bearer_auth(token.expose_secret());
-        let answer = request.send().await.map_err(call)?;
+        let answer = request.send().await.map_err(failed(WHAT))?;
         match answer.status() {
             http::StatusCode::NOT_FOUND => return Ok(None),
             // Withdrawn before its time: the next delivery gets a new one.
             http::StatusCode::UNAUTHORIZED => self.known.lock().await.token = None,
             _ => {}
         }
-        let bytes = bounded(answer.error_for_status().map_err(call)?, WHAT).await?;
+        let bytes = bounded(answer.error_for_status().map_err(failed(WHAT))?, WHAT).await?;
         let read = serde_json::from_slice(&bytes).map_err(|_| FetchError::Unexpected(WHAT))?;
         Ok(Some(read))
     }
@@ -319,19 +306,17 @@ fn is_id(id: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-async fn bounded(mut answer: reqwest::Response, what: &'static str) -> Result<Vec<u8>, FetchError> {
-    let call = |source: reqwest::Error| FetchError::Call {
+/// What an error of a call is told as.
+fn failed(what: &'static str) -> impl Fn(reqwest::Error) -> FetchError {
+    move |source| FetchError::Call {
         what,
         source: source.without_url(),
-    };
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(call)? {
-        if bytes.len() + chunk.len() > MAX_BYTES {
-            return Err(FetchError::Unexpected(what));
-        }
-        bytes.extend_from_slice(&chunk);
     }
-    Ok(bytes)
+}
+
+async fn bounded(answer: reqwest::Response, what: &'static str) -> Result<Vec<u8>, FetchError> {
+    let bytes = outgoing::body(answer, MAX_BYTES).await.map_err(failed(what))?;
+    bytes.ok_or(FetchError::Unexpected(what))
 }
 
 /// Why mailboxes cannot be read at all.
