@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use recommendation_api::config::RecommenderConfig;
 use recommendation_api::report::Phase;
+use recommender_engine::EngineConfig;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +47,11 @@ impl Headless {
         snapshots: Option<Snapshots>,
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new()?);
-        let engine = model::engine_config(config)?;
+        // On its own: Redis holds the histories of those who serve.
+        let engine = EngineConfig {
+            recalls: false,
+            ..model::engine_config(config)?
+        };
         let (writer, _) = recommender_engine::engine(engine.clone())?;
         let source: Box<dyn Source> = match mode {
             Mode::Embedded(path) => {

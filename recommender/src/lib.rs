@@ -14,6 +14,7 @@ pub mod config;
 pub mod directory;
 pub mod experiments;
 pub mod headless;
+pub mod histories;
 pub mod http;
 pub mod ids;
 pub mod impressions;

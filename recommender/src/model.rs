@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use recommendation_api::config::RecommenderConfig;
 use recommendation_api::model::PurchasedPolicy;
-use recommendation_api::pipeline::recommender::RuleEffect;
+use recommendation_api::pipeline::recommender::{Histories, RuleEffect};
 use recommendation_api::records::Product;
 use recommendation_api::{EventError, EventType};
 use recommender_engine as engine;
@@ -129,6 +129,7 @@ pub fn engine_config(config: &RecommenderConfig) -> Result<EngineConfig, ModelEr
         neighbors,
         half_life_ms: config.model.half_life.as_millis(),
         max_events_per_minute: config.quality.max_events_per_minute,
+        recalls: config.histories == Histories::Redis,
         limits: engine::Limits {
             max_products: usize::try_from(config.limits.max_products).unwrap_or(usize::MAX),
             max_customers: usize::try_from(config.limits.max_customers).unwrap_or(usize::MAX),

@@ -34,6 +34,11 @@ impl Backoff {
         std::mem::take(&mut self.failures) > 0
     }
 
+    /// Whether the last attempt failed.
+    pub fn fails(&self) -> bool {
+        self.failures > 0
+    }
+
     /// Whether this failure is worth a line: the quick ones are, later ones now and then.
     pub fn worth_telling(&self) -> bool {
         self.failures <= QUICK || self.failures.is_multiple_of(12)

@@ -254,7 +254,7 @@ pub struct LimitsSpec {
     /// Default 1,000,000.
     #[schemars(range(min = 1, max = 100_000_000))]
     pub max_products: Option<u64>,
-    /// Default 10,000,000.
+    /// Customers in the memory of a replica; those who were idle longest go first. Default 10,000,000.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_customers: Option<u64>,
     /// Candidate neighbours counted per product; of more, the weaker half goes. At least `model.neighbors`.
@@ -302,7 +302,8 @@ pub enum Histories {
     /// In every replica.
     #[default]
     Memory,
-    /// In Redis, for more customers than one pod can hold.
+    /// In Redis, for more customers than one pod can hold: a replica has those of the `limits.maxCustomers` who were active
+    /// last.
     Redis,
 }
 

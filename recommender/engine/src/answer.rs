@@ -99,7 +99,7 @@ pub(crate) fn recommend_observed(
         .iter()
         .filter_map(|name| shared.product_id(name))
         .collect();
-    let customer = query.customer.and_then(|name| shared.customer(name));
+    let customer = query.customer.and_then(|name| shared.asked(name));
     // One history for the whole answer, whatever is learned meanwhile.
     let history = customer.as_ref().map(|slot| slot.history.load());
     let history: Option<&History> = history.as_ref().map(|history| &***history);

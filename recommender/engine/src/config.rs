@@ -144,7 +144,8 @@ pub enum Repeats {
 pub struct Limits {
     /// Products beyond this many are not taken up (counted in [`crate::Stats::refused_products`]).
     pub max_products: usize,
-    /// When a new customer would exceed this many, the one idle for longest is forgotten.
+    /// When a new customer would exceed this many, the one idle for longest is forgotten (see
+    /// [`EngineConfig::recalls`]).
     pub max_customers: usize,
     /// Distinct products remembered of one customer, for popularity, fitted models and what was bought.
     pub learn_history: usize,
@@ -279,6 +280,9 @@ pub struct EngineConfig {
     /// Neighbours read for an answer, shared out among the products of the history (each at least twenty):
     /// what bounds its time.
     pub answer_budget: usize,
+    /// Whether histories are kept elsewhere. Customers for whom there is no room any more are then not forgotten, but let go
+    /// of by [`crate::Writer::let_go`]: what was counted stays, and [`crate::Writer::recall`] brings a history back.
+    pub recalls: bool,
     /// Bounds on memory.
     pub limits: Limits,
 }
@@ -305,6 +309,7 @@ impl Default for EngineConfig {
             session: SessionParams::default(),
             knowledge: Vec::new(),
             answer_budget: 1_000,
+            recalls: false,
             limits: Limits::default(),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 use crate::{
-    history::{Change, Entry, History, INTEREST_STEPS},
+    history::{Change, Entry, History, INTEREST_STEPS, Names},
     popularity::{Buckets, bucket},
     rows::Row,
     scratch::{descending, smallest},
@@ -88,6 +88,9 @@ pub(crate) struct Counts {
     others: Vec<(u32, u16)>,
     ranks: Ranks,
 }
+
+/// Of each product the summed squared interest, the summed interest, and the latter by time.
+pub(crate) type Sums = Vec<(i64, i64, Buckets)>;
 
 /// Candidates for the two lists of a product.
 pub(crate) type Ranks = (Vec<u64>, Vec<u64>);
@@ -172,6 +175,24 @@ impl Counts {
         if !std::mem::replace(&mut self.scales[product as usize].stale, true) {
             self.stale.push(product);
         }
+    }
+
+    /// What does not follow from the histories that are at hand, for a snapshot.
+    pub fn sums(&self) -> Sums {
+        let sums = self.norms.iter().zip(&self.degrees).zip(&self.popularity);
+        sums.map(|((norm, degree), popularity)| (*norm, *degree, popularity.clone()))
+            .collect()
+    }
+
+    /// The reverse of [`Counts::sums`]; products that are missing have none.
+    pub fn set_sums(&mut self, sums: Sums) {
+        for (product, (norm, degree, popularity)) in sums.into_iter().enumerate() {
+            self.norms[product] = norm;
+            self.degrees[product] = degree;
+            self.popularity[product] = popularity;
+            self.rescale(product as u32);
+        }
+        self.popularity_changed = true;
     }
 
     /// Takes a whole history back out.
@@ -398,8 +419,10 @@ impl Ordered {
     pub fn len(&self) -> usize {
         self.names.len()
     }
+}
 
-    pub fn compare(&self, a: u32, b: u32) -> std::cmp::Ordering {
+impl Names for Ordered {
+    fn compare(&self, a: u32, b: u32) -> std::cmp::Ordering {
         let (a, b) = (a as usize, b as usize);
         self.prefixes[a]
             .cmp(&self.prefixes[b])

@@ -9,7 +9,16 @@ pub(crate) const WEIGHT_UNITS: f32 = 64.0;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::{config::Repeats, counts::Ordered, event::EventKind};
+use crate::{
+    config::{EngineConfig, Repeats},
+    event::EventKind,
+};
+
+/// The order of products' names.
+pub(crate) trait Names {
+    /// How the names of two products compare.
+    fn compare(&self, a: u32, b: u32) -> std::cmp::Ordering;
+}
 
 /// One product in a customer's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +73,7 @@ impl Entry {
 
     /// Whether it stands before another in a history. Ties (a basket) are decided by name, because numbers
     /// depend on the order in which products became known.
-    fn is_newer(&self, other: &Entry, names: &Ordered) -> bool {
+    fn is_newer(&self, other: &Entry, names: &impl Names) -> bool {
         let order = self.last_ms.cmp(&other.last_ms);
         order
             .then_with(|| names.compare(self.product, other.product))
@@ -120,6 +129,18 @@ pub(crate) struct HistoryRules {
     pub window: usize,
     pub repeats: Repeats,
     pub max_per_minute: u32,
+}
+
+impl HistoryRules {
+    /// Those of a configuration.
+    pub fn of(config: &EngineConfig) -> Self {
+        HistoryRules {
+            capacity: config.limits.learn_history,
+            window: config.limits.pair_history,
+            repeats: config.repeats,
+            max_per_minute: config.max_events_per_minute,
+        }
+    }
 }
 
 /// What one event changed.
@@ -222,7 +243,7 @@ impl History {
 
     /// Folds one event in. While `capacity` and `max_per_minute` do not bind, the entries are the same
     /// whatever the order of the events.
-    pub fn record(&mut self, event: &Weighted, rules: &HistoryRules, names: &Ordered) -> Recorded {
+    pub fn record(&mut self, event: &Weighted, rules: &HistoryRules, names: &impl Names) -> Recorded {
         if rules.max_per_minute > 0 {
             let minute = event.time_ms.div_euclid(60_000);
             if minute == self.minute {
@@ -260,7 +281,7 @@ impl History {
     }
 
     /// Folds in what another history knows of a product, as if its events had been recorded here.
-    pub fn absorb(&mut self, other: &Entry, rules: &HistoryRules, names: &Ordered) -> Recorded {
+    pub fn absorb(&mut self, other: &Entry, rules: &HistoryRules, names: &impl Names) -> Recorded {
         let at = self
             .entries
             .iter()
@@ -286,7 +307,7 @@ impl History {
         before: Option<Entry>,
         after: Entry,
         rules: &HistoryRules,
-        names: &Ordered,
+        names: &impl Names,
     ) -> Recorded {
         let length = self.entries.len();
         let mut evicted = None;
@@ -338,6 +359,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counts::Ordered;
 
     const RULES: HistoryRules = HistoryRules {
         capacity: 3,

@@ -31,7 +31,8 @@ impl Writer {
         self.idle.push_back((newest_ms, Arc::downgrade(slot)));
     }
 
-    pub(crate) fn forget_idlest(&mut self) -> bool {
+    /// The customer who was idle for longest.
+    fn idlest(&mut self) -> Option<Arc<CustomerSlot>> {
         while let Some((known_ms, slot)) = self.idle.pop_front() {
             let Some(slot) = slot.upgrade() else { continue };
             let newest_ms = slot.history.load().newest_ms;
@@ -39,12 +40,28 @@ impl Writer {
                 self.idle.push_back((newest_ms, Arc::downgrade(&slot)));
                 continue;
             }
+            return Some(slot);
+        }
+        None
+    }
+
+    pub(crate) fn forget_idlest(&mut self) -> bool {
+        while let Some(slot) = self.idlest() {
             if self.remove_customer(&slot.name) {
                 bump(&self.shared.counters.evicted_customers, 1);
                 return true;
             }
         }
         false
+    }
+
+    /// Where histories are kept elsewhere: lets go of the customers beyond `limits.max_customers` who were idle for longest.
+    /// To be called now and then, and not between [`Writer::recall`] and the event for which it was.
+    pub fn let_go(&mut self) {
+        while self.config.recalls && self.customers() > self.config.limits.max_customers {
+            let Some(slot) = self.idlest() else { return };
+            self.take_out(&slot.name);
+        }
     }
 
     /// Forgets a customer as if never seen: exactly what their events added is taken back, and readers no
@@ -116,14 +133,20 @@ impl Writer {
     }
 
     pub(crate) fn remove_customer(&mut self, name: &str) -> bool {
-        let Some(slot) = self.shared.customers.pin().remove(name).cloned() else {
-            return false;
-        };
+        let history = self.take_out(name);
+        if let Some(history) = &history {
+            self.counts.erase(history);
+        }
+        history.is_some()
+    }
+
+    /// Takes a customer out and leaves in what was counted.
+    fn take_out(&mut self, name: &str) -> Option<Arc<History>> {
+        self.shared.recalled.pin().remove(name);
+        let slot = self.shared.customers.pin().remove(name).cloned()?;
         self.known.remove(name);
         let customers = &self.shared.counters.customers;
         customers.store(customers.load(Relaxed).saturating_sub(1), Relaxed);
-        let history = slot.history.swap(Arc::new(History::default()));
-        self.counts.erase(&history);
-        true
+        Some(slot.history.swap(Arc::new(History::default())))
     }
 }

@@ -22,6 +22,17 @@ pub(crate) fn bucket(time_ms: i64, half_life_ms: i64) -> i64 {
 }
 
 impl Buckets {
+    /// From what [`Buckets::sums`] told; `None` where that is out of order.
+    pub fn from_sums(sums: Vec<(i64, i64)>) -> Option<Self> {
+        let ordered = sums.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        (ordered && sums.iter().all(|(_, sum)| *sum != 0)).then_some(Buckets { sums })
+    }
+
+    /// Summed interest by bucket, oldest first.
+    pub fn sums(&self) -> &[(i64, i64)] {
+        &self.sums
+    }
+
     /// Adds to a bucket (or takes back). `newest` is the newest bucket of all products.
     pub fn add(&mut self, bucket: i64, amount: i64, newest: i64) {
         // Both adding and taking back are ignored past the horizon, so that dropping old sums never

@@ -7,7 +7,7 @@ use ahash::AHashMap;
 use crate::{
     bulk::in_parts,
     counts::Ranks,
-    history::INTEREST_STEPS,
+    history::{INTEREST_STEPS, Names as _},
     knowledge::KnowledgeIndex,
     models::content::ContentIndex,
     popularity::Buckets,

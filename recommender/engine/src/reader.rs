@@ -69,7 +69,7 @@ impl Reader {
 
     /// A customer's history, newest first; `None` for an unknown customer.
     pub fn customer_history(&self, id: &str) -> Option<Vec<HistoryItem>> {
-        let slot = self.shared.customer(id)?;
+        let slot = self.shared.asked(id)?;
         let history = slot.history.load();
         let item = |entry: &crate::history::Entry| HistoryItem {
             product: Arc::clone(&self.shared.product(entry.product).name),

@@ -20,7 +20,7 @@ pub struct Revision {
 impl Revision {
     pub(crate) fn of(shared: &Shared, customer: &str) -> Self {
         let mut revision = Revision::default();
-        if let Some(slot) = shared.customer(customer) {
+        if let Some(slot) = shared.asked(customer) {
             let history = slot.history.load();
             revision.newest_ms = history.newest_ms;
             // A sum does not depend on the order; every term is mixed, so that terms do not cancel. A history that

@@ -14,7 +14,7 @@ use crate::{
     config::{EngineConfig, Tuning},
     event::ProductMeta,
     fitted::Fitted,
-    history::{History, Weighted},
+    history::{History, HistoryRules, Weighted},
     knowledge::{Attributes, KnowledgeIndex, KnowledgeRule},
     lists::List,
     models::{
@@ -242,6 +242,10 @@ pub(crate) struct Shared {
     pub categories: boxcar::Vec<Arc<str>>,
     pub category_ids: Names<u32>,
     pub customers: Names<Arc<CustomerSlot>>,
+    /// Histories that readers brought back for an answer; the writer knows nothing of them.
+    pub recalled: Names<Arc<CustomerSlot>>,
+    /// The bounds that histories keep.
+    pub rules: HistoryRules,
     pub trending: ArcSwap<Trending>,
     pub visits: VisitStore,
     pub content: ArcSwap<ContentIndex>,
@@ -274,8 +278,21 @@ impl Shared {
         self.category_ids.pin().get(name).copied()
     }
 
+    /// A customer of whom the writer knows.
     pub fn customer(&self, name: &str) -> Option<Arc<CustomerSlot>> {
         self.customers.pin().get(name).cloned()
+    }
+
+    /// A customer as an answer needs them: also one whose history was brought back for it.
+    pub fn asked(&self, name: &str) -> Option<Arc<CustomerSlot>> {
+        self.customer(name)
+            .or_else(|| self.recalled.pin().get(name).cloned())
+    }
+}
+
+impl crate::history::Names for Shared {
+    fn compare(&self, a: u32, b: u32) -> std::cmp::Ordering {
+        self.product(a).by_name(self.product(b))
     }
 }
 

@@ -88,6 +88,10 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         customers: papaya::HashMap::builder()
             .hasher(ahash::RandomState::new())
             .build(),
+        recalled: papaya::HashMap::builder()
+            .hasher(ahash::RandomState::new())
+            .build(),
+        rules: HistoryRules::of(&config),
         trending: ArcSwap::from_pointee(Trending::default()),
         visits: VisitStore::default(),
         content: ArcSwap::from_pointee(ContentIndex::default()),
@@ -290,12 +294,7 @@ impl Writer {
     }
 
     pub(crate) fn history_rules(&self) -> HistoryRules {
-        HistoryRules {
-            capacity: self.config.limits.learn_history,
-            window: self.config.limits.pair_history,
-            repeats: self.config.repeats,
-            max_per_minute: self.config.max_events_per_minute,
-        }
+        self.shared.rules
     }
 
     /// The number of a product; a new one if it is not known and there is room.
@@ -321,13 +320,18 @@ impl Writer {
         id
     }
 
+    pub(crate) fn customers(&self) -> usize {
+        self.shared.counters.customers.load(Relaxed) as usize
+    }
+
     /// The slot of a customer; a new one if there is none, for which another may have to go.
     pub(crate) fn customer(&mut self, name: &str, time_ms: i64) -> Arc<CustomerSlot> {
         if let Some(slot) = self.shared.customer(name) {
             return slot;
         }
-        let capacity = self.config.limits.max_customers as u64;
-        while self.shared.counters.customers.load(Relaxed) >= capacity && self.forget_idlest() {}
+        if !self.config.recalls {
+            while self.customers() >= self.config.limits.max_customers && self.forget_idlest() {}
+        }
         let name: Arc<str> = name.into();
         let history = ArcSwap::from_pointee(History::default());
         let slot = Arc::new(CustomerSlot {
@@ -335,7 +339,11 @@ impl Writer {
             history,
         });
         self.known.insert(&name);
-        self.shared.customers.pin().insert(name, Arc::clone(&slot));
+        self.shared
+            .customers
+            .pin()
+            .insert(Arc::clone(&name), Arc::clone(&slot));
+        self.shared.recalled.pin().remove(&name);
         bump(&self.shared.counters.customers, 1);
         self.remember_activity(time_ms, &slot);
         slot

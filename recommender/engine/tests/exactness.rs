@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use recommender_engine::{
-    Algorithm, Applied, EngineConfig, EventKind, Gathered, HistoryItem, Interaction, Limits, ProductMeta,
-    Query, Reader, Scored, Writer, engine,
+    Algorithm, Applied, EngineConfig, EventKind, Gathered, HistoryItem, Interaction, Limits, PastEvent,
+    ProductMeta, Query, Reader, Scored, Writer, engine, snapshot,
 };
 
 const NOW: i64 = 1_700_000_000_000;
@@ -308,6 +308,55 @@ proptest! {
         let others: Vec<Event> = events.iter().filter(|event| event.customer != victim).cloned().collect();
         prop_assert_eq!(visible(&reader), visible(&online(&others)));
         prop_assert_eq!(reader.customer_history(&victim), None);
+    }
+
+    #[test]
+    fn histories_that_are_kept_elsewhere_change_nothing(events in log(), cut in 0usize..120, victim in 0u32..8) {
+        let config = EngineConfig {
+            recalls: true,
+            limits: Limits { max_customers: 2, ..Limits::default() },
+            ..EngineConfig::default()
+        };
+        let (mut writer, mut reader) = engine(config.clone()).unwrap();
+        let mut kept: BTreeMap<&str, Vec<PastEvent<'_>>> = BTreeMap::new();
+        for (at, event) in events.iter().enumerate() {
+            if at == cut {
+                // A replica that starts again has nobody's history.
+                let mut bytes = Vec::new();
+                writer.write_snapshot(&mut bytes).unwrap();
+                (writer, reader) = snapshot::read(config.clone(), &mut &bytes[..]).unwrap();
+                prop_assert_eq!(reader.stats().customers, 0);
+            }
+            let past = writer.past(&event.interaction(), NOW);
+            let kept = kept.entry(&event.customer).or_default();
+            writer.recall(&event.customer, kept.iter().copied());
+            writer.apply(&event.interaction(), NOW);
+            kept.extend(past);
+            writer.let_go();
+            prop_assert!(reader.stats().customers <= 2);
+        }
+        writer.flush(NOW);
+        for (customer, events) in &kept {
+            if !reader.has_history(customer) {
+                reader.recall(customer, events.iter().copied());
+            }
+        }
+        prop_assert_eq!(visible(&reader), visible(&online(&events)));
+        let victim = format!("c{victim}");
+        if let Some(events) = kept.get(victim.as_str()) {
+            writer.recall(&victim, events.iter().copied());
+            writer.erase(&victim);
+        }
+        writer.flush(NOW);
+        prop_assert!(!reader.has_history(&victim));
+        let others: Vec<Event> = events.iter().filter(|event| event.customer != victim).cloned().collect();
+        for customer in (0..8).map(|n| format!("c{n}")) {
+            let unknown = !reader.has_history(&customer);
+            if let Some(events) = kept.get(customer.as_str()).filter(|_| unknown && customer != victim) {
+                reader.recall(&customer, events.iter().copied());
+            }
+        }
+        prop_assert_eq!(visible(&reader), visible(&online(&others)));
     }
 
     #[test]

@@ -44,6 +44,7 @@ use crate::baskets::Baskets;
 use crate::cache::AnswerCache;
 use crate::config::Live;
 use crate::directory::Directory;
+use crate::histories::{Histories, Kept, Wanted};
 use crate::impressions::Impressions;
 use crate::ingest::{LateReader, Progress};
 use crate::insights::desk::Desk;
@@ -93,6 +94,8 @@ pub struct App {
     pub console: console::Console,
     /// Answers computed lately, where a cache is configured.
     pub cache: Option<Arc<AnswerCache>>,
+    /// Where histories are kept, if not with the model.
+    pub histories: Option<Arc<Histories>>,
     /// Traces, where a collector is configured.
     pub traces: Traces,
     /// What turns requests away before they queue.
@@ -126,6 +129,26 @@ impl App {
         peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |Extension(peer)| {
             self.trusted.caller(peer, headers)
         })
+    }
+
+    /// Has a customer's history at hand, where it may have to be brought from elsewhere. If it does not come in time the
+    /// answer is that of a customer who is not known.
+    async fn recall(&self, name: &str) {
+        let Some(histories) = &self.histories else {
+            return;
+        };
+        if self.reader.has_history(name) {
+            return;
+        }
+        let aliases = self.directory.aliases(name);
+        let ids = std::iter::once(name).chain(aliases.iter().map(|alias| &**alias));
+        let wanted = Wanted {
+            subjects: ids.map(|id| self.privacy.subject(id)).collect(),
+            forgotten: false,
+        };
+        if let Some(events) = histories.of(&wanted).await {
+            self.reader.recall(name, events.iter().map(Kept::past));
+        }
     }
 
     /// Refuses while the model is still read from the log: an answer would be that of an empty shop.

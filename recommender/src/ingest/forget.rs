@@ -15,6 +15,7 @@ use crate::clock::now_ms;
 use crate::model;
 use crate::privacy::Subject;
 use crate::privacy::erasures::Erasures;
+use crate::ratelimit::RedisError;
 use crate::source::Record;
 use crate::source::positions::Partitions;
 
@@ -94,19 +95,22 @@ impl Learner {
         self.forgetting.waiting.push(forget);
     }
 
-    /// Forgets what waits; to be called after each batch.
-    pub fn forget_waiting(&mut self) {
-        if self.forgetting.waiting.is_empty() {
-            return;
-        }
-        match self.waiting() {
-            0 => {}
-            _ => return,
+    /// Forgets what waits; to be called after each batch. After an error it waits on.
+    pub fn forget_waiting(&mut self) -> Result<(), RedisError> {
+        if self.forgetting.waiting.is_empty() || self.waiting() > 0 {
+            return Ok(());
         }
         let waiting = std::mem::take(&mut self.forgetting.waiting);
         if !self.learns_live() {
-            return; // nothing was learned yet, and nothing that was forgotten will be
+            return Ok(()); // nothing was learned yet, and nothing that was forgotten will be
         }
+        let recalled = match self.recall_forgotten(&waiting) {
+            Ok(recalled) => recalled,
+            Err(e) => {
+                self.forgetting.waiting = waiting;
+                return Err(e);
+            }
+        };
         let mut erased = Vec::new();
         for forget in waiting {
             match forget {
@@ -120,14 +124,17 @@ impl Learner {
             }
         }
         if !erased.is_empty() {
-            self.erase(&erased);
+            self.erase(&erased, &recalled);
         }
+        self.writer.let_go();
+        Ok(())
     }
 
     /// Forgets what was learned of a customer, if anything was.
     fn forget_known(&mut self, customer: &str) {
         // Answers may have been shown to somebody of whom nothing was ever learned.
         self.insights.erase(recommender_engine::owner(customer), now_ms());
+        self.forget_elsewhere([self.lookups.privacy.subject(customer)]);
         if self.writer.reader().knows(customer) {
             self.writer.erase(customer);
             self.lookups.baskets.forget(&HashSet::from([customer.into()]));
@@ -141,6 +148,10 @@ impl Learner {
             return;
         }
         self.insights.fold(from, whose);
+        let privacy = &self.lookups.privacy;
+        if let Some(elsewhere) = &mut self.elsewhere {
+            elsewhere.merged(privacy.subject(from), privacy.subject(whose));
+        }
         if self.writer.merge(from, whose) {
             self.lookups.baskets.rename(from, whose);
             self.forget_answers(recommender_engine::owner(from));
@@ -154,9 +165,13 @@ impl Learner {
         }
     }
 
-    fn erase(&mut self, erased: &[(Subject, u64, ErasureScope)]) {
+    /// Those who were `recalled` are known to the engine by their HMAC.
+    fn erase(&mut self, erased: &[(Subject, u64, ErasureScope)], recalled: &HashSet<Subject>) {
         let mut found: HashMap<Arc<str>, ErasureScope> = HashMap::new();
         for (subject, owner, scope) in erased {
+            if recalled.contains(subject) {
+                self.writer.erase(&subject.hex());
+            }
             let known = self.writer.names_of(*owner).into_iter();
             // The hash may be another's too: the HMAC decides.
             let names = known
@@ -177,6 +192,7 @@ impl Learner {
             }
         }
         self.lookups.baskets.forget(&found.into_keys().collect());
+        self.forget_elsewhere(erased.iter().map(|(subject, ..)| *subject));
         let n = erased.len();
         self.metrics.erasures.inc_by(n as u64);
         tracing::info!(customers = n, "erasures applied");

@@ -12,6 +12,7 @@ use recommender_engine::{EventKind, Gathered, Interaction, Published, Writer};
 use super::Lookups;
 use super::forget::{Forget, Forgetting};
 use super::pace::Pace;
+use super::recall::Elsewhere;
 use crate::clock::now_ms;
 use crate::insights::Insights;
 use crate::metrics::Metrics;
@@ -62,12 +63,21 @@ impl EventCounters {
     }
 }
 
+/// What is told of an event when it has been learned.
+pub(super) struct Live {
+    event_type: EventType,
+    record_ms: i64,
+    trace: Option<(String, SystemTime)>,
+}
+
 /// Everything that a record changes.
 pub(super) struct Learner {
     pub writer: Writer,
     pub(super) lookups: Lookups,
     counted: EventCounters,
     pub(super) forgetting: Forgetting,
+    /// Where histories are, if not with the engine.
+    pub(super) elsewhere: Option<Elsewhere>,
     /// Whether the state began with a snapshot.
     pub(super) restored: bool,
     dedup: BTreeMap<i32, Dedup>,
@@ -107,6 +117,7 @@ impl Learner {
             lookups,
             counted: EventCounters::new(&metrics),
             forgetting: Forgetting::default(),
+            elsewhere: None,
             restored: false,
             dedup: BTreeMap::new(),
             default_type,
@@ -123,6 +134,13 @@ impl Learner {
         }
     }
 
+    /// Histories are kept elsewhere, where every event is from the first on: nothing is gathered.
+    pub fn keep_elsewhere(&mut self, elsewhere: Elsewhere) {
+        self.elsewhere = Some(elsewhere);
+        self.bulk = None;
+        self.insights.sweep_daily(true);
+    }
+
     /// Goes on from a snapshot.
     pub fn restore(&mut self, restored: Restored) {
         self.writer = restored.writer;
@@ -130,6 +148,9 @@ impl Learner {
         let erasures = &self.lookups.privacy.erasures;
         let applied = restored.manifest.positions.topics.get(erasures);
         self.forgetting.applied = applied.cloned().unwrap_or_default();
+        if let Some(elsewhere) = &mut self.elsewhere {
+            elsewhere.restore(&restored.manifest.positions, &self.lookups.privacy);
+        }
         self.quality.follow(self.writer.reader());
         self.dedup = restored.dedup;
         self.insights = restored.insights;
@@ -141,9 +162,9 @@ impl Learner {
         self.figures();
     }
 
-    /// The state as it is now; `None` while events wait for the engine's bulk path.
+    /// The state as it is now; `None` while events wait for the engine's bulk path, or for histories.
     pub fn freeze(&self, positions: Positions) -> Option<Frozen> {
-        if self.bulk.is_some() {
+        if self.bulk.is_some() || self.elsewhere.as_ref().is_some_and(Elsewhere::is_behind) {
             return None;
         }
         let stats = self.writer.reader().stats();
@@ -185,6 +206,9 @@ impl Learner {
     }
 
     fn take_event(&mut self, record: Record<'_>) -> Result<(), EventError> {
+        if let Some(elsewhere) = &mut self.elsewhere {
+            elsewhere.read(record.partition, record.offset);
+        }
         let parsed;
         let event = match record.event {
             Some(Ok(event)) => event,
@@ -239,33 +263,43 @@ impl Learner {
         let live = self.bulk.is_none();
         self.quality
             .observe(record.partition, product, interaction.kind, time_ms, live);
-        match &mut self.bulk {
-            // So that the engine's own limit does not bind.
-            Some(bulk) => self.writer.gather(bulk, &interaction, now.max(time_ms)),
-            None => {
-                self.writer.apply(&interaction, now.max(time_ms));
-                self.lookups.watching.show(|| Seen {
-                    customer: customer.into(),
-                    kind: event.event_type.label(),
-                    product: (**product).into(),
-                    time_ms,
-                    produced_ms: record.time_ms,
-                    learned_ms: now,
-                });
-                if interaction.kind == EventKind::Purchase {
-                    self.lookups.baskets.bought(customer, product);
-                }
-                if self.fresh.len() < MAX_FRESH {
-                    self.fresh.push(record.time_ms);
-                    self.traced.extend(
-                        record
-                            .traceparent
-                            .map(|trace| (trace.to_owned(), SystemTime::now())),
-                    );
-                }
-            }
+        // So that the engine's own limit does not bind.
+        if let Some(bulk) = &mut self.bulk {
+            self.writer.gather(bulk, &interaction, now.max(time_ms));
+            return Ok(());
+        }
+        let trace = record.traceparent;
+        let live = Live {
+            event_type: event.event_type.clone(),
+            record_ms: record.time_ms,
+            trace: trace.map(|trace| (trace.to_owned(), SystemTime::now())),
+        };
+        match &mut self.elsewhere {
+            Some(elsewhere) => elsewhere.wait(&interaction, at, live),
+            None => self.learn_live(&interaction, &live),
         }
         Ok(())
+    }
+
+    /// Learns an event, and tells whoever follows what is learned.
+    pub(super) fn learn_live(&mut self, event: &Interaction<'_>, live: &Live) {
+        let now = now_ms();
+        self.writer.apply(event, now.max(event.time_ms));
+        self.lookups.watching.show(|| Seen {
+            customer: event.customer.into(),
+            kind: live.event_type.label(),
+            product: event.product.into(),
+            time_ms: event.time_ms,
+            produced_ms: live.record_ms,
+            learned_ms: now,
+        });
+        if event.kind == EventKind::Purchase {
+            self.lookups.baskets.bought(event.customer, event.product);
+        }
+        if self.fresh.len() < MAX_FRESH {
+            self.fresh.push(live.record_ms);
+            self.traced.extend(live.trace.clone());
+        }
     }
 
     fn take_product(&mut self, record: Record<'_>) -> Result<(), EventError> {
@@ -321,7 +355,13 @@ impl Learner {
                 .canonical(id)
                 .map_or(whose, |whose| whose.to_string());
             let from = id.to_owned();
-            self.forget_soon(Forget::Alias { from, whose });
+            let privacy = &self.lookups.privacy;
+            match &mut self.elsewhere {
+                Some(elsewhere) if elsewhere.knows_alias(record.partition, record.offset) => {
+                    elsewhere.merged(privacy.subject(&from), privacy.subject(&whose));
+                }
+                _ => self.forget_soon(Forget::Alias { from, whose }),
+            }
         } else if !self.lookups.privacy.allows(consent) {
             self.forget_soon(Forget::Refused(id.to_owned()));
         }

@@ -5,6 +5,7 @@ mod forget;
 mod late;
 mod learner;
 pub(crate) mod pace;
+mod recall;
 mod restore;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::late::LateReader;
 use self::learner::Learner;
+pub use self::recall::Elsewhere;
 pub use self::restore::Start;
 use crate::baskets::Baskets;
 use crate::clock::now_ms;
@@ -125,6 +127,8 @@ pub struct Ingest {
     max_lag_seconds: f64,
     start: Option<Start>,
     late: LateReader,
+    /// Of histories that are kept elsewhere.
+    stuck: Backoff,
 }
 
 impl Ingest {
@@ -150,6 +154,7 @@ impl Ingest {
             max_lag_seconds: f64::from(max_lag_seconds),
             start: None,
             late,
+            stuck: Backoff::new(Duration::from_secs(5)),
         }
     }
 
@@ -157,6 +162,15 @@ impl Ingest {
     #[must_use]
     pub fn starting_from(mut self, start: Option<Start>) -> Self {
         self.start = start;
+        self
+    }
+
+    /// Histories are kept elsewhere than in the memory of the engine, which must be configured for it.
+    #[must_use]
+    pub fn keeping_elsewhere(mut self, elsewhere: Option<Elsewhere>) -> Self {
+        if let Some(elsewhere) = elsewhere {
+            self.learner.keep_elsewhere(elsewhere);
+        }
         self
     }
 
@@ -200,6 +214,9 @@ impl Ingest {
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command);
             }
+            if self.stuck.fails() && !self.learns_on(phase) {
+                continue;
+            }
             let idle = match (phase, pending) {
                 (_, 0) => WAIT,
                 (Phase::Serving, _) => self.learner.rest().min(WAIT),
@@ -212,7 +229,9 @@ impl Ingest {
             let problem = match self.source.poll(wait, &mut |item| learner.take(item)) {
                 Ok(taken) => {
                     let now = Instant::now();
-                    if taken > 0 && phase == Phase::Serving && now < *due.get_or_insert(now + PUBLISH_EVERY) {
+                    let full = learner.elsewhere.as_ref().is_some_and(Elsewhere::is_full);
+                    let early = now < *due.get_or_insert(now + PUBLISH_EVERY);
+                    if taken > 0 && phase == Phase::Serving && early && !full {
                         continue;
                     }
                     if backoff.succeeded() {
@@ -238,7 +257,10 @@ impl Ingest {
                 learner.learn_bulk(now);
             }
             due = None;
-            learner.forget_waiting();
+            if !self.learns_on(phase) {
+                continue;
+            }
+            let learner = &mut self.learner;
             if lag.caught_up && !settled {
                 settled = true;
                 let positions = self.source.positions();
@@ -264,6 +286,27 @@ impl Ingest {
             self.report(phase, lag, problem);
         }
         Ok(())
+    }
+
+    /// Whether everything that was read has been learned, or forgotten. It has not where histories are kept elsewhere and
+    /// do not come: then nothing more is read for now.
+    fn learns_on(&mut self, phase: Phase) -> bool {
+        let learner = &mut self.learner;
+        let done = learner.learn_waiting().and_then(|()| learner.forget_waiting());
+        let Err(e) = done.and_then(|()| learner.learn_waiting()) else {
+            if self.stuck.succeeded() {
+                tracing::info!("histories are to be had again: learning goes on");
+            }
+            return true;
+        };
+        self.stuck.failed();
+        if self.stuck.worth_telling() {
+            tracing::warn!(error = %e, "histories are not to be had: learning waits");
+        }
+        let problem = Some(format!("learning waits for histories: {e}"));
+        self.report(phase, self.source.lag(now_ms()), problem);
+        std::thread::sleep(WAIT);
+        false
     }
 
     fn obey(&mut self, command: Command) {
@@ -301,7 +344,10 @@ impl Ingest {
             Command::Freeze(answer) => {
                 let started = Instant::now();
                 // What a batch that is not published yet wants forgotten must not be kept.
-                self.learner.forget_waiting();
+                let phase = self.shared.load().phase;
+                if !self.learns_on(phase) {
+                    return;
+                }
                 let frozen = self.learner.freeze(self.source.positions());
                 self.metrics().snapshot_stall.set(started.elapsed().as_secs_f64());
                 // Whoever asked may have given up.

@@ -1,8 +1,8 @@
 //! Caches, breakers and load.
 
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
-use super::register::Register;
+use super::register::{Register, add};
 
 /// Metrics of caches, breakers and load.
 pub struct ResilienceMetrics {
@@ -10,6 +10,8 @@ pub struct ResilienceMetrics {
     pub cache_requests: IntCounterVec,
     /// Calls of Redis for cached answers that failed.
     pub cache_errors: IntCounter,
+    /// Histories asked of Redis by who asked (learning, request) and what came of it: found, none, failed.
+    pub recalls: IntCounterVec,
     /// 1 while a dependency is not called because it fails, by its name.
     pub breaker_open: IntGaugeVec,
     /// Requests in flight.
@@ -29,6 +31,17 @@ impl ResilienceMetrics {
             cache_errors: r.counter(
                 "cache_errors_total",
                 "Calls of Redis for cached answers that failed or took too long",
+            )?,
+            recalls: add(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "recommender_histories_recalled_total",
+                        "With histories in Redis: those asked for, by whom (learning, request) and what came of it \
+                         (found, none, failed)",
+                    ),
+                    &["by", "result"],
+                )?,
             )?,
             breaker_open: r.gauges(
                 "breaker_open",

@@ -2,8 +2,11 @@
 
 use recommendation_api::config::RecommenderConfig;
 use recommendation_api::event::rfc3339;
+use recommendation_api::pipeline::recommender::Histories;
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::histories::GRACE_SECONDS;
 
 /// Fitted models are made anew at least this often.
 const FIT_WITHIN_MS: i64 = 24 * 3_600_000;
@@ -42,6 +45,8 @@ pub struct Places {
     /// How often snapshots are written, where they are.
     snapshots_ms: Option<i64>,
     fitted: bool,
+    /// Whether Redis keeps histories.
+    elsewhere: bool,
 }
 
 impl Places {
@@ -61,6 +66,7 @@ impl Places {
             retention_ms: config.privacy.retention.as_millis(),
             snapshots_ms: snapshots.as_ref().map(|snapshots| snapshots.interval.as_millis()),
             fitted: snapshots.is_some(),
+            elsewhere: config.histories == Histories::Redis,
         }
     }
 
@@ -78,6 +84,12 @@ impl Places {
     pub fn later(&self, now_ms: i64) -> Vec<Later> {
         let until = |ms: i64| rfc3339(now_ms.saturating_add(ms));
         let mut later = Vec::new();
+        if self.elsewhere {
+            later.push(Later {
+                what: "the events that Redis keeps as the history",
+                until: until(i64::from(GRACE_SECONDS) * 1_000),
+            });
+        }
         if let Some(interval) = self.snapshots_ms {
             later.push(Later {
                 what: "snapshots of the model",
@@ -142,6 +154,9 @@ mod tests {
         ];
         assert_eq!(places, expected);
         assert_eq!(kafka.remains(0, false)[0].until, rfc3339(7 * 24 * 3_600_000));
+        config.histories = Histories::Redis;
+        assert_eq!(Places::new(&config, false).later(0).len(), 1);
+        config.histories = Histories::Memory;
         let embedded = Places::new(&config, true);
         assert_eq!((embedded.later(0).len(), embedded.remains(0, true).len()), (2, 2));
     }

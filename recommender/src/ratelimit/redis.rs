@@ -42,32 +42,41 @@ pub struct RedisWindows {
     script: std::sync::Arc<Script>,
 }
 
+/// A connection that is made when it is first needed, and again after it was lost. Whoever asks waits so long for an
+/// answer.
+pub fn connect(
+    url: &str,
+    password: Option<&SecretString>,
+    answer_within: Duration,
+) -> Result<ConnectionManager, RedisError> {
+    let mut info = url.into_connection_info().map_err(RedisError::Url)?;
+    if let Some(password) = password {
+        let settings = info
+            .redis_settings()
+            .clone()
+            .set_password(password.expose_secret());
+        info = info.set_redis_settings(settings);
+    }
+    // Nothing waits to be sent along with more: a request is there in whole.
+    let tcp = TcpSettings::default().set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let tcp = tcp.set_user_timeout(UNACKNOWLEDGED);
+    let client = redis::Client::open(info.set_tcp_settings(tcp)).map_err(RedisError::Url)?;
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(CONNECT_WITHIN))
+        .set_response_timeout(Some(answer_within))
+        // Whoever asks meanwhile waits for all attempts together: the next question begins new ones.
+        .set_number_of_retries(1)
+        .set_min_delay(Duration::from_millis(200));
+    ConnectionManager::new_lazy_with_config(client, config).map_err(RedisError::Call)
+}
+
 impl RedisWindows {
     /// Connects lazily: Redis need not be there yet, and one that went away is connected to again. Services of
     /// the same `pipeline` count together.
     pub fn new(url: &str, pipeline: &str, password: Option<&SecretString>) -> Result<Self, RedisError> {
-        let mut info = url.into_connection_info().map_err(RedisError::Url)?;
-        if let Some(password) = password {
-            let settings = info
-                .redis_settings()
-                .clone()
-                .set_password(password.expose_secret());
-            info = info.set_redis_settings(settings);
-        }
-        // Nothing waits to be sent along with more: a request is there in whole.
-        let tcp = TcpSettings::default().set_nodelay(true);
-        #[cfg(target_os = "linux")]
-        let tcp = tcp.set_user_timeout(UNACKNOWLEDGED);
-        let client = redis::Client::open(info.set_tcp_settings(tcp)).map_err(RedisError::Url)?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(CONNECT_WITHIN))
-            .set_response_timeout(Some(TIMEOUT))
-            // Whoever asks meanwhile waits for all attempts together: the next question begins new ones.
-            .set_number_of_retries(1)
-            .set_min_delay(Duration::from_millis(200));
-        let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(RedisError::Call)?;
         Ok(Self {
-            connection,
+            connection: connect(url, password, TIMEOUT)?,
             prefix: format!("recommender:{pipeline}:rate:").into(),
             once: format!("recommender:{pipeline}:once:").into(),
             script: std::sync::Arc::new(Script::new(include_str!("window.lua"))),

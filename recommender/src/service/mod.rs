@@ -13,13 +13,14 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use recommendation_api::config::RecommenderConfig;
+use recommendation_api::config::{LimitsConfig, RecommenderConfig};
 use secrecy::SecretString;
+use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::{ServiceError, StartError};
-use self::open::{cache, key_file, listen, open};
+use self::open::{cache, histories, key_file, listen, open};
 pub use self::open::{embedded_key_file, embedded_state_dir};
 pub(crate) use self::open::{privacy, snapshots};
 use crate::config::{Live, Watch};
@@ -33,7 +34,7 @@ use crate::http::server::Lifetime;
 use crate::http::tls::Tls;
 use crate::http::{App, internal_router, public_router, server};
 use crate::impressions::Impressions;
-use crate::ingest::{Ingest, Lookups, Start};
+use crate::ingest::{Elsewhere, Ingest, Lookups, Start};
 use crate::insights::desk::Desk;
 use crate::insights::ksqldb::Tables;
 use crate::metrics::Metrics;
@@ -115,14 +116,20 @@ impl Service {
                 .transpose()?;
             path.map(|path| secrets::read(&path)).transpose()
         };
+        let password = match &config.redis {
+            Some(redis) => secret(&redis.password_file)?,
+            None => None,
+        };
         let redis = match &config.redis {
             Some(redis) => Some(RedisWindows::new(
                 &redis.url,
                 &config.pipeline,
-                secret(&redis.password_file)?.as_ref(),
+                password.as_ref(),
             )?),
             None => None,
         };
+        let products = engine_config.limits.learn_history;
+        let histories = histories(config, password.as_ref(), products, &metrics)?;
         let webhook_key = secret(&config.webhooks.hmac_secret_file)?;
         let tls = match &config.http.tls_dir {
             Some(name) => Some(Arc::new(Tls::new(secrets::below(&options.secrets_dir, name)?)?)),
@@ -140,14 +147,24 @@ impl Service {
         let default_type = events_topic(config).1;
         let max_lag = config.quality.max_lag_seconds;
         let (erased, to_sweep) = tokio::sync::mpsc::unbounded_channel();
+        // Profiles are in the memory of every replica, wherever histories are.
+        let profiles = match histories {
+            Some(_) => config
+                .limits
+                .max_customers
+                .max(LimitsConfig::default().max_customers),
+            None => config.limits.max_customers,
+        };
+        let profiles = usize::try_from(profiles).unwrap_or(usize::MAX);
         let lookups = Lookups {
-            directory: Arc::new(Directory::new(
-                usize::try_from(config.limits.max_customers).unwrap_or(usize::MAX),
-            )),
+            directory: Arc::new(Directory::new(profiles)),
             privacy: Arc::new(privacy(config, &options.secrets_dir, &options.mode)?),
             erased: Some(erased),
             ..Lookups::default()
         };
+        let elsewhere = histories
+            .clone()
+            .map(|histories| Elsewhere::new(histories, Handle::current(), &config.topics.profiles));
         let ingest = Ingest::new(
             source,
             writer,
@@ -160,8 +177,9 @@ impl Service {
         .starting_from(snapshots.clone().map(|snapshots| Start {
             snapshots,
             engine: engine_config,
-            runtime: tokio::runtime::Handle::current(),
+            runtime: Handle::current(),
         }))
+        .keeping_elsewhere(elsewhere)
         .traced(traces.clone());
         let (stop_serving, stop) = (CancellationToken::new(), CancellationToken::new());
         let cache = cache(config, redis.as_ref(), &metrics);
@@ -185,6 +203,7 @@ impl Service {
             watching: lookups.watching,
             console: Console::new(&config.pipeline),
             cache: cache.clone(),
+            histories,
             load: Arc::clone(&load),
             traces,
             reader: ingest.reader(),

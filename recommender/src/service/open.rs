@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recommendation_api::config::RecommenderConfig;
+use recommendation_api::pipeline::recommender::Histories as Kept;
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 
 use super::{Mode, Options, StartError};
 use crate::cache::{AnswerCache, SharedAnswers};
+use crate::histories::{Histories, LEARN_WITHIN};
 use crate::log::Log;
 use crate::log::embedded::EmbeddedLog;
 use crate::log::kafka::KafkaLog;
 use crate::metrics::Metrics;
 use crate::privacy::Privacy;
-use crate::ratelimit::RedisWindows;
+use crate::ratelimit::{RedisError, RedisWindows, connect};
 use crate::resilience::breaker::{Breaker, Settings, Trial};
 use crate::resilience::guarded_log::GuardedLog;
 use crate::secrets;
@@ -87,6 +90,32 @@ pub(super) fn cache(
         ttl,
         Some(shared),
         &figures.cache_requests,
+    )))
+}
+
+/// Three requests in a row that Redis did not answer.
+const HISTORIES: Settings = Settings {
+    failures: 3,
+    trial: Trial::Call(Duration::from_secs(1)),
+};
+
+/// Where histories are kept, if not in memory.
+pub(super) fn histories(
+    config: &RecommenderConfig,
+    password: Option<&SecretString>,
+    products: usize,
+    metrics: &Metrics,
+) -> Result<Option<Arc<Histories>>, RedisError> {
+    let (Kept::Redis, Some(redis)) = (config.histories, &config.redis) else {
+        return Ok(None);
+    };
+    let connection = || connect(&redis.url, password, LEARN_WITHIN);
+    Ok(Some(Histories::new(
+        [connection()?, connection()?],
+        &config.pipeline,
+        (products, config.privacy.retention),
+        breaker("histories", HISTORIES, metrics),
+        metrics.resilience.recalls.clone(),
     )))
 }
 

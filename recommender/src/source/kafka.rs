@@ -31,6 +31,8 @@ pub struct KafkaSource {
     impressions_topic: String,
     /// The topic of erasures.
     erased: String,
+    /// The topic of profiles.
+    profiled: String,
     catalog: TopicReader,
     profiles: TopicReader,
     erasures: TopicReader,
@@ -131,6 +133,7 @@ impl KafkaSource {
             topics: [config.topics.catalog.clone(), topic.to_owned()],
             impressions_topic: config.topics.impressions.clone(),
             erased: config.topics.erasures.clone(),
+            profiled: config.topics.profiles.clone(),
             catalog,
             profiles,
             erasures,
@@ -190,6 +193,7 @@ impl Source for KafkaSource {
                 (events.clone(), of_events),
                 (self.impressions_topic.clone(), self.impressions.positions().1),
                 (self.erased.clone(), self.erasures.positions().1),
+                (self.profiled.clone(), self.profiles.positions().1),
             ]
             .into(),
         }

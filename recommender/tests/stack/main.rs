@@ -10,6 +10,7 @@ mod cache;
 mod dead_letters;
 mod experiments;
 mod faults;
+mod histories;
 mod kafka;
 mod load;
 mod ordeal;

@@ -17,7 +17,8 @@
 //! | `FIGS` | counters, by name | 0 |
 //! | `PROD` | products with what the catalogue says, in the order of their numbers | none |
 //! | `HIST` | customers with their histories, longest known activity first | none |
-//! | `PAIR` | counts between products; only if a cap has cut some, else they follow from the histories | counted anew |
+//! | `PAIR` | counts between products; only if they do not follow from the histories, because a cap has cut some or `HIST` is empty | counted anew |
+//! | `SUMS` | other counts, where histories are kept elsewhere: `HIST` is empty then | counted anew |
 //! | `VISI` | visits, open and finished | none |
 //! | `SEEN` | hashes of event ids | none |
 //! | `PROF` | attributes of customers | none |
@@ -29,8 +30,8 @@
 //! # What may have changed between writing and reading
 //!
 //! Refused, because the counts would be others: `repeats`, `damping`, `trendHalfLife`, `maxEventsPerMinute`,
-//! `excludeAfterDamped`, `nonProducts`, `nonProductLabels`, `limits.learnHistory`, `limits.pairHistory`, `limits.rowCapacity`; `limits.maxProducts` if
-//! there are more products. Everything else is fine: `neighbors`, `shrinkage`, `walkAlpha`, `walkBeta`,
+//! `excludeAfterDamped`, `nonProducts`, `nonProductLabels`, `limits.learnHistory`, `limits.pairHistory`, `limits.rowCapacity`, where
+//! histories are kept; `limits.maxProducts` if there are more products. Everything else is fine: `neighbors`, `shrinkage`, `walkAlpha`, `walkBeta`,
 //! `halfLife`, `session`, `blend`, `knowledge` and `tuning` (event weights count from now on, as in
 //! [`Writer::tune`]) take effect at once; smaller `limits.maxCustomers`, `limits.maxSessions`,
 //! `limits.postings` and `limits.dedupIds` let the oldest go.
@@ -53,6 +54,7 @@ use serde_json::{Value, json};
 
 use crate::{
     config::{ConfigError, EngineConfig},
+    counts::Sums,
     history::History,
     knowledge::Attributes,
     prequential::Tally,
@@ -146,9 +148,15 @@ fn pinned(config: &EngineConfig) -> BTreeMap<String, Value> {
         ("limits.learnHistory", json!(limits.learn_history)),
         ("limits.pairHistory", json!(limits.pair_history)),
         ("limits.rowCapacity", json!(limits.row_capacity)),
+        ("histories", json!(histories(config))),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
+}
+
+/// Where histories are kept, as the resource spells it.
+fn histories(config: &EngineConfig) -> &'static str {
+    if config.recalls { "Redis" } else { "Memory" }
 }
 
 struct FrozenProduct {
@@ -171,6 +179,7 @@ pub struct Snapshot {
     products: Vec<FrozenProduct>,
     customers: Vec<FrozenCustomer>,
     pairs: Option<Vec<Row>>,
+    sums: Option<Sums>,
     visits: Vec<Visit>,
     seen: Vec<u64>,
     profiles: Vec<(Arc<str>, Arc<Attributes>)>,
@@ -205,7 +214,9 @@ impl Writer {
                 meta: slot.meta.load_full(),
             }
         });
-        let customers = self.standing().map(|(known_ms, slot)| FrozenCustomer {
+        // Those who are kept elsewhere come back from there.
+        let standing = self.standing().filter(|_| !self.config.recalls);
+        let customers = standing.map(|(known_ms, slot)| FrozenCustomer {
             known_ms,
             history: slot.history.load_full(),
             slot,
@@ -216,7 +227,8 @@ impl Writer {
             figures: self.figures(),
             products: products.collect(),
             customers: customers.collect(),
-            pairs: self.counts.cut.then(|| self.counts.rows.clone()),
+            pairs: (self.counts.cut || self.config.recalls).then(|| self.counts.rows.clone()),
+            sums: self.config.recalls.then(|| self.counts.sums()),
             visits: self.sessions.export(shared),
             seen: self.seen_order.iter().copied().collect(),
             profiles: profiles

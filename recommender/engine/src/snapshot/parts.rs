@@ -14,6 +14,7 @@ pub(super) const FIGS: Name = *b"FIGS";
 pub(super) const PROD: Name = *b"PROD";
 pub(super) const HIST: Name = *b"HIST";
 pub(super) const PAIR: Name = *b"PAIR";
+pub(super) const SUMS: Name = *b"SUMS";
 pub(super) const VISI: Name = *b"VISI";
 pub(super) const SEEN: Name = *b"SEEN";
 pub(super) const PROF: Name = *b"PROF";
@@ -47,6 +48,18 @@ pub(super) fn write(snapshot: &Snapshot, out: &mut impl Write) -> Result<(), Sna
                 out.unsigned(u64::from(other - before));
                 out.signed(count);
                 before = other;
+            }
+            Ok(())
+        })?;
+    }
+    if let Some(sums) = &snapshot.sums {
+        blocks(&mut frame, SUMS, sums, |out, (norm, degree, popularity)| {
+            out.signed(*norm);
+            out.signed(*degree);
+            out.unsigned(popularity.sums().len() as u64);
+            for (bucket, sum) in popularity.sums() {
+                out.signed(*bucket);
+                out.signed(*sum);
             }
             Ok(())
         })?;

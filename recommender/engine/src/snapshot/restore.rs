@@ -14,13 +14,15 @@ use super::{
     apart::{Part, taken_apart},
     codec::{Damaged, In},
     frame::{FrameReader, Name},
-    parts::{CONF, FIGS, HIST, LISTED, PAIR, PROD, PROF, RATE, SEEN, UNLISTED, VISI, WITHDRAWN, WTCH},
+    parts::{CONF, FIGS, HIST, LISTED, PAIR, PROD, PROF, RATE, SEEN, SUMS, UNLISTED, VISI, WITHDRAWN, WTCH},
     pinned,
 };
 use crate::{
     bulk::{Loaded, joined},
     config::{Algorithm, EngineConfig},
+    counts::Sums,
     event::ProductMeta,
+    popularity::Buckets,
     quality::Watched,
     reader::Reader,
     rows::Row,
@@ -38,6 +40,7 @@ struct Gathered {
     figures: BTreeMap<String, i64>,
     customers: Vec<Loaded>,
     pairs: Option<Vec<Row>>,
+    sums: Option<Sums>,
     visits: Vec<Visit>,
 }
 
@@ -71,6 +74,10 @@ pub(super) fn read(config: EngineConfig, input: &mut impl Read) -> Result<(Write
             Part::Customers(customers) => gathered.customers.extend(customers),
             Part::Visits(visits) => gathered.visits.extend(visits),
         }
+    }
+    // Of a version that did not say where.
+    if writer.config.recalls && gathered.sums.is_none() && !writer.names.names.is_empty() {
+        return Err(changed("histories", "Memory", "Redis"));
     }
     gathered.install(&mut writer, threads);
     Ok((writer, reader))
@@ -125,6 +132,15 @@ fn section(writer: &mut Writer, gathered: &mut Gathered, name: Name, payload: &[
                     rows.resize_with(at + 1, Row::default);
                 }
                 rows[at] = row;
+            }
+        }
+        SUMS => {
+            let sums = gathered.sums.get_or_insert_default();
+            while !input.is_empty() {
+                if sums.len() >= writer.names.len() {
+                    return Err(Damaged);
+                }
+                sums.push(sum(&mut input)?);
             }
         }
         PROD => {
@@ -210,6 +226,26 @@ fn row(input: &mut In<'_>, products: usize) -> Result<Row, Damaged> {
     Ok(Row::from_counts(&counts, products))
 }
 
+fn sum(input: &mut In<'_>) -> Result<(i64, i64, Buckets), Damaged> {
+    let mut number = || {
+        let number = input.signed()?;
+        (number.unsigned_abs() <= LARGEST_COUNT)
+            .then_some(number)
+            .ok_or(Damaged)
+    };
+    let (norm, degree) = (number()?, number()?);
+    let length = input.count()?;
+    let mut sums = Vec::with_capacity(length);
+    for _ in 0..length {
+        let (bucket, sum) = (input.signed()?, input.signed()?);
+        if sum.unsigned_abs() > LARGEST_COUNT || bucket.unsigned_abs() > LARGEST_COUNT {
+            return Err(Damaged);
+        }
+        sums.push((bucket, sum));
+    }
+    Ok((norm, degree, Buckets::from_sums(sums).ok_or(Damaged)?))
+}
+
 impl Gathered {
     fn install(self, writer: &mut Writer, threads: usize) {
         let figure = |name: &str| self.figures.get(name).copied().unwrap_or_default();
@@ -248,6 +284,9 @@ impl Gathered {
                 Ok(import())
             };
             writer.take_up(customers, self.pairs, threads);
+            if let Some(sums) = self.sums {
+                writer.counts.set_sums(sums);
+            }
             match importing {
                 Ok(sessions) => sessions,
                 Err(thread) => joined(thread.join()),

@@ -174,8 +174,8 @@ proptest! {
     }
 
     #[test]
-    fn nonsense_with_a_right_checksum_is_read_without_a_panic(name in 0usize..9, payload in prop::collection::vec(any::<u8>(), 0..60)) {
-        let name = [parts::CONF, parts::FIGS, parts::PROD, parts::HIST, parts::PAIR, parts::VISI, parts::SEEN, parts::PROF, parts::RATE][name];
+    fn nonsense_with_a_right_checksum_is_read_without_a_panic(name in 0usize..10, payload in prop::collection::vec(any::<u8>(), 0..60)) {
+        let name = [parts::CONF, parts::FIGS, parts::PROD, parts::HIST, parts::PAIR, parts::VISI, parts::SEEN, parts::PROF, parts::RATE, parts::SUMS][name];
         let mut products = Out::default();
         products.text("mug");
         products.unsigned(0);
@@ -284,6 +284,7 @@ fn a_setting_that_the_counts_depend_on_may_not_have_changed_and_others_may() {
     assert_eq!(refused(|c| c.limits.pair_history = 10), "limits.pairHistory");
     assert_eq!(refused(|c| c.limits.row_capacity = 200), "limits.rowCapacity");
     assert_eq!(refused(|c| c.limits.max_products = 3), "limits.maxProducts");
+    assert_eq!(refused(|c| c.recalls = true), "histories");
     with(|c| c.neighbors = 5).unwrap();
     with(|c| c.half_life_ms *= 2).unwrap();
     with(|c| c.tuning.event_weights.view = 2.0).unwrap();

@@ -109,6 +109,7 @@ pub(super) async fn history(
     params.only(&[])?;
     check_id("customer_id", &customer_id)?;
     let name = app.name(&customer_id);
+    app.recall(&name).await;
     let history = app.reader.customer_history(&name);
     let attributes = app.directory.profile(&name).map(|p| p.attributes);
     let known = history.is_some() || attributes.is_some();
@@ -177,6 +178,7 @@ pub(super) async fn recommendations(
     // As the customer's own request is answered: a named algorithm is no part of an experiment.
     let name = app.name(&customer_id);
     let customer = app.tracks(&customer_id).then_some(&*name);
+    app.recall(&name).await;
     let assigned = customer
         .filter(|_| named.is_none())
         .and_then(|customer| live.experiments.assign(customer));

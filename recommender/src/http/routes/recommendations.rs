@@ -148,6 +148,9 @@ async fn personal(
         refuses: !app.privacy.tracks(&app.directory, &name),
     };
     let fields = Fields::of(&params)?;
+    if !whom.refuses {
+        app.recall(&name).await;
+    }
     let query = Query {
         customer: (!whom.refuses).then_some(&*name),
         limit: params.limit()?,
@@ -443,6 +446,9 @@ async fn anonymous(State(app): State<Arc<App>>, caller: Caller, body: Body) -> R
     let name = customer
         .as_deref()
         .map(|visit| app.privacy.known_as(visit).unwrap_or_else(|| visit.to_owned()));
+    if let Some(name) = &name {
+        app.recall(name).await;
+    }
     let query = Query {
         customer: name.as_deref(),
         recent: &recent,

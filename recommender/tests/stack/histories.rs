@@ -1,0 +1,215 @@
+//! Histories in Redis: replicas that hold a handful of customers answer as one does that holds them all.
+
+use recommendation_api::HumanDuration;
+use recommendation_api::config::SnapshotsConfig;
+use recommendation_api::pipeline::recommender::Histories;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::cable::{Cable, Line};
+use crate::replica::Replica;
+use crate::shop::{Shop, redis, redis_address};
+use crate::support::{Running, event, eventually, token};
+
+const CUSTOMERS: usize = 41;
+const PRODUCTS: usize = 37;
+const EVENTS: usize = 1_200;
+const BATCH: usize = 50;
+/// Customers whom a replica holds.
+const HELD: u64 = 6;
+
+/// A shop whose histories are in Redis, at `url`.
+async fn shop(url: &str) -> Shop {
+    let mut shop = Shop::new(3).await.with_redis(url);
+    shop.config.histories = Histories::Redis;
+    shop.config.limits.max_customers = HELD;
+    shop.config.model.exploration = 0.0;
+    let folder = shop.dir.path().join("snapshots");
+    shop.config.snapshots = Some(SnapshotsConfig {
+        url: url::Url::from_file_path(&folder).unwrap().to_string(),
+        interval: HumanDuration::from_secs(1),
+        ..SnapshotsConfig::default()
+    });
+    shop
+}
+
+fn batch(at: usize) -> Vec<Value> {
+    let start = 1_760_000_000_000_i64;
+    let one = |n: usize| {
+        let kind = ["view", "cart", "purchase", "return"][n % 4];
+        let (customer, product) = (
+            format!("c{}", n * 5 % CUSTOMERS),
+            format!("p{}", n * 7 % PRODUCTS),
+        );
+        let mut event = event(&customer, &product, kind);
+        event["event_id"] = json!(format!("e{n}"));
+        event["timestamp"] = json!(start + (n as i64 * 7_919 % 4_320) * 60_000);
+        event
+    };
+    (at..at + BATCH).map(one).collect()
+}
+
+async fn send(to: &Running, events: &[Value]) {
+    let writer = token("shop", &["events:write"]);
+    let body = json!(events);
+    let answer = to
+        .call(Method::POST, "/v1/events/batch", Some(&writer), Some(&body))
+        .await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+}
+
+/// What a replica tells of products and customers. Answers of other models than these depend on the order between
+/// customers, or on when they are asked.
+async fn told(replica: &Running) -> Value {
+    let mut told = json!({});
+    for product in 0..PRODUCTS {
+        let path = format!("/v1/products/p{product}/similar?limit=50");
+        told[path.clone()] = replica.get(&path).await.json()["items"].clone();
+    }
+    let reader = token("shop", &["recommendations:read"]);
+    for customer in 0..CUSTOMERS {
+        let path =
+            format!("/v1/recommendations/c{customer}?algorithm=ItemKnn&diversity=0&explain=true&limit=20");
+        let answer = replica.call(Method::GET, &path, Some(&reader), None).await.json();
+        told[&path] = json!([answer["fallback"], answer["items"], answer["explanation"]]);
+    }
+    told
+}
+
+/// Whether replicas come to tell what one does that reads the log anew into its memory.
+async fn tell_the_same(shop: &Shop, replicas: &[&Running], events: u64) {
+    let mut config = shop.replica();
+    config.config.histories = Histories::Memory;
+    config.config.limits.max_customers = 1_000;
+    config.config.snapshots = None;
+    config.config.redis = None;
+    let memory = Running::start(config).await.ready().await;
+    memory.learned(events).await;
+    let expected = told(&memory).await;
+    for replica in replicas {
+        replica.learned(events).await;
+        let mut last = Value::Null;
+        // Lists of neighbours are shown in turns.
+        for _ in 0..100 {
+            last = told(replica).await;
+            if last == expected {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        for (path, expected) in expected.as_object().unwrap() {
+            assert_eq!(last[path], *expected, "{path}");
+        }
+        let held = replica.status().await["model"]["customers"].as_u64().unwrap();
+        assert!(held <= HELD, "{held} customers in memory");
+    }
+    memory.stop().await;
+}
+
+async fn keys(pipeline: &str) -> Vec<String> {
+    let client = redis::Client::open(redis()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("KEYS")
+        .arg(format!("recommender:{pipeline}:history:*"))
+        .query_async(&mut connection)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn replicas_that_hold_a_few_customers_answer_as_one_that_holds_all_through_kills_aliases_and_erasures()
+{
+    let shop = shop(&redis()).await;
+    let mut steady = Running::start(shop.replica()).await.ready().await;
+    let client = steady.client.clone();
+    let mut victim = Replica::start(&shop, &client).await;
+    for (round, at) in (0..EVENTS).step_by(BATCH).enumerate() {
+        if round == 9 {
+            victim.kill();
+            victim = Replica::start(&shop, &client).await;
+        }
+        if round == 15 {
+            // Time for a snapshot, from which the next one goes on.
+            tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+            steady.stop().await;
+            steady = Running::start(shop.replica()).await.ready().await;
+        }
+        send(&steady, &batch(at)).await;
+    }
+    victim.kill();
+    // One that was not there when the events came.
+    let late = Running::start(shop.replica()).await.ready().await;
+    let events = EVENTS as u64;
+    tell_the_same(&shop, &[&steady, &late], events).await;
+    assert_eq!(keys(&shop.config.pipeline).await.len(), CUSTOMERS);
+
+    // Two of them turn out to be one, and one is erased: neither is likely to be held.
+    let writer = token("shop", &["events:write"]);
+    let alias = json!({"alias": "c3"});
+    let path = "/v1/customers/c8/aliases";
+    let answer = steady.call(Method::POST, path, Some(&writer), Some(&alias)).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    let own = token("c5", &[]);
+    let answer = late
+        .call(Method::DELETE, "/v1/customers/c5", Some(&own), None)
+        .await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    tell_the_same(&shop, &[&steady, &late], events).await;
+    let forgotten: Vec<String> = keys(&shop.config.pipeline).await;
+    let (gone, there): (Vec<_>, Vec<_>) = forgotten.iter().partition(|key| key.ends_with(":forgotten"));
+    assert_eq!((gone.len(), there.len()), (1, CUSTOMERS - 1), "{forgotten:?}");
+
+    // The one that has an alias goes with it, and whoever starts now knows of all this.
+    let own = token("c8", &[]);
+    let answer = steady
+        .call(Method::DELETE, "/v1/customers/c8", Some(&own), None)
+        .await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    tell_the_same(&shop, &[&steady, &late], events).await;
+    let anew = Running::start(shop.replica()).await.ready().await;
+    tell_the_same(&shop, &[&anew], events).await;
+    for replica in [steady, late, anew] {
+        replica.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn without_redis_reads_go_on_and_what_was_acknowledged_is_learned_when_it_is_back() {
+    let cable = Cable::to(&redis_address()).await;
+    let shop = shop(&format!("redis://{}", cable.address)).await;
+    let service = Running::start(shop.replica()).await.ready().await;
+    let mut sent = 0;
+    for at in (0..4 * BATCH).step_by(BATCH) {
+        send(&service, &batch(at)).await;
+        sent += BATCH as u64;
+    }
+    tell_the_same(&shop, &[&service], sent).await;
+    let reader = token("shop", &["recommendations:read"]);
+    for line in [Line::Cut, Line::Dead] {
+        cable.is(line);
+        send(&service, &batch(sent as usize)).await;
+        sent += BATCH as u64;
+        eventually("the loss to be told", async || {
+            service
+                .status()
+                .await
+                .to_string()
+                .contains("learning waits for histories")
+        })
+        .await;
+        assert!(service.internal("/readyz").await.status.is_success());
+        for customer in 0..CUSTOMERS {
+            let path = format!("/v1/recommendations/c{customer}");
+            let answer = service.call(Method::GET, &path, Some(&reader), None).await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+        }
+        cable.is(Line::Whole);
+        tell_the_same(&shop, &[&service], sent).await;
+    }
+    let metrics = service.internal("/metrics").await.text;
+    for (by, result) in [("learning", "found"), ("request", "found"), ("request", "failed")] {
+        let counter = format!("recommender_histories_recalled_total{{by=\"{by}\",result=\"{result}\"}}");
+        assert!(metrics.contains(&counter), "{metrics}");
+    }
+    service.stop().await;
+}
