@@ -187,7 +187,14 @@ fn bills(tool: &Path, out: &Path) -> Result<()> {
             .timeout(Duration::from_secs(300))
             .run()?;
         // It writes one for each member that the manifest reaches.
-        for member in ["operator", "recommender", "recommender/engine", "api", "xtask"] {
+        for member in [
+            "operator",
+            "recommender",
+            "recommender/copy",
+            "recommender/engine",
+            "api",
+            "xtask",
+        ] {
             let made = release::workspace().join(member).join(format!("{name}.json"));
             if member == folder {
                 fs::copy(&made, out.join(format!("{name}.json")))
