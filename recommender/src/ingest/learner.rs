@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use prometheus::IntCounter;
 use recommendation_api::event::EventRef;
 use recommendation_api::{EventError, EventType, Impression};
-use recommender_engine::{EventKind, Gathered, Interaction, Published, Writer};
+use recommender_engine::{Applied, EventKind, Gathered, Interaction, Published, Writer};
 
 use super::Lookups;
 use super::forget::{Forget, Forgetting};
@@ -276,15 +276,17 @@ impl Learner {
         };
         match &mut self.elsewhere {
             Some(elsewhere) => elsewhere.wait(&interaction, at, live),
-            None => self.learn_live(&interaction, &live),
+            None => {
+                self.learn_live(&interaction, &live);
+            }
         }
         Ok(())
     }
 
     /// Learns an event, and tells whoever follows what is learned.
-    pub(super) fn learn_live(&mut self, event: &Interaction<'_>, live: &Live) {
+    pub(super) fn learn_live(&mut self, event: &Interaction<'_>, live: &Live) -> Applied {
         let now = now_ms();
-        self.writer.apply(event, now.max(event.time_ms));
+        let applied = self.writer.apply(event, now.max(event.time_ms));
         self.lookups.watching.show(|| Seen {
             customer: event.customer.into(),
             kind: live.event_type.label(),
@@ -300,6 +302,7 @@ impl Learner {
             self.fresh.push(live.record_ms);
             self.traced.extend(live.trace.clone());
         }
+        applied
     }
 
     fn take_product(&mut self, record: Record<'_>) -> Result<(), EventError> {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use recommender_engine::{EventKind, Interaction};
+use recommender_engine::{Applied, EventKind, Interaction, owner};
 use tokio::runtime::Handle;
 
 use super::forget::Forget;
@@ -228,7 +228,11 @@ impl Learner {
             drop(subjects);
             for event in elsewhere.waiting.drain(..n) {
                 elsewhere.learned.insert(event.partition, event.offset + 1);
-                self.learn_live(&event.interaction(), &event.live);
+                let applied = self.learn_live(&event.interaction(), &event.live);
+                // What was counted of who is too fast has been taken back: nothing is to be brought back.
+                if applied == Applied::Damped && self.writer.excludes(owner(&event.customer)) {
+                    elsewhere.forgotten.push(privacy.subject(&event.customer));
+                }
             }
             self.writer.let_go();
         }
