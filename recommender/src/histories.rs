@@ -6,16 +6,18 @@
 //! from what is there, so that one that is behind is not confused by one that is ahead. The counts between products
 //! stay in the memory of each replica.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounterVec;
-use recommendation_api::HumanDuration;
+use recommendation_api::RecommenderConfig;
 use recommender_engine::{EventKind, PastEvent};
 use redis::Pipeline;
 use redis::aio::ConnectionManager;
 
 use crate::privacy::Subject;
+use crate::privacy::places::lasts;
 use crate::ratelimit::RedisError;
 use crate::resilience::breaker::Breaker;
 
@@ -23,9 +25,11 @@ use crate::resilience::breaker::Breaker;
 const ASK_WITHIN: Duration = Duration::from_millis(20);
 /// Longest learning waits for a batch before it looks around and tries again.
 pub const LEARN_WITHIN: Duration = Duration::from_secs(2);
-/// How long what was forgotten is left for replicas that are about to forget it too, seconds: they take back what they
+/// How long what was forgotten is left at least for replicas that are about to forget it too: they take back what they
 /// counted of it.
-pub const GRACE_SECONDS: u32 = 60;
+const GRACE: Duration = Duration::from_secs(60);
+/// Customers forgotten in one round trip.
+const FORGOTTEN_AT_ONCE: usize = 100;
 /// Events kept of a customer, for each product that a history may have.
 const EVENTS_PER_PRODUCT: usize = 4;
 /// Bytes of an event before its product.
@@ -104,6 +108,23 @@ impl Kept {
     }
 }
 
+/// How long what was forgotten is left. A replica that starts from a snapshot of before has to take back what it counted
+/// too: as long as there may be one.
+pub fn grace(config: &RecommenderConfig) -> Duration {
+    let snapshots = config.snapshots.as_ref();
+    let lasts = snapshots.map_or(Duration::ZERO, |snapshots| lasts(snapshots.interval.0));
+    lasts.max(GRACE)
+}
+
+/// What is to be forgotten there.
+#[derive(Clone, Debug)]
+pub struct Forgotten {
+    /// Whose.
+    pub subject: Subject,
+    /// Up to where, by partition; everything without it.
+    pub ends: Option<BTreeMap<i32, i64>>,
+}
+
 /// What is wanted of whom.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
@@ -123,16 +144,16 @@ pub struct Histories {
     capacity: isize,
     /// Seconds after a customer's last event for which a history is kept.
     lifetime: i64,
+    grace: Duration,
     recalls: IntCounterVec,
 }
 
 impl Histories {
-    /// Keys begin with the pipeline's name; `products` is how many a history may have, and `retention` how long the log
-    /// keeps events. `recalls` counts who asked and what came of it.
+    /// `products` is how many a history may have; `recalls` counts who asked and what came of it.
     pub fn new(
         [learning, asking]: [ConnectionManager; 2],
-        pipeline: &str,
-        (products, retention): (usize, HumanDuration),
+        config: &RecommenderConfig,
+        products: usize,
         breaker: Breaker,
         recalls: IntCounterVec,
     ) -> Arc<Self> {
@@ -140,9 +161,10 @@ impl Histories {
         Arc::new(Self {
             learning,
             asking,
-            prefix: format!("recommender:{pipeline}:history:"),
+            prefix: format!("recommender:{}:history:", config.pipeline),
             breaker,
-            lifetime: (retention.as_millis() / 1_000).max(1),
+            lifetime: (config.privacy.retention.as_millis() / 1_000).max(1),
+            grace: grace(config),
             capacity: isize::try_from(capacity).unwrap_or(isize::MAX - 1),
             recalls,
         })
@@ -232,26 +254,28 @@ impl Histories {
         Some(found)
     }
 
-    /// Forgets customers. What was kept goes a minute later, and is found until then only by who asks for what was
+    /// Forgets customers. What was kept goes after [`grace`], and is found until then only by who asks for what was
     /// forgotten.
-    pub async fn forget(&self, subjects: &[Subject]) -> Result<(), RedisError> {
-        let mut pipe = redis::pipe();
-        for subject in subjects {
-            let (key, forgotten) = (self.key(subject), self.forgotten_key(subject));
-            // Another replica may have done so a moment ago, and events have come since.
-            let union = pipe.cmd("ZUNIONSTORE").arg(&forgotten).arg(2);
-            union.arg(&forgotten).arg(&key).ignore();
-            pipe.cmd("EXPIRE").arg(&forgotten).arg(GRACE_SECONDS).ignore();
-            pipe.cmd("DEL").arg(&key).ignore();
-        }
-        if pipe.is_empty() {
-            return Ok(());
-        }
+    pub async fn forget(&self, forgotten: &[Forgotten]) -> Result<(), RedisError> {
         let mut connection = self.learning.clone();
-        tokio::time::timeout(LEARN_WITHIN, pipe.query_async::<()>(&mut connection))
-            .await
-            .map_err(|_| RedisError::Timeout)?
-            .map_err(RedisError::Call)
+        for some in forgotten.chunks(FORGOTTEN_AT_ONCE) {
+            let mut pipe = redis::pipe();
+            for Forgotten { subject, ends } in some {
+                let call = pipe.cmd("EVAL").arg(include_str!("histories.lua")).arg(2);
+                call.arg(self.key(subject)).arg(self.forgotten_key(subject));
+                call.arg(self.grace.as_secs());
+                call.arg(if ends.is_some() { "before" } else { "all" });
+                for (partition, end) in ends.iter().flatten() {
+                    call.arg(partition).arg(end);
+                }
+                call.ignore();
+            }
+            tokio::time::timeout(LEARN_WITHIN, pipe.query_async::<()>(&mut connection))
+                .await
+                .map_err(|_| RedisError::Timeout)?
+                .map_err(RedisError::Call)?;
+        }
+        Ok(())
     }
 
     fn count(&self, by: &str, result: &str) {

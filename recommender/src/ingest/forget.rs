@@ -4,7 +4,7 @@
 //! bulk path it waits for that too; and before the first of them nothing has been learned that could be forgotten.
 //! Customers are looked up by what an erasure tells of them, however many there are.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use recommendation_api::EventError;
@@ -19,6 +19,9 @@ use crate::ratelimit::RedisError;
 use crate::source::Record;
 use crate::source::positions::Partitions;
 
+/// What is forgotten together: where histories are elsewhere, those of all have to be brought back first.
+const AT_ONCE: usize = 500;
+
 /// What is to be forgotten.
 pub(super) enum Forget {
     /// A customer of an erasure.
@@ -26,6 +29,8 @@ pub(super) enum Forget {
         subject: Subject,
         owner: u64,
         scope: ErasureScope,
+        /// Up to where their events are forgotten, by partition.
+        ends: Option<BTreeMap<i32, i64>>,
     },
     /// A customer who refuses, by id.
     Refused(String),
@@ -69,10 +74,12 @@ impl Learner {
             let scope = erasure.scope;
             // Figures are forgotten at once: no bulk path waits for them.
             self.insights.erase(owner, erasure.time_ms);
+            let ends = erasure.ends.get(&self.lookups.privacy.events).cloned();
             self.forget_soon(Forget::Erased {
                 subject,
                 owner,
                 scope,
+                ends,
             });
         }
         Ok(())
@@ -100,41 +107,53 @@ impl Learner {
         if self.forgetting.waiting.is_empty() || self.waiting() > 0 {
             return Ok(());
         }
-        let waiting = std::mem::take(&mut self.forgetting.waiting);
+        let mut waiting = std::mem::take(&mut self.forgetting.waiting);
         if !self.learns_live() {
             return Ok(()); // nothing was learned yet, and nothing that was forgotten will be
         }
-        let recalled = match self.recall_forgotten(&waiting) {
-            Ok(recalled) => recalled,
-            Err(e) => {
-                self.forgetting.waiting = waiting;
-                return Err(e);
+        while !waiting.is_empty() {
+            let some = waiting.len().min(AT_ONCE);
+            match self.recall_forgotten(&waiting[..some]) {
+                Ok(recalled) => self.forget(waiting.drain(..some), &recalled),
+                Err(e) => {
+                    waiting.append(&mut self.forgetting.waiting);
+                    self.forgetting.waiting = waiting;
+                    return Err(e);
+                }
             }
-        };
+        }
+        Ok(())
+    }
+
+    /// Those who were `recalled` are known to the engine by their HMAC.
+    fn forget(&mut self, all: impl Iterator<Item = Forget>, recalled: &HashSet<Subject>) {
         let mut erased = Vec::new();
-        for forget in waiting {
+        for forget in all {
             match forget {
                 Forget::Erased {
                     subject,
                     owner,
                     scope,
-                } => erased.push((subject, owner, scope)),
+                    ends,
+                } => {
+                    self.forget_elsewhere(subject, ends);
+                    erased.push((subject, owner, scope));
+                }
                 Forget::Refused(customer) => self.forget_known(&customer),
                 Forget::Alias { from, whose } => self.take_in(&from, &whose),
             }
         }
         if !erased.is_empty() {
-            self.erase(&erased, &recalled);
+            self.erase(&erased, recalled);
         }
         self.writer.let_go();
-        Ok(())
     }
 
     /// Forgets what was learned of a customer, if anything was.
     fn forget_known(&mut self, customer: &str) {
         // Answers may have been shown to somebody of whom nothing was ever learned.
         self.insights.erase(recommender_engine::owner(customer), now_ms());
-        self.forget_elsewhere([self.lookups.privacy.subject(customer)]);
+        self.forget_elsewhere(self.lookups.privacy.subject(customer), None);
         if self.writer.reader().knows(customer) {
             self.writer.erase(customer);
             self.lookups.baskets.forget(&HashSet::from([customer.into()]));
@@ -165,7 +184,6 @@ impl Learner {
         }
     }
 
-    /// Those who were `recalled` are known to the engine by their HMAC.
     fn erase(&mut self, erased: &[(Subject, u64, ErasureScope)], recalled: &HashSet<Subject>) {
         let mut found: HashMap<Arc<str>, ErasureScope> = HashMap::new();
         for (subject, owner, scope) in erased {
@@ -192,7 +210,6 @@ impl Learner {
             }
         }
         self.lookups.baskets.forget(&found.into_keys().collect());
-        self.forget_elsewhere(erased.iter().map(|(subject, ..)| *subject));
         let n = erased.len();
         self.metrics.erasures.inc_by(n as u64);
         tracing::info!(customers = n, "erasures applied");

@@ -149,7 +149,7 @@ impl Learner {
         let applied = restored.manifest.positions.topics.get(erasures);
         self.forgetting.applied = applied.cloned().unwrap_or_default();
         if let Some(elsewhere) = &mut self.elsewhere {
-            elsewhere.restore(&restored.manifest.positions, &self.lookups.privacy);
+            elsewhere.restore(&restored.manifest, &self.lookups.privacy);
         }
         self.quality.follow(self.writer.reader());
         self.dedup = restored.dedup;
@@ -179,6 +179,7 @@ impl Learner {
                 products: stats.products,
                 insights: true,
                 drift: true,
+                begun: self.elsewhere.as_ref().map(Elsewhere::begun).unwrap_or_default(),
             },
             dedup: write_dedup(&self.dedup),
             engine: self.writer.freeze(),

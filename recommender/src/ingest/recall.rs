@@ -14,10 +14,11 @@ use tokio::runtime::Handle;
 use super::forget::Forget;
 use super::learner::{Learner, Live};
 use crate::clock::now_ms;
-use crate::histories::{Histories, Kept, Wanted};
+use crate::histories::{Forgotten, Histories, Kept, Wanted};
 use crate::privacy::{Privacy, Subject};
 use crate::ratelimit::RedisError;
-use crate::source::positions::{Partitions, Positions};
+use crate::snapshot::Manifest;
+use crate::source::positions::Partitions;
 
 /// Longer than a request waits for a history.
 const SETTLES_WITHIN: Duration = Duration::from_secs(1);
@@ -54,6 +55,8 @@ pub struct Elsewhere {
     learned: BTreeMap<i32, i64>,
     /// Up to where they were read.
     read: BTreeMap<i32, i64>,
+    /// From where on: what was removed from the log before was never counted here.
+    begun: BTreeMap<i32, i64>,
     /// Whose events are counted as whose, besides their own.
     aliases: HashMap<Subject, Vec<Subject>>,
     /// All of those.
@@ -62,7 +65,7 @@ pub struct Elsewhere {
     /// Up to where it was applied to the snapshot that the state began with.
     profiles: Partitions,
     /// Forgotten here, and not yet there.
-    forgotten: Vec<Subject>,
+    forgotten: Vec<Forgotten>,
     /// When no request is left that asked before they were forgotten there too.
     settled: Option<Instant>,
 }
@@ -77,6 +80,7 @@ impl Elsewhere {
             waiting: Vec::new(),
             learned: BTreeMap::new(),
             read: BTreeMap::new(),
+            begun: BTreeMap::new(),
             aliases: HashMap::new(),
             merged: HashSet::new(),
             profiles: Partitions::new(),
@@ -86,7 +90,9 @@ impl Elsewhere {
     }
 
     /// Goes on from a snapshot.
-    pub(super) fn restore(&mut self, positions: &Positions, privacy: &Privacy) {
+    pub(super) fn restore(&mut self, manifest: &Manifest, privacy: &Privacy) {
+        let positions = &manifest.positions;
+        self.begun.clone_from(&manifest.begun);
         let of = |topic: &str| positions.topics.get(topic).cloned().unwrap_or_default();
         let next = of(&privacy.events).into_iter();
         self.learned = next.map(|(partition, at)| (partition, at.next)).collect();
@@ -97,6 +103,12 @@ impl Elsewhere {
     /// A record of the events topic was read.
     pub(super) fn read(&mut self, partition: i32, offset: i64) {
         self.read.insert(partition, offset + 1);
+        self.begun.entry(partition).or_insert(offset);
+    }
+
+    /// The first event that was counted, by partition; for a snapshot.
+    pub(super) fn begun(&self) -> BTreeMap<i32, i64> {
+        self.begun.clone()
     }
 
     pub(super) fn wait(&mut self, event: &Interaction<'_>, at: (i32, i64), live: Live) {
@@ -157,8 +169,12 @@ impl Elsewhere {
         let mut found = self.runtime.block_on(self.histories.exchange(wanted, new))?;
         for history in &mut found {
             history.retain(|event| {
-                let learned = self.learned.get(&event.partition);
-                learned.is_some_and(|next| event.offset < *next)
+                let (begun, learned) = (
+                    self.begun.get(&event.partition),
+                    self.learned.get(&event.partition),
+                );
+                begun.is_some_and(|first| event.offset >= *first)
+                    && learned.is_some_and(|next| event.offset < *next)
             });
         }
         Ok(found)
@@ -231,7 +247,10 @@ impl Learner {
                 let applied = self.learn_live(&event.interaction(), &event.live);
                 // What was counted of who is too fast has been taken back: nothing is to be brought back.
                 if applied == Applied::Damped && self.writer.excludes(owner(&event.customer)) {
-                    elsewhere.forgotten.push(privacy.subject(&event.customer));
+                    elsewhere.forgotten.push(Forgotten {
+                        subject: privacy.subject(&event.customer),
+                        ends: None,
+                    });
                 }
             }
             self.writer.let_go();
@@ -285,17 +304,20 @@ impl Learner {
         Ok(back)
     }
 
-    /// Has what is kept of customers forgotten too, and of the visits that were theirs.
-    pub(super) fn forget_elsewhere(&mut self, subjects: impl IntoIterator<Item = Subject>) {
+    /// Has what is kept of a customer forgotten too, and of the visits that were theirs: up to where each partition ended,
+    /// or all of it.
+    pub(super) fn forget_elsewhere(&mut self, subject: Subject, ends: Option<BTreeMap<i32, i64>>) {
         let Some(elsewhere) = &mut self.elsewhere else {
             return;
         };
-        for subject in subjects {
-            // An alias that is erased may come back as somebody of their own.
-            elsewhere.merged.remove(&subject);
-            let aliases = elsewhere.aliases.remove(&subject).unwrap_or_default();
-            elsewhere.forgotten.extend(aliases);
-            elsewhere.forgotten.push(subject);
-        }
+        // An alias that is erased may come back as somebody of their own.
+        elsewhere.merged.remove(&subject);
+        let aliases = elsewhere.aliases.remove(&subject).unwrap_or_default();
+        let all = aliases.into_iter().chain([subject]);
+        let forgotten = all.map(|subject| Forgotten {
+            subject,
+            ends: ends.clone(),
+        });
+        elsewhere.forgotten.extend(forgotten);
     }
 }

@@ -1,18 +1,26 @@
 //! Where personal data lies and for how long, as erasures and exports tell it.
 
+use std::time::Duration;
+
 use recommendation_api::config::RecommenderConfig;
 use recommendation_api::event::rfc3339;
 use recommendation_api::pipeline::recommender::Histories;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::histories::GRACE_SECONDS;
+use crate::histories::grace;
 
 /// Fitted models are made anew at least this often.
 const FIT_WITHIN_MS: i64 = 24 * 3_600_000;
 /// How long a compacted topic may keep what was replaced (`max.compaction.lag.ms`), and then its tombstone
 /// (`delete.retention.ms`), as the operator and Kafka have them.
 const COMPACTED_WITHIN_MS: i64 = 2 * 24 * 3_600_000;
+
+/// How long a snapshot may still be there that was taken before an erasure, where they are taken so often: until the slot
+/// that begins then is over, with the lateness and time that writing is given.
+pub fn lasts(interval: Duration) -> Duration {
+    interval + interval / 10 + Duration::from_secs(60)
+}
 
 /// What goes later than the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -43,10 +51,10 @@ pub struct Places {
     impressions: Option<String>,
     retention_ms: i64,
     /// How often snapshots are written, where they are.
-    snapshots_ms: Option<i64>,
+    snapshots: Option<Duration>,
     fitted: bool,
-    /// Whether Redis keeps histories.
-    elsewhere: bool,
+    /// How long Redis leaves what is forgotten, if it keeps histories.
+    elsewhere: Option<Duration>,
 }
 
 impl Places {
@@ -64,9 +72,9 @@ impl Places {
             dead_letters: name(&topics.dead_letter, "dead_letters"),
             impressions: (!embedded).then(|| topics.impressions.clone()),
             retention_ms: config.privacy.retention.as_millis(),
-            snapshots_ms: snapshots.as_ref().map(|snapshots| snapshots.interval.as_millis()),
+            snapshots: snapshots.as_ref().map(|snapshots| snapshots.interval.0),
             fitted: snapshots.is_some(),
-            elsewhere: config.histories == Histories::Redis,
+            elsewhere: (config.histories == Histories::Redis).then(|| grace(config)),
         }
     }
 
@@ -83,18 +91,18 @@ impl Places {
     /// What is made anew without the customer, and by when.
     pub fn later(&self, now_ms: i64) -> Vec<Later> {
         let until = |ms: i64| rfc3339(now_ms.saturating_add(ms));
+        let within = |time: Duration| until(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
         let mut later = Vec::new();
-        if self.elsewhere {
+        if let Some(grace) = self.elsewhere {
             later.push(Later {
                 what: "the events that Redis keeps as the history",
-                until: until(i64::from(GRACE_SECONDS) * 1_000),
+                until: within(grace),
             });
         }
-        if let Some(interval) = self.snapshots_ms {
+        if let Some(interval) = self.snapshots {
             later.push(Later {
                 what: "snapshots of the model",
-                // The slot that begins then, and the lateness and time that writing is given.
-                until: until(interval.saturating_add(interval / 10 + 60_000)),
+                until: within(lasts(interval)),
             });
         }
         if self.fitted {

@@ -112,8 +112,8 @@ pub(super) fn histories(
     let connection = || connect(&redis.url, password, LEARN_WITHIN);
     Ok(Some(Histories::new(
         [connection()?, connection()?],
-        &config.pipeline,
-        (products, config.privacy.retention),
+        config,
+        products,
         breaker("histories", HISTORIES, metrics),
         metrics.resilience.recalls.clone(),
     )))

@@ -65,6 +65,8 @@ pub struct Manifest {
     pub insights: bool,
     /// Whether what is counted for drift stands behind that.
     pub drift: bool,
+    /// Where histories are kept elsewhere: the first event that was counted, by partition.
+    pub begun: BTreeMap<i32, i64>,
 }
 
 /// Everything that goes into a snapshot, taken at one moment; later records do not change it.

@@ -1,8 +1,11 @@
 //! Histories in Redis: replicas that hold a handful of customers answer as one does that holds them all.
 
+use std::time::Duration;
+
 use recommendation_api::HumanDuration;
 use recommendation_api::config::SnapshotsConfig;
 use recommendation_api::pipeline::recommender::Histories;
+use recommender::service::Options;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -31,6 +34,13 @@ async fn shop(url: &str) -> Shop {
         ..SnapshotsConfig::default()
     });
     shop
+}
+
+/// One whose connections are not ended for their age in the midst of a test.
+fn long_lived(shop: &Shop) -> Options {
+    let mut options = shop.replica();
+    options.max_connection_age = Duration::from_secs(600);
+    options
 }
 
 fn batch(at: usize) -> Vec<Value> {
@@ -78,7 +88,7 @@ async fn told(replica: &Running) -> Value {
 
 /// Whether replicas come to tell what one does that reads the log anew into its memory.
 async fn tell_the_same(shop: &Shop, replicas: &[&Running], events: u64) {
-    let mut config = shop.replica();
+    let mut config = long_lived(shop);
     config.config.histories = Histories::Memory;
     config.config.limits.max_customers = 1_000;
     config.config.snapshots = None;
@@ -95,7 +105,7 @@ async fn tell_the_same(shop: &Shop, replicas: &[&Running], events: u64) {
             if last == expected {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         for (path, expected) in expected.as_object().unwrap() {
             assert_eq!(last[path], *expected, "{path}");
@@ -120,7 +130,7 @@ async fn keys(pipeline: &str) -> Vec<String> {
 async fn replicas_that_hold_a_few_customers_answer_as_one_that_holds_all_through_kills_aliases_and_erasures()
 {
     let shop = shop(&redis()).await;
-    let mut steady = Running::start(shop.replica()).await.ready().await;
+    let mut steady = Running::start(long_lived(&shop)).await.ready().await;
     let client = steady.client.clone();
     let mut victim = Replica::start(&shop, &client).await;
     for (round, at) in (0..EVENTS).step_by(BATCH).enumerate() {
@@ -130,15 +140,15 @@ async fn replicas_that_hold_a_few_customers_answer_as_one_that_holds_all_through
         }
         if round == 15 {
             // Time for a snapshot, from which the next one goes on.
-            tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
             steady.stop().await;
-            steady = Running::start(shop.replica()).await.ready().await;
+            steady = Running::start(long_lived(&shop)).await.ready().await;
         }
         send(&steady, &batch(at)).await;
     }
     victim.kill();
     // One that was not there when the events came.
-    let late = Running::start(shop.replica()).await.ready().await;
+    let late = Running::start(long_lived(&shop)).await.ready().await;
     let events = EVENTS as u64;
     tell_the_same(&shop, &[&steady, &late], events).await;
     assert_eq!(keys(&shop.config.pipeline).await.len(), CUSTOMERS);
@@ -159,6 +169,18 @@ async fn replicas_that_hold_a_few_customers_answer_as_one_that_holds_all_through
     let (gone, there): (Vec<_>, Vec<_>) = forgotten.iter().partition(|key| key.ends_with(":forgotten"));
     assert_eq!((gone.len(), there.len()), (1, CUSTOMERS - 1), "{forgotten:?}");
 
+    // Erased and back: whoever reads of the erasure later leaves alone what came after it.
+    send(
+        &steady,
+        &[event("c5", "p1", "purchase"), event("c5", "p2", "purchase")],
+    )
+    .await;
+    let events = events + 2;
+    tell_the_same(&shop, &[&steady, &late], events).await;
+    let anew = Running::start(long_lived(&shop)).await.ready().await;
+    tell_the_same(&shop, &[&anew, &steady], events).await;
+    anew.stop().await;
+
     // The one that has an alias goes with it, and whoever starts now knows of all this.
     let own = token("c8", &[]);
     let answer = steady
@@ -166,7 +188,7 @@ async fn replicas_that_hold_a_few_customers_answer_as_one_that_holds_all_through
         .await;
     assert_eq!(answer.status, 202, "{}", answer.text);
     tell_the_same(&shop, &[&steady, &late], events).await;
-    let anew = Running::start(shop.replica()).await.ready().await;
+    let anew = Running::start(long_lived(&shop)).await.ready().await;
     tell_the_same(&shop, &[&anew], events).await;
     for replica in [steady, late, anew] {
         replica.stop().await;
@@ -177,7 +199,7 @@ async fn replicas_that_hold_a_few_customers_answer_as_one_that_holds_all_through
 async fn without_redis_reads_go_on_and_what_was_acknowledged_is_learned_when_it_is_back() {
     let cable = Cable::to(&redis_address()).await;
     let shop = shop(&format!("redis://{}", cable.address)).await;
-    let service = Running::start(shop.replica()).await.ready().await;
+    let service = Running::start(long_lived(&shop)).await.ready().await;
     let mut sent = 0;
     for at in (0..4 * BATCH).step_by(BATCH) {
         send(&service, &batch(at)).await;
