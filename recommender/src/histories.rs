@@ -18,7 +18,7 @@ use redis::aio::ConnectionManager;
 
 use crate::privacy::Subject;
 use crate::privacy::places::lasts;
-use crate::ratelimit::RedisError;
+use crate::ratelimit::{RedisError, answered};
 use crate::resilience::breaker::Breaker;
 
 /// Longest a request waits; without an answer it is told what is popular.
@@ -218,11 +218,7 @@ impl Histories {
         }
         let mut connection = self.learning.clone();
         let call = pipe.query_async::<Vec<Vec<Vec<u8>>>>(&mut connection);
-        let found = tokio::time::timeout(LEARN_WITHIN, call).await;
-        let mut found = found
-            .map_err(|_| RedisError::Timeout)?
-            .map_err(RedisError::Call)?
-            .into_iter();
+        let mut found = answered(LEARN_WITHIN, call).await?.into_iter();
         let histories: Vec<Vec<Kept>> = reads
             .into_iter()
             .map(|reads| ordered(found.by_ref().take(reads)))
@@ -243,7 +239,7 @@ impl Histories {
         self.read(&mut pipe, wanted);
         let mut connection = self.asking.clone();
         let call = pipe.query_async::<Vec<Vec<Vec<u8>>>>(&mut connection);
-        let Ok(Ok(found)) = tokio::time::timeout(ASK_WITHIN, call).await else {
+        let Ok(found) = answered(ASK_WITHIN, call).await else {
             permit.failed();
             self.count("request", "failed");
             return None;
@@ -270,10 +266,7 @@ impl Histories {
                 }
                 call.ignore();
             }
-            tokio::time::timeout(LEARN_WITHIN, pipe.query_async::<()>(&mut connection))
-                .await
-                .map_err(|_| RedisError::Timeout)?
-                .map_err(RedisError::Call)?;
+            answered(LEARN_WITHIN, pipe.query_async::<()>(&mut connection)).await?;
         }
         Ok(())
     }

@@ -65,37 +65,22 @@ unsafe fn short(to: *mut u8, from: *const u8, n: usize) {
                 to.add(last).cast::<$part>().write_unaligned(b);
             }};
         }
-        let load = |at: usize| _mm_loadu_si128(from.add(at).cast::<__m128i>());
-        let store = |at: usize, part: __m128i| _mm_storeu_si128(to.add(at).cast::<__m128i>(), part);
         match n {
             0 => {}
             1 => to.write(from.read()),
             2..=3 => ends!(u16),
             4..=7 => ends!(u32),
             8..=16 => ends!(u64),
-            17..=32 => {
-                let (a, b) = (load(0), load(n - 16));
-                store(0, a);
-                store(n - 16, b);
-            }
+            17..=32 => ends!(__m128i),
             33..=64 => {
-                let (a, b, c, d) = (load(0), load(16), load(n - 32), load(n - 16));
-                store(0, a);
-                store(16, b);
-                store(n - 32, c);
-                store(n - 16, d);
+                let (first, second) = (half(from), half(from.add(n - 32)));
+                store_half(to, first);
+                store_half(to.add(n - 32), second);
             }
             _ => {
-                let (a, b, c, d) = (load(0), load(16), load(32), load(48));
-                let (e, f, g, h) = (load(n - 64), load(n - 48), load(n - 32), load(n - 16));
-                store(0, a);
-                store(16, b);
-                store(32, c);
-                store(48, d);
-                store(n - 64, e);
-                store(n - 48, f);
-                store(n - 32, g);
-                store(n - 16, h);
+                let (first, last) = (load(from), load(from.add(n - 64)));
+                store(to, first);
+                store(to.add(n - 64), last);
             }
         }
     }
@@ -138,33 +123,46 @@ unsafe fn backwards(to: *mut u8, from: *const u8, n: usize) {
     }
 }
 
-type Block = [__m128i; 4];
+type Half = [__m128i; 2];
+type Block = [Half; 2];
+
+// By the processor's own loads and stores: copying an array as such would be a call of `memcpy` to the compiler.
 
 /// # Safety
 /// 64 bytes must be valid.
 #[inline(always)]
 unsafe fn load(from: *const u8) -> Block {
     // SAFETY: as the caller promises.
-    unsafe {
-        [
-            _mm_loadu_si128(from.cast()),
-            _mm_loadu_si128(from.add(16).cast()),
-            _mm_loadu_si128(from.add(32).cast()),
-            _mm_loadu_si128(from.add(48).cast()),
-        ]
-    }
+    unsafe { [half(from), half(from.add(32))] }
 }
 
 /// # Safety
 /// 64 bytes must be valid.
 #[inline(always)]
-unsafe fn store(to: *mut u8, [a, b, c, d]: Block) {
+unsafe fn store(to: *mut u8, [first, second]: Block) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        store_half(to, first);
+        store_half(to.add(32), second);
+    }
+}
+
+/// # Safety
+/// 32 bytes must be valid.
+#[inline(always)]
+unsafe fn half(from: *const u8) -> Half {
+    // SAFETY: as the caller promises.
+    unsafe { [_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(16).cast())] }
+}
+
+/// # Safety
+/// 32 bytes must be valid.
+#[inline(always)]
+unsafe fn store_half(to: *mut u8, [a, b]: Half) {
     // SAFETY: as the caller promises.
     unsafe {
         _mm_storeu_si128(to.cast(), a);
         _mm_storeu_si128(to.add(16).cast(), b);
-        _mm_storeu_si128(to.add(32).cast(), c);
-        _mm_storeu_si128(to.add(48).cast(), d);
     }
 }
 

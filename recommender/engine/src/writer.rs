@@ -343,7 +343,9 @@ impl Writer {
             .customers
             .pin()
             .insert(Arc::clone(&name), Arc::clone(&slot));
-        self.shared.recalled.pin().remove(&name);
+        if self.config.recalls {
+            self.shared.recalled.pin().remove(&name);
+        }
         bump(&self.shared.counters.customers, 1);
         self.remember_activity(time_ms, &slot);
         slot

@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::print;
-use super::target::client;
+use crate::http::outgoing;
 use crate::insights::report::{ArmView, Comparison, Estimate, ExperimentView, MetricDifference, Report};
 
 /// Longest to wait for the service.
@@ -82,7 +82,7 @@ async fn ask(args: &ReportArgs) -> anyhow::Result<Report> {
         args.url.trim_end_matches('/'),
         args.days
     );
-    let mut request = client(TIMEOUT)?.get(&url);
+    let mut request = outgoing::client(TIMEOUT)?.get(&url);
     if let Some(token) = &args.token {
         request = request.bearer_auth(token.expose_secret());
     }

@@ -79,11 +79,6 @@ pub(super) enum Target {
     },
 }
 
-/// A client of a running service.
-pub(super) fn client(timeout: Duration) -> anyhow::Result<reqwest::Client> {
-    Ok(outgoing::client(timeout)?)
-}
-
 impl TargetArgs {
     /// Opens it, and finds out at once whether it is there. `topic_of` picks the topic.
     pub async fn open(self, topic_of: fn(TopicNames) -> String) -> anyhow::Result<Target> {
@@ -110,7 +105,7 @@ impl TargetArgs {
             .url
             .context("one of --kafka, --config, --embedded and --url is needed")?;
         Ok(Target::Service {
-            client: client(REQUEST_TIMEOUT)?,
+            client: outgoing::client(REQUEST_TIMEOUT)?,
             url: url.trim_end_matches('/').to_owned(),
             token: self.token,
         })

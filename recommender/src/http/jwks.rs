@@ -73,7 +73,7 @@ impl Jwks {
     pub fn new(url: &str) -> Result<Self, JwksError> {
         Ok(Self {
             url: url.to_owned(),
-            client: outgoing::client(TIMEOUT).map_err(JwksError::Client)?,
+            client: outgoing::staying(TIMEOUT).map_err(JwksError::Client)?,
             keys: ArcSwap::from_pointee(Keys::new()),
             readings: AtomicU64::new(0),
             asked: Mutex::new(None),

@@ -2,14 +2,23 @@
 
 use std::time::Duration;
 
-/// A client that waits so long for an answer and goes nowhere that an answer points to: an address that moves is a
-/// reason to look, not to follow.
+/// A client that waits so long for an answer.
 pub(crate) fn client(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    builder(timeout).build()
+}
+
+/// One that goes nowhere that an answer points to: where keys or credentials come from, an address that moves is a reason
+/// to look, not to follow.
+pub(super) fn staying(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    builder(timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+}
+
+fn builder(timeout: Duration) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .timeout(timeout)
-        .redirect(reqwest::redirect::Policy::none())
         .tls_certs_only(public_authorities())
-        .build()
 }
 
 /// The authorities that a container without a file system has no list of.

@@ -65,7 +65,7 @@ impl EventCounters {
 
 /// What is told of an event when it has been learned.
 pub(super) struct Live {
-    event_type: EventType,
+    label: &'static str,
     record_ms: i64,
     trace: Option<(String, SystemTime)>,
 }
@@ -271,26 +271,25 @@ impl Learner {
         }
         let trace = record.traceparent;
         let live = Live {
-            event_type: event.event_type.clone(),
+            label: event.event_type.label(),
             record_ms: record.time_ms,
             trace: trace.map(|trace| (trace.to_owned(), SystemTime::now())),
         };
         match &mut self.elsewhere {
             Some(elsewhere) => elsewhere.wait(&interaction, at, live),
             None => {
-                self.learn_live(&interaction, &live);
+                self.learn_live(&interaction, live, now);
             }
         }
         Ok(())
     }
 
     /// Learns an event, and tells whoever follows what is learned.
-    pub(super) fn learn_live(&mut self, event: &Interaction<'_>, live: &Live) -> Applied {
-        let now = now_ms();
+    pub(super) fn learn_live(&mut self, event: &Interaction<'_>, live: Live, now: i64) -> Applied {
         let applied = self.writer.apply(event, now.max(event.time_ms));
         self.lookups.watching.show(|| Seen {
             customer: event.customer.into(),
-            kind: live.event_type.label(),
+            kind: live.label,
             product: event.product.into(),
             time_ms: event.time_ms,
             produced_ms: live.record_ms,
@@ -301,7 +300,7 @@ impl Learner {
         }
         if self.fresh.len() < MAX_FRESH {
             self.fresh.push(live.record_ms);
-            self.traced.extend(live.trace.clone());
+            self.traced.extend(live.trace);
         }
         applied
     }

@@ -214,7 +214,7 @@ impl Ingest {
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command);
             }
-            if self.stuck.fails() && !self.learns_on(phase) {
+            if self.stuck.fails() && !self.learns_on() {
                 continue;
             }
             let idle = match (phase, pending) {
@@ -230,8 +230,8 @@ impl Ingest {
                 Ok(taken) => {
                     let now = Instant::now();
                     let full = learner.elsewhere.as_ref().is_some_and(Elsewhere::is_full);
-                    let early = now < *due.get_or_insert(now + PUBLISH_EVERY);
-                    if taken > 0 && phase == Phase::Serving && early && !full {
+                    let may_wait = taken > 0 && phase == Phase::Serving && !full;
+                    if may_wait && now < *due.get_or_insert(now + PUBLISH_EVERY) {
                         continue;
                     }
                     if backoff.succeeded() {
@@ -257,7 +257,7 @@ impl Ingest {
                 learner.learn_bulk(now);
             }
             due = None;
-            if !self.learns_on(phase) {
+            if !self.learns_on() {
                 continue;
             }
             let learner = &mut self.learner;
@@ -290,7 +290,7 @@ impl Ingest {
 
     /// Whether everything that was read has been learned, or forgotten. It has not where histories are kept elsewhere and
     /// do not come: then nothing more is read for now.
-    fn learns_on(&mut self, phase: Phase) -> bool {
+    fn learns_on(&mut self) -> bool {
         let learner = &mut self.learner;
         let done = learner.learn_waiting().and_then(|()| learner.forget_waiting());
         let Err(e) = done.and_then(|()| learner.learn_waiting()) else {
@@ -304,6 +304,7 @@ impl Ingest {
             tracing::warn!(error = %e, "histories are not to be had: learning waits");
         }
         let problem = Some(format!("learning waits for histories: {e}"));
+        let phase = self.shared.load().phase;
         self.report(phase, self.source.lag(now_ms()), problem);
         std::thread::sleep(WAIT);
         false
@@ -344,8 +345,7 @@ impl Ingest {
             Command::Freeze(answer) => {
                 let started = Instant::now();
                 // What a batch that is not published yet wants forgotten must not be kept.
-                let phase = self.shared.load().phase;
-                if !self.learns_on(phase) {
+                if !self.learns_on() {
                     return;
                 }
                 let frozen = self.learner.freeze(self.source.positions());

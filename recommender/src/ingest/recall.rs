@@ -29,15 +29,19 @@ const AT_ONCE: usize = 2_000;
 struct Waiting {
     partition: i32,
     offset: i64,
+    event: Event,
+    live: Live,
+}
+
+struct Event {
     customer: Box<str>,
     product: Box<str>,
     session: Option<Box<str>>,
     kind: EventKind,
     time_ms: i64,
-    live: Live,
 }
 
-impl Waiting {
+impl Event {
     fn interaction(&self) -> Interaction<'_> {
         Interaction {
             session: self.session.as_deref(),
@@ -115,11 +119,13 @@ impl Elsewhere {
         self.waiting.push(Waiting {
             partition: at.0,
             offset: at.1,
-            customer: event.customer.into(),
-            product: event.product.into(),
-            session: event.session.map(Into::into),
-            kind: event.kind,
-            time_ms: event.time_ms,
+            event: Event {
+                customer: event.customer.into(),
+                product: event.product.into(),
+                session: event.session.map(Into::into),
+                kind: event.kind,
+                time_ms: event.time_ms,
+            },
             live,
         });
     }
@@ -216,10 +222,17 @@ impl Learner {
             let mut subjects: HashMap<&str, usize> = HashMap::new();
             let mut new: Vec<(Subject, Vec<Kept>)> = Vec::new();
             let (mut wanted, mut missing) = (Vec::new(), Vec::new());
-            for event in batch {
+            let reader = self.writer.reader();
+            for Waiting {
+                partition,
+                offset,
+                event,
+                ..
+            } in batch
+            {
                 let at = *subjects.entry(&event.customer).or_insert_with(|| {
                     let subject = privacy.subject(&event.customer);
-                    if !self.writer.reader().knows(&event.customer) {
+                    if !reader.knows(&event.customer) {
                         wanted.push(elsewhere.wanted(subject, false));
                         missing.push(&*event.customer);
                     }
@@ -228,8 +241,8 @@ impl Learner {
                 });
                 if let Some(past) = self.writer.past(&event.interaction(), now.max(event.time_ms)) {
                     new[at].1.push(Kept {
-                        partition: event.partition,
-                        offset: event.offset,
+                        partition: *partition,
+                        offset: *offset,
                         kind: past.kind,
                         units: past.units,
                         time_ms: past.time_ms,
@@ -242,9 +255,11 @@ impl Learner {
                 self.writer.recall(customer, history.iter().map(Kept::past));
             }
             drop(subjects);
-            for event in elsewhere.waiting.drain(..n) {
-                elsewhere.learned.insert(event.partition, event.offset + 1);
-                let applied = self.learn_live(&event.interaction(), &event.live);
+            let now = now_ms();
+            for waiting in elsewhere.waiting.drain(..n) {
+                let Waiting { event, live, .. } = waiting;
+                elsewhere.learned.insert(waiting.partition, waiting.offset + 1);
+                let applied = self.learn_live(&event.interaction(), live, now);
                 // What was counted of who is too fast has been taken back: nothing is to be brought back.
                 if applied == Applied::Damped && self.writer.excludes(owner(&event.customer)) {
                     elsewhere.forgotten.push(Forgotten {

@@ -139,15 +139,10 @@ impl Metrics {
             quality,
             experiments,
             shown,
-            requests: add(
-                r,
-                IntCounterVec::new(
-                    Opts::new(
-                        "recommender_http_requests_total",
-                        "Requests by route, method and status",
-                    ),
-                    &["route", "method", "status"],
-                )?,
+            requests: r.counters_by(
+                "http_requests_total",
+                "Requests by route, method and status",
+                &["route", "method", "status"],
             )?,
             durations: add(
                 r,

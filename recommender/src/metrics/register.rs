@@ -44,7 +44,16 @@ impl Register {
     }
 
     pub fn counters(&self, name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
-        add(self, IntCounterVec::new(opts(name, help), &[label])?)
+        self.counters_by(name, help, &[label])
+    }
+
+    pub fn counters_by(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        add(self, IntCounterVec::new(opts(name, help), labels)?)
     }
 
     pub fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {

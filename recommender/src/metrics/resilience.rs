@@ -1,8 +1,8 @@
 //! Caches, breakers and load.
 
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::register::{Register, add};
+use super::register::Register;
 
 /// Metrics of caches, breakers and load.
 pub struct ResilienceMetrics {
@@ -32,16 +32,11 @@ impl ResilienceMetrics {
                 "cache_errors_total",
                 "Calls of Redis for cached answers that failed or took too long",
             )?,
-            recalls: add(
-                r,
-                IntCounterVec::new(
-                    Opts::new(
-                        "recommender_histories_recalled_total",
-                        "With histories in Redis: those asked for, by whom (learning, request) and what came of it \
-                         (found, none, failed)",
-                    ),
-                    &["by", "result"],
-                )?,
+            recalls: r.counters_by(
+                "histories_recalled_total",
+                "With histories in Redis: those asked for, by whom (learning, request) and what came of it \
+                 (found, none, failed)",
+                &["by", "result"],
             )?,
             breaker_open: r.gauges(
                 "breaker_open",

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use self::bucket::Buckets;
 pub use self::local::LocalWindows;
 pub use self::once::Once;
-pub use self::redis::{RedisError, RedisWindows, connect};
+pub use self::redis::{RedisError, RedisWindows, answered, connect};
 
 /// The window of `GET /api/resource`.
 pub const WINDOW: Duration = Duration::from_secs(60);

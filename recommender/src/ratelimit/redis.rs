@@ -28,8 +28,8 @@ pub enum RedisError {
     #[error("Redis: {0}")]
     Call(redis::RedisError),
     /// No answer in time.
-    #[error("Redis did not answer within {TIMEOUT:?}")]
-    Timeout,
+    #[error("Redis did not answer within {0:?}")]
+    Timeout(Duration),
 }
 
 /// Sliding windows by caller, in Redis.
@@ -71,6 +71,17 @@ pub fn connect(
     ConnectionManager::new_lazy_with_config(client, config).map_err(RedisError::Call)
 }
 
+/// What a call answers within a time.
+pub async fn answered<T>(
+    within: Duration,
+    call: impl Future<Output = redis::RedisResult<T>>,
+) -> Result<T, RedisError> {
+    let answer = tokio::time::timeout(within, call).await;
+    answer
+        .map_err(|_| RedisError::Timeout(within))?
+        .map_err(RedisError::Call)
+}
+
 impl RedisWindows {
     /// Connects lazily: Redis need not be there yet, and one that went away is connected to again. Services of
     /// the same `pipeline` count together.
@@ -90,11 +101,8 @@ impl RedisWindows {
         call.arg(limit)
             .arg(u64::try_from(WINDOW.as_millis()).unwrap_or(u64::MAX))
             .arg(uuid::Uuid::new_v4().to_string());
-        let answer =
-            tokio::time::timeout(TIMEOUT, call.invoke_async::<(u8, u32, i64)>(&mut connection)).await;
-        let (allowed, remaining, reset) = answer
-            .map_err(|_| RedisError::Timeout)?
-            .map_err(RedisError::Call)?;
+        let call = call.invoke_async::<(u8, u32, i64)>(&mut connection);
+        let (allowed, remaining, reset) = answered(TIMEOUT, call).await?;
         Ok(Decision {
             allowed: allowed == 1,
             limit,
@@ -112,10 +120,7 @@ impl RedisWindows {
             .arg("NX")
             .arg("PX")
             .arg(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
-        let answer = tokio::time::timeout(TIMEOUT, call.query_async::<Option<String>>(&mut connection)).await;
-        let set = answer
-            .map_err(|_| RedisError::Timeout)?
-            .map_err(RedisError::Call)?;
+        let set = answered(TIMEOUT, call.query_async::<Option<String>>(&mut connection)).await?;
         Ok(set.is_some())
     }
 
@@ -123,10 +128,7 @@ impl RedisWindows {
     pub async fn forget(&self, name: &str) -> Result<(), RedisError> {
         let mut connection = self.connection.clone();
         let key = format!("{}{name}", self.once);
-        tokio::time::timeout(TIMEOUT, connection.del::<_, ()>(key))
-            .await
-            .map_err(|_| RedisError::Timeout)?
-            .map_err(RedisError::Call)
+        answered(TIMEOUT, connection.del::<_, ()>(key)).await
     }
 
     /// The connection, for what else is kept in the same Redis: calls of all users share it.

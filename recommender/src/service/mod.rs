@@ -116,18 +116,11 @@ impl Service {
                 .transpose()?;
             path.map(|path| secrets::read(&path)).transpose()
         };
-        let password = match &config.redis {
-            Some(redis) => secret(&redis.password_file)?,
-            None => None,
-        };
-        let redis = match &config.redis {
-            Some(redis) => Some(RedisWindows::new(
-                &redis.url,
-                &config.pipeline,
-                password.as_ref(),
-            )?),
-            None => None,
-        };
+        let redis = config.redis.as_ref();
+        let password = secret(&redis.and_then(|redis| redis.password_file.clone()))?;
+        let redis = redis
+            .map(|redis| RedisWindows::new(&redis.url, &config.pipeline, password.as_ref()))
+            .transpose()?;
         let products = engine_config.limits.learn_history;
         let histories = histories(config, password.as_ref(), products, &metrics)?;
         let webhook_key = secret(&config.webhooks.hmac_secret_file)?;

@@ -3,39 +3,24 @@
 use std::path::Path;
 
 use recommendation_api::HumanDuration;
-use recommendation_api::config::{RecommenderConfig, SnapshotsConfig};
+use recommendation_api::config::RecommenderConfig;
 use recommendation_api::pipeline::serving::{Consent, Pseudonymization};
 use recommender::service::embedded_state_dir;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::embedded;
-use crate::support::{Running, event, eventually, files_with, logged, token};
+use crate::support::{Running, event, eventually, files_with, logged, send, snapshots_in, token};
 
 fn config(dir: &Path) -> RecommenderConfig {
     let mut config = RecommenderConfig::default();
     config.model.exploration = 0.0;
-    config.snapshots = Some(SnapshotsConfig {
-        url: url::Url::from_file_path(embedded_state_dir(&dir.join("shop.db")))
-            .unwrap()
-            .to_string(),
-        interval: HumanDuration::from_secs(1),
-        ..SnapshotsConfig::default()
-    });
+    config.snapshots = snapshots_in(&embedded_state_dir(&dir.join("shop.db")));
     config
 }
 
 async fn start(config: &RecommenderConfig, dir: &Path) -> Running {
     Running::start(embedded(dir, config.clone())).await.ready().await
-}
-
-async fn send(service: &Running, events: &[Value]) {
-    let writer = token("shop", &["events:write"]);
-    let body = json!(events);
-    let answer = service
-        .call(Method::POST, "/v1/events/batch", Some(&writer), Some(&body))
-        .await;
-    assert_eq!(answer.status, 202, "{}", answer.text);
 }
 
 async fn export(service: &Running, customer: &str) -> Value {

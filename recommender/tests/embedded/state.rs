@@ -3,23 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use recommendation_api::HumanDuration;
-use recommendation_api::config::{RecommenderConfig, SnapshotsConfig};
+use recommendation_api::config::RecommenderConfig;
 use recommender::service::{Mode, embedded_state_dir};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{Running, event, eventually, options, recommended, token};
+use crate::support::{Running, event, eventually, options, recommended, snapshots_in, token};
 
 fn config(dir: &Path) -> RecommenderConfig {
     let mut config = RecommenderConfig::default();
     config.model.exploration = 0.0;
-    config.snapshots = Some(SnapshotsConfig {
-        url: url::Url::from_file_path(embedded_state_dir(&dir.join("shop.db")))
-            .unwrap()
-            .to_string(),
-        interval: HumanDuration::from_secs(1),
-        ..SnapshotsConfig::default()
-    });
+    config.snapshots = snapshots_in(&embedded_state_dir(&dir.join("shop.db")));
     config
 }
 

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use recommendation_api::HumanDuration;
-use recommendation_api::config::SnapshotsConfig;
 use recommender::headless::Headless;
 use recommender::service::Mode;
 use recommender::snapshot;
@@ -15,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::replica::Replica;
 use crate::shop::Shop;
-use crate::support::{Running, event, eventually, token};
+use crate::support::{Running, event, eventually, snapshots_in, token};
 
 /// Everything that was learned, in a form that compares.
 fn dump(reader: &Reader) -> Value {
@@ -94,11 +92,7 @@ fn batch(at: usize) -> Vec<Value> {
 async fn after_kills_retries_and_restarts_the_model_equals_the_one_built_in_one_pass() {
     let mut shop = Shop::new(3).await;
     let folder = shop.dir.path().join("snapshots");
-    shop.config.snapshots = Some(SnapshotsConfig {
-        url: url::Url::from_file_path(&folder).unwrap().to_string(),
-        interval: HumanDuration::from_secs(1),
-        ..SnapshotsConfig::default()
-    });
+    shop.config.snapshots = snapshots_in(&folder);
     let writer = token("shop", &["events:write"]);
     // One replica that is restarted in good order, and one that is killed while it is written to.
     let mut steady = Running::start(shop.replica()).await.ready().await;
@@ -176,11 +170,7 @@ async fn after_kills_retries_and_restarts_the_model_equals_the_one_built_in_one_
 async fn a_snapshot_of_a_topic_that_was_made_anew_is_not_used() {
     let mut shop = Shop::new(1).await;
     let folder = shop.dir.path().join("snapshots");
-    shop.config.snapshots = Some(SnapshotsConfig {
-        url: url::Url::from_file_path(&folder).unwrap().to_string(),
-        interval: HumanDuration::from_secs(1),
-        ..SnapshotsConfig::default()
-    });
+    shop.config.snapshots = snapshots_in(&folder);
     for product in ["p", "q", "r"] {
         shop.put(None, "c", event("c", product, "click").to_string().as_bytes())
             .await;

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use recommendation_api::HumanDuration;
-use recommendation_api::config::SnapshotsConfig;
 use recommendation_api::pipeline::recommender::Histories;
 use recommender::service::Options;
 use reqwest::Method;
@@ -12,7 +10,7 @@ use serde_json::{Value, json};
 use crate::cable::{Cable, Line};
 use crate::replica::Replica;
 use crate::shop::{Shop, redis, redis_address};
-use crate::support::{Running, event, eventually, token};
+use crate::support::{Running, event, eventually, send, snapshots_in, token};
 
 const CUSTOMERS: usize = 41;
 const PRODUCTS: usize = 37;
@@ -28,11 +26,7 @@ async fn shop(url: &str) -> Shop {
     shop.config.limits.max_customers = HELD;
     shop.config.model.exploration = 0.0;
     let folder = shop.dir.path().join("snapshots");
-    shop.config.snapshots = Some(SnapshotsConfig {
-        url: url::Url::from_file_path(&folder).unwrap().to_string(),
-        interval: HumanDuration::from_secs(1),
-        ..SnapshotsConfig::default()
-    });
+    shop.config.snapshots = snapshots_in(&folder);
     shop
 }
 
@@ -57,15 +51,6 @@ fn batch(at: usize) -> Vec<Value> {
         event
     };
     (at..at + BATCH).map(one).collect()
-}
-
-async fn send(to: &Running, events: &[Value]) {
-    let writer = token("shop", &["events:write"]);
-    let body = json!(events);
-    let answer = to
-        .call(Method::POST, "/v1/events/batch", Some(&writer), Some(&body))
-        .await;
-    assert_eq!(answer.status, 202, "{}", answer.text);
 }
 
 /// What a replica tells of products and customers. Answers of other models than these depend on the order between

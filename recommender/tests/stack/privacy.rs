@@ -3,24 +3,16 @@
 use std::time::{Duration, Instant};
 
 use recommendation_api::HumanDuration;
-use recommendation_api::config::SnapshotsConfig;
 use recommendation_api::pipeline::serving::Pseudonymization;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::shop::{Shop, redis};
-use crate::support::{Running, contains, event, eventually, files_with, logged, recommended, token};
+use crate::support::{
+    Running, contains, event, eventually, files_with, logged, recommended, send, snapshots_in, token,
+};
 
 const ERASED: &str = "zoe-the-erased";
-
-async fn send(service: &Running, events: &[Value]) {
-    let writer = token("shop", &["events:write"]);
-    let body = json!(events);
-    let answer = service
-        .call(Method::POST, "/v1/events/batch", Some(&writer), Some(&body))
-        .await;
-    assert_eq!(answer.status, 202, "{}", answer.text);
-}
 
 /// Products that a replica knows a customer for.
 async fn known(service: &Running, customer: &str) -> Vec<String> {
@@ -88,11 +80,7 @@ async fn an_erased_customer_is_gone_from_replicas_caches_snapshots_and_whoever_r
     if let Some(redis) = &mut shop.config.redis {
         redis.ttl = HumanDuration::from_secs(600);
     }
-    shop.config.snapshots = Some(SnapshotsConfig {
-        url: url::Url::from_file_path(stored.path()).unwrap().to_string(),
-        interval: HumanDuration::from_secs(1),
-        ..SnapshotsConfig::default()
-    });
+    shop.config.snapshots = snapshots_in(stored.path());
     let a = Running::start(shop.replica()).await.ready().await;
     let b = Running::start(shop.replica()).await.ready().await;
     let mut events = Vec::new();
@@ -347,11 +335,7 @@ async fn neither_id_nor_pseudonym_of_an_erased_customer_stays_beyond_the_records
     if let Some(redis) = &mut shop.config.redis {
         redis.ttl = HumanDuration::from_secs(600);
     }
-    shop.config.snapshots = Some(SnapshotsConfig {
-        url: url::Url::from_file_path(stored.path()).unwrap().to_string(),
-        interval: HumanDuration::from_secs(1),
-        ..SnapshotsConfig::default()
-    });
+    shop.config.snapshots = snapshots_in(stored.path());
     let pipeline = shop.config.pipeline.clone();
     let a = Running::start(shop.replica()).await.ready().await;
     let bought = ["cup", "lamp"].map(|product| {

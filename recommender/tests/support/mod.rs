@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use recommendation_api::config::RecommenderConfig;
+use recommendation_api::HumanDuration;
+use recommendation_api::config::{RecommenderConfig, SnapshotsConfig};
 use recommender::http::tokens::mint;
 use recommender::service::{Mode, Options, Service, ServiceError};
 use recommender::telemetry::LogFilter;
@@ -230,6 +231,25 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 /// An event as a shop sends it.
 pub fn event(customer: &str, product: &str, kind: &str) -> Value {
     serde_json::json!({"customer_id": customer, "product_id": product, "event_type": kind})
+}
+
+/// Sends events as a shop does, and expects them to be acknowledged.
+pub async fn send(service: &Running, events: &[Value]) {
+    let writer = token("shop", &["events:write"]);
+    let body = Value::from(events);
+    let answer = service
+        .call(Method::POST, "/v1/events/batch", Some(&writer), Some(&body))
+        .await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+}
+
+/// Snapshots every second, in a folder.
+pub fn snapshots_in(folder: &Path) -> Option<SnapshotsConfig> {
+    Some(SnapshotsConfig {
+        url: url::Url::from_file_path(folder).unwrap().to_string(),
+        interval: HumanDuration::from_secs(1),
+        ..SnapshotsConfig::default()
+    })
 }
 
 /// What is recommended to a customer: product ids in order.

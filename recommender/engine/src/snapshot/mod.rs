@@ -215,12 +215,15 @@ impl Writer {
             }
         });
         // Those who are kept elsewhere come back from there.
-        let standing = self.standing().filter(|_| !self.config.recalls);
-        let customers = standing.map(|(known_ms, slot)| FrozenCustomer {
-            known_ms,
-            history: slot.history.load_full(),
-            slot,
-        });
+        let standing = (!self.config.recalls).then(|| self.standing());
+        let customers = standing
+            .into_iter()
+            .flatten()
+            .map(|(known_ms, slot)| FrozenCustomer {
+                known_ms,
+                history: slot.history.load_full(),
+                slot,
+            });
         let profiles = shared.profiles.pin();
         Snapshot {
             pinned: pinned(&self.config),

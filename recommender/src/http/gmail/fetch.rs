@@ -99,7 +99,7 @@ impl Mailboxes {
         let read = |name: &str| secrets::read(&dir.join(name));
         let api = config.api_url.trim_end_matches('/');
         Ok(Some(Self {
-            client: outgoing::client(TIMEOUT).map_err(MailboxError::Client)?,
+            client: outgoing::staying(TIMEOUT).map_err(MailboxError::Client)?,
             token_url: config.token_url.clone(),
             messages_url: format!("{api}/gmail/v1/users/me/messages"),
             history_url: format!("{api}/gmail/v1/users/me/history"),
