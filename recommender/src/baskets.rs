@@ -48,19 +48,15 @@ impl Baskets {
         }
     }
 
-    /// These customers are remembered as buyers of nothing any more.
-    pub fn forget(&self, customers: &HashSet<Arc<str>>) {
-        if customers.is_empty() {
-            return;
-        }
-        let owners: HashSet<u64, ahash::RandomState> = customers
-            .iter()
-            .map(|name| recommender_engine::owner(name))
-            .collect();
+    /// Customers are remembered as buyers of nothing any more: those with one of these hashes of whom `whose` says so.
+    pub fn forget(&self, owners: &[u64], whose: impl Fn(&str) -> bool) {
+        let owners: HashSet<u64, ahash::RandomState> = owners.iter().copied().collect();
+        let is_theirs = |buyer: &Buyer| owners.contains(&buyer.owner) && whose(&buyer.name);
         let mut buyers = self.buyers.write().unwrap_or_else(PoisonError::into_inner);
         buyers.retain(|_, known| {
-            if known.iter().any(|buyer| owners.contains(&buyer.owner)) {
-                known.retain(|buyer| !customers.contains(&buyer.name));
+            // Most products were bought by nobody of them: nothing is moved.
+            if known.iter().any(is_theirs) {
+                known.retain(|buyer| !is_theirs(buyer));
             }
             !known.is_empty()
         });
@@ -208,7 +204,9 @@ mod tests {
         writer.erase("b");
         assert!(baskets.together(&reader, "cup", 10, &none).is_empty());
         baskets.rename("a", "d");
-        baskets.forget(&HashSet::from(["b".into(), "d".into()]));
+        baskets.forget(&["b", "d", "c"].map(recommender_engine::owner), |name| {
+            name != "c"
+        });
         let buyers = baskets.buyers.read().unwrap();
         assert!(buyers.values().flatten().all(|buyer| &*buyer.name == "c"));
     }

@@ -32,6 +32,7 @@ mod verified;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -44,14 +45,14 @@ use crate::baskets::Baskets;
 use crate::cache::AnswerCache;
 use crate::config::Live;
 use crate::directory::Directory;
-use crate::histories::{Histories, Kept, Wanted};
+use crate::histories::{Histories, Kept};
 use crate::impressions::Impressions;
 use crate::ingest::{LateReader, Progress};
 use crate::insights::desk::Desk;
 use crate::insights::ksqldb::Tables;
 use crate::log::Log;
 use crate::metrics::Metrics;
-use crate::privacy::Privacy;
+use crate::privacy::{Privacy, Subject};
 use crate::quality::Scrape;
 use crate::resilience::load::Load;
 use crate::shown::Shown;
@@ -61,6 +62,11 @@ use crate::watching::Watching;
 
 pub(crate) use self::caller::VISIT_PREFIX;
 pub use self::internal::router as internal_router;
+
+/// How often a history is asked for where it is wanted surely.
+const ASKS: u32 = 5;
+/// And how long to wait before asking again.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What handlers use. Everything in it is shared and none of it is waited for.
 pub struct App {
@@ -132,23 +138,38 @@ impl App {
     }
 
     /// Has a customer's history at hand, where it may have to be brought from elsewhere. If it does not come in time the
-    /// answer is that of a customer who is not known.
-    async fn recall(&self, name: &str) {
+    /// answer is that of a customer who is not known; false then.
+    async fn recall(&self, name: &str) -> bool {
         let Some(histories) = &self.histories else {
-            return;
+            return true;
         };
         if self.reader.has_history(name) {
-            return;
+            return true;
+        }
+        // A visit that turned out to be a customer's is not theirs who know its id alone.
+        if self.directory.canonical(name).is_some() || !self.privacy.tracks(&self.directory, name) {
+            return true;
         }
         let aliases = self.directory.aliases(name);
         let ids = std::iter::once(name).chain(aliases.iter().map(|alias| &**alias));
-        let wanted = Wanted {
-            subjects: ids.map(|id| self.privacy.subject(id)).collect(),
-            forgotten: false,
-        };
-        if let Some(events) = histories.of(&wanted).await {
+        let ids: Vec<Subject> = ids.map(|id| self.privacy.subject(id)).collect();
+        let found = histories.of(&ids).await;
+        if let Some(events) = &found {
             self.reader.recall(name, events.iter().map(Kept::past));
         }
+        found.is_some()
+    }
+
+    /// [`App::recall`] for somebody who asks what is known: that nothing is must be true. Waits, and then refuses.
+    async fn recall_surely(&self, name: &str) -> Result<(), problem::Problem> {
+        for _ in 0..ASKS {
+            if self.recall(name).await {
+                return Ok(());
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        let late = "the history does not come from Redis; try again";
+        Err(problem::Problem::unavailable(late, 2))
     }
 
     /// Refuses while the model is still read from the log: an answer would be that of an empty shop.

@@ -1,26 +1,22 @@
 //! What the ingest thread forgets: customers who were erased, who refuse, and ids that turned out to be another's.
 //!
-//! All of it waits until the batch that it came with has been read. While events are still gathered for the engine's
+//! All of it waits until the next event is learned, or the batch that it came with has been read. While events are still gathered for the engine's
 //! bulk path it waits for that too; and before the first of them nothing has been learned that could be forgotten.
 //! Customers are looked up by what an erasure tells of them, however many there are.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
 
 use recommendation_api::EventError;
 use recommendation_api::records::{Erasure, ErasureScope};
 
+use super::Lookups;
 use super::learner::Learner;
 use crate::clock::now_ms;
 use crate::model;
 use crate::privacy::Subject;
 use crate::privacy::erasures::Erasures;
-use crate::ratelimit::RedisError;
 use crate::source::Record;
 use crate::source::positions::Partitions;
-
-/// What is forgotten together: where histories are elsewhere, those of all have to be brought back first.
-const AT_ONCE: usize = 500;
 
 /// What is to be forgotten.
 pub(super) enum Forget {
@@ -28,7 +24,6 @@ pub(super) enum Forget {
     Erased {
         subject: Subject,
         owner: u64,
-        scope: ErasureScope,
         /// Up to where their events are forgotten, by partition.
         ends: Option<BTreeMap<i32, i64>>,
     },
@@ -45,7 +40,17 @@ pub(super) struct Forgetting {
     pub erasures: Erasures,
     /// Up to where erasures were applied to the snapshot that the state began with.
     pub applied: Partitions,
+    /// Up to where profiles were.
+    pub profiled: Partitions,
     waiting: Vec<Forget>,
+}
+
+impl Forgetting {
+    /// Whether what a record of the profiles topic says is in the snapshot that the state began with.
+    pub(super) fn has_profile(&self, record: &Record<'_>) -> bool {
+        let applied = self.profiled.get(&record.partition);
+        applied.is_some_and(|position| record.offset < position.next)
+    }
 }
 
 impl Learner {
@@ -72,15 +77,20 @@ impl Learner {
         let applied = self.forgetting.applied.get(&record.partition);
         if applied.is_none_or(|position| record.offset >= position.next) {
             let scope = erasure.scope;
-            // Figures are forgotten at once: no bulk path waits for them.
+            // Figures are forgotten at once: no bulk path waits for them. And profiles: there may be a new one before what was
+            // learned is forgotten.
             self.insights.erase(owner, erasure.time_ms);
-            let ends = erasure.ends.get(&self.lookups.privacy.events).cloned();
-            self.forget_soon(Forget::Erased {
-                subject,
-                owner,
-                scope,
-                ends,
-            });
+            let Lookups {
+                privacy, directory, ..
+            } = &self.lookups;
+            if scope == ErasureScope::Everything {
+                let ids = directory.ids_of(owner).into_iter();
+                for id in ids.filter(|id| privacy.subject(id) == subject) {
+                    directory.set_profile(&id, None);
+                }
+            }
+            let ends = erasure.ends.get(&privacy.events).cloned();
+            self.forget_soon(Forget::Erased { subject, owner, ends });
         }
         Ok(())
     }
@@ -99,65 +109,62 @@ impl Learner {
     }
 
     pub(super) fn forget_soon(&mut self, forget: Forget) {
-        self.forgetting.waiting.push(forget);
+        match &mut self.elsewhere {
+            Some(elsewhere) => elsewhere.forget_soon(forget),
+            None => self.forgetting.waiting.push(forget),
+        }
     }
 
-    /// Forgets what waits; to be called after each batch. After an error it waits on.
-    pub fn forget_waiting(&mut self) -> Result<(), RedisError> {
+    /// Forgets what waits; to be called after each batch, and before the next event is learned.
+    pub fn forget_waiting(&mut self) {
         if self.forgetting.waiting.is_empty() || self.waiting() > 0 {
-            return Ok(());
+            return;
         }
-        let mut waiting = std::mem::take(&mut self.forgetting.waiting);
-        if !self.learns_live() {
-            return Ok(()); // nothing was learned yet, and nothing that was forgotten will be
+        let waiting = std::mem::take(&mut self.forgetting.waiting);
+        // Or nothing was learned yet, and nothing that was forgotten will be.
+        if self.learns_live() {
+            self.forget(waiting.into_iter(), &HashSet::new());
         }
-        while !waiting.is_empty() {
-            let some = waiting.len().min(AT_ONCE);
-            match self.recall_forgotten(&waiting[..some]) {
-                Ok(recalled) => self.forget(waiting.drain(..some), &recalled),
-                Err(e) => {
-                    waiting.append(&mut self.forgetting.waiting);
-                    self.forgetting.waiting = waiting;
-                    return Err(e);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Those who were `recalled` are known to the engine by their HMAC.
-    fn forget(&mut self, all: impl Iterator<Item = Forget>, recalled: &HashSet<Subject>) {
+    pub(super) fn forget(&mut self, all: impl Iterator<Item = Forget>, recalled: &HashSet<Subject>) {
         let mut erased = Vec::new();
         for forget in all {
+            if !matches!(forget, Forget::Erased { .. }) {
+                // In their order: who was erased may have come back.
+                self.erase(&std::mem::take(&mut erased), recalled);
+            }
             match forget {
-                Forget::Erased {
-                    subject,
-                    owner,
-                    scope,
-                    ends,
-                } => {
-                    self.forget_elsewhere(subject, ends);
-                    erased.push((subject, owner, scope));
+                Forget::Erased { subject, owner, ends } => {
+                    self.forget_elsewhere(subject, ends.as_ref(), true);
+                    erased.push((subject, owner));
                 }
                 Forget::Refused(customer) => self.forget_known(&customer),
                 Forget::Alias { from, whose } => self.take_in(&from, &whose),
             }
         }
-        if !erased.is_empty() {
-            self.erase(&erased, recalled);
-        }
-        self.writer.let_go();
+        self.erase(&erased, recalled);
     }
 
     /// Forgets what was learned of a customer, if anything was.
     fn forget_known(&mut self, customer: &str) {
+        let owner = recommender_engine::owner(customer);
         // Answers may have been shown to somebody of whom nothing was ever learned.
-        self.insights.erase(recommender_engine::owner(customer), now_ms());
-        self.forget_elsewhere(self.lookups.privacy.subject(customer), None);
-        if self.writer.reader().knows(customer) {
+        self.insights.erase(owner, now_ms());
+        let Lookups {
+            privacy, directory, ..
+        } = &self.lookups;
+        // Who has agreed again meanwhile is learned from by others: they forgot what was there before.
+        let refuses = !privacy.tracks(directory, customer);
+        self.forget_elsewhere(privacy.subject(customer), None, refuses);
+        let known = self.writer.reader().knows(customer);
+        if known {
             self.writer.erase(customer);
-            self.lookups.baskets.forget(&HashSet::from([customer.into()]));
-            self.forget_answers(recommender_engine::owner(customer));
+            self.forget_answers(owner);
+        }
+        if known || self.elsewhere.is_some() {
+            self.lookups.baskets.forget(&[owner], |name| name == customer);
         }
     }
 
@@ -169,7 +176,8 @@ impl Learner {
         self.insights.fold(from, whose);
         let privacy = &self.lookups.privacy;
         if let Some(elsewhere) = &mut self.elsewhere {
-            elsewhere.merged(privacy.subject(from), privacy.subject(whose));
+            let ledger = &mut elsewhere.ledger;
+            ledger.merge(privacy.subject(from), privacy.subject(whose));
         }
         if self.writer.merge(from, whose) {
             self.lookups.baskets.rename(from, whose);
@@ -184,32 +192,29 @@ impl Learner {
         }
     }
 
-    fn erase(&mut self, erased: &[(Subject, u64, ErasureScope)], recalled: &HashSet<Subject>) {
-        let mut found: HashMap<Arc<str>, ErasureScope> = HashMap::new();
-        for (subject, owner, scope) in erased {
+    fn erase(&mut self, erased: &[(Subject, u64)], recalled: &HashSet<Subject>) {
+        if erased.is_empty() {
+            return;
+        }
+        for (subject, owner) in erased {
             if recalled.contains(subject) {
                 self.writer.erase(&subject.hex());
             }
-            let known = self.writer.names_of(*owner).into_iter();
             // The hash may be another's too: the HMAC decides.
-            let names = known
-                .chain(self.lookups.directory.ids_of(*owner))
-                .filter(|name| self.lookups.privacy.subject(name) == *subject);
-            found.extend(names.map(|name| (name, *scope)));
+            let mut known = self.writer.names_of(*owner);
+            known.retain(|name| self.lookups.privacy.subject(name) == *subject);
+            for name in known {
+                self.writer.erase(&name);
+                // The profile may stay, or be a new one.
+                self.show_attributes(&name);
+            }
             self.writer.erase_visits(*owner);
             self.forget_answers(*owner);
         }
-        for (name, scope) in &found {
-            self.writer.erase(name);
-            match scope {
-                ErasureScope::Everything => {
-                    self.lookups.directory.set_profile(name, None);
-                }
-                // The profile may have come before the erasure: it stays, and so do the rules on it.
-                ErasureScope::Learned => self.show_attributes(name),
-            }
-        }
-        self.lookups.baskets.forget(&found.into_keys().collect());
+        let owners: Vec<u64> = erased.iter().map(|(_, owner)| *owner).collect();
+        let subjects: HashSet<Subject> = erased.iter().map(|(subject, _)| *subject).collect();
+        let Lookups { privacy, baskets, .. } = &self.lookups;
+        baskets.forget(&owners, |name| subjects.contains(&privacy.subject(name)));
         let n = erased.len();
         self.metrics.erasures.inc_by(n as u64);
         tracing::info!(customers = n, "erasures applied");
@@ -225,14 +230,14 @@ impl Learner {
             .set_profile(customer, attributes.filter(|attributes| !attributes.is_empty()));
     }
 
-    /// Once the log was caught up with: forgets erasures that decide nothing any more, and, where only those are
-    /// tracked who agreed, whoever a snapshot of other times knows and did not.
+    /// Once the log was caught up with: forgets erasures that decide nothing any more, and whoever a snapshot of other times
+    /// knows and who is not tracked.
     pub fn settle(&mut self, events: Option<&Partitions>) {
         if let Some(events) = events {
             let next = |partition: i32| events.get(&partition).map_or(0, |position| position.next);
             self.forgetting.erasures.forget_passed(next);
         }
-        if self.lookups.privacy.is_opt_in() && self.restored {
+        if self.restored {
             let mut unasked = Vec::new();
             let lookups = &self.lookups;
             self.writer.reader().each_name(|name| {

@@ -87,7 +87,9 @@ pub(super) struct Learner {
     pub insights: Insights,
     /// Gathered until the log is caught up with; `None` from then on.
     bulk: Option<Gathered>,
-    /// Record times of live events whose effect is not published yet.
+    /// Whether the log was caught up with: what comes from then on is new.
+    pub follows: bool,
+    /// Record times of new events whose effect is not published yet.
     fresh: Vec<i64>,
     /// Traces of live events whose effect is not published yet, and when they were taken.
     traced: Vec<(String, SystemTime)>,
@@ -123,6 +125,7 @@ impl Learner {
             default_type,
             metrics,
             bulk: Some(Gathered::default()),
+            follows: false,
             fresh: Vec::new(),
             traced: Vec::new(),
             traces: Traces::default(),
@@ -145,11 +148,13 @@ impl Learner {
     pub fn restore(&mut self, restored: Restored) {
         self.writer = restored.writer;
         self.restored = true;
-        let erasures = &self.lookups.privacy.erasures;
-        let applied = restored.manifest.positions.topics.get(erasures);
-        self.forgetting.applied = applied.cloned().unwrap_or_default();
-        if let Some(elsewhere) = &mut self.elsewhere {
-            elsewhere.restore(&restored.manifest, &self.lookups.privacy);
+        let privacy = &self.lookups.privacy;
+        let topics = &restored.manifest.positions.topics;
+        let applied = |topic: &str| topics.get(topic).cloned().unwrap_or_default();
+        self.forgetting.applied = applied(&privacy.erasures);
+        self.forgetting.profiled = applied(&privacy.profiles);
+        if let (Some(elsewhere), Some(written)) = (&mut self.elsewhere, restored.elsewhere) {
+            elsewhere.restore(&restored.manifest, written, privacy);
         }
         self.quality.follow(self.writer.reader());
         self.dedup = restored.dedup;
@@ -168,6 +173,7 @@ impl Learner {
             return None;
         }
         let stats = self.writer.reader().stats();
+        let elsewhere = self.elsewhere.as_ref();
         Some(Frozen {
             manifest: Manifest {
                 program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -179,12 +185,13 @@ impl Learner {
                 products: stats.products,
                 insights: true,
                 drift: true,
-                begun: self.elsewhere.as_ref().map(Elsewhere::begun).unwrap_or_default(),
+                elsewhere: elsewhere.is_some(),
             },
             dedup: write_dedup(&self.dedup),
             engine: self.writer.freeze(),
             insights: self.insights.freeze(),
             drift: self.quality.counted().clone(),
+            elsewhere: elsewhere.map(|elsewhere| elsewhere.write(&self.lookups.privacy)),
         })
     }
 
@@ -207,6 +214,7 @@ impl Learner {
     }
 
     fn take_event(&mut self, record: Record<'_>) -> Result<(), EventError> {
+        self.forget_waiting();
         if let Some(elsewhere) = &mut self.elsewhere {
             elsewhere.read(record.partition, record.offset);
         }
@@ -298,7 +306,7 @@ impl Learner {
         if event.kind == EventKind::Purchase {
             self.lookups.baskets.bought(event.customer, event.product);
         }
-        if self.fresh.len() < MAX_FRESH {
+        if self.follows && self.fresh.len() < MAX_FRESH {
             self.fresh.push(live.record_ms);
             self.traced.extend(live.trace);
         }
@@ -347,25 +355,37 @@ impl Learner {
         })?;
         let consent = profile.as_ref().and_then(|profile| profile.consent);
         let whose = profile.as_ref().and_then(|profile| profile.alias_of.clone());
-        if !self.lookups.directory.set_profile(id, profile) {
+        let Lookups {
+            privacy, directory, ..
+        } = &self.lookups;
+        let (tracked, was) = (privacy.tracks(directory, id), directory.canonical(id));
+        if !directory.set_profile(id, profile) {
             tracing::warn!("profile not taken up: limits.maxCustomers is reached, or it is its own alias");
+        }
+        let is_known = self.forgetting.has_profile(&record);
+        let is = directory.canonical(id);
+        if let Some(elsewhere) = &mut self.elsewhere
+            && !is_known
+        {
+            let (subject, now) = (privacy.subject(id), now_ms());
+            if was.is_some() && is != was {
+                elsewhere.ledger.part(subject, &elsewhere.read, now);
+            }
+            // What others learned before they heard of a refusal was never counted here.
+            if !tracked && privacy.tracks(directory, id) {
+                elsewhere.ledger.never_counted(subject, &elsewhere.read, now);
+            }
         }
         self.show_attributes(id);
         if let Some(whose) = whose {
-            let whose = self
-                .lookups
-                .directory
-                .canonical(id)
-                .map_or(whose, |whose| whose.to_string());
-            let from = id.to_owned();
-            let privacy = &self.lookups.privacy;
-            match &mut self.elsewhere {
-                Some(elsewhere) if elsewhere.knows_alias(record.partition, record.offset) => {
-                    elsewhere.merged(privacy.subject(&from), privacy.subject(&whose));
-                }
-                _ => self.forget_soon(Forget::Alias { from, whose }),
+            // In memory nothing is left that would be merged twice.
+            if !is_known || self.elsewhere.is_none() {
+                let whose = is.map_or(whose, |whose| whose.to_string());
+                let from = id.to_owned();
+                self.forget_soon(Forget::Alias { from, whose });
             }
-        } else if !self.lookups.privacy.allows(consent) {
+        } else if !self.lookups.privacy.allows(consent) && !is_known {
+            // Who had refused by then may have agreed since, and what came after that is in the snapshot.
             self.forget_soon(Forget::Refused(id.to_owned()));
         }
         Ok(())

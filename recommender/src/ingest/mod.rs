@@ -256,6 +256,7 @@ impl Ingest {
             if lag.caught_up || learner.waiting() >= MAX_BULK {
                 learner.learn_bulk(now);
             }
+            learner.follows |= lag.caught_up;
             due = None;
             if !self.learns_on() {
                 continue;
@@ -292,8 +293,8 @@ impl Ingest {
     /// do not come: then nothing more is read for now.
     fn learns_on(&mut self) -> bool {
         let learner = &mut self.learner;
-        let done = learner.learn_waiting().and_then(|()| learner.forget_waiting());
-        let Err(e) = done.and_then(|()| learner.learn_waiting()) else {
+        learner.forget_waiting();
+        let Err(e) = learner.learn_waiting() else {
             if self.stuck.succeeded() {
                 tracing::info!("histories are to be had again: learning goes on");
             }

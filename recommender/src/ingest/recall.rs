@@ -1,36 +1,51 @@
 //! Learning where histories are kept in Redis: events wait until those of their customers who are not at hand have been
-//! brought back, many in one round trip, and with it they are kept themselves.
+//! brought back, many in one round trip, and with it they are kept themselves. What is to be forgotten waits among them, so
+//! that it takes back what was read before it, and nothing else.
 //!
 //! While Redis is away nothing is learned and nothing is forgotten; the log waits. What was read before is not lost:
 //! it waits here, and no snapshot is taken meanwhile.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use recommender_engine::{Applied, EventKind, Interaction, owner};
+use recommender_engine::{Applied, EventKind, Interaction, Writer, owner};
 use tokio::runtime::Handle;
 
 use super::forget::Forget;
 use super::learner::{Learner, Live};
 use crate::clock::now_ms;
-use crate::histories::{Forgotten, Histories, Kept, Wanted};
+use crate::histories::{Forgotten, Histories, Kept, Ledger, Offsets, Part, Written, earlier, later};
 use crate::privacy::{Privacy, Subject};
 use crate::ratelimit::RedisError;
 use crate::snapshot::Manifest;
-use crate::source::positions::Partitions;
 
 /// Longer than a request waits for a history.
 const SETTLES_WITHIN: Duration = Duration::from_secs(1);
-/// Events of one round trip at most.
+/// Histories that requests brought back are let go of this often: what they show must not be of long ago.
+const STALE_AFTER: Duration = Duration::from_secs(60);
+/// Events, or customers, of one round trip at most.
 const AT_ONCE: usize = 2_000;
+/// And at least, however late the answers come.
+const FEWEST_AT_ONCE: usize = 20;
+/// Customers forgotten in one round trip at most: a script runs for each.
+const FORGOTTEN_AT_ONCE: usize = 100;
 
-/// An event whose customer may have to be brought back first.
-struct Waiting {
-    partition: i32,
-    offset: i64,
-    event: Event,
-    live: Live,
+/// What was read, and waits for histories.
+enum Waiting {
+    Event {
+        at: (i32, i64),
+        event: Event,
+        live: Live,
+    },
+    /// To be forgotten, and up to where events had been read.
+    Forget(Forget, Offsets),
+}
+
+impl Waiting {
+    fn is_event(&self) -> bool {
+        matches!(self, Self::Event { .. })
+    }
 }
 
 struct Event {
@@ -54,80 +69,80 @@ impl Event {
 pub struct Elsewhere {
     histories: Arc<Histories>,
     runtime: Handle,
+    pub(super) ledger: Ledger,
     waiting: Vec<Waiting>,
     /// Up to where events were learned, by partition: what another replica has learned beyond is not ours yet.
-    learned: BTreeMap<i32, i64>,
+    learned: Offsets,
     /// Up to where they were read.
-    read: BTreeMap<i32, i64>,
-    /// From where on: what was removed from the log before was never counted here.
-    begun: BTreeMap<i32, i64>,
-    /// Whose events are counted as whose, besides their own.
-    aliases: HashMap<Subject, Vec<Subject>>,
-    /// All of those.
-    merged: HashSet<Subject>,
-    profiles_topic: String,
-    /// Up to where it was applied to the snapshot that the state began with.
-    profiles: Partitions,
-    /// Forgotten here, and not yet there.
+    pub(super) read: Offsets,
+    /// Taken back here, and not yet forgotten there.
     forgotten: Vec<Forgotten>,
-    /// When no request is left that asked before they were forgotten there too.
-    settled: Option<Instant>,
+    /// Events, or customers, of the next round trip at most.
+    at_once: usize,
+    /// When those whom requests brought back are let go of next.
+    stale: Instant,
+    /// How long the log's events outlast what is raised for them, milliseconds.
+    retention_ms: i64,
 }
 
 impl Elsewhere {
-    /// `profiles` is the topic of aliases.
-    pub fn new(histories: Arc<Histories>, runtime: Handle, profiles: &str) -> Self {
+    /// Nothing is kept longer than the retention after it was written.
+    pub fn new(histories: Arc<Histories>, runtime: Handle, retention_ms: i64) -> Self {
         Self {
+            ledger: histories.ledger(),
             histories,
             runtime,
-            profiles_topic: profiles.to_owned(),
             waiting: Vec::new(),
-            learned: BTreeMap::new(),
-            read: BTreeMap::new(),
-            begun: BTreeMap::new(),
-            aliases: HashMap::new(),
-            merged: HashSet::new(),
-            profiles: Partitions::new(),
+            learned: Offsets::new(),
+            read: Offsets::new(),
             forgotten: Vec::new(),
-            settled: None,
+            at_once: AT_ONCE,
+            stale: Instant::now() + STALE_AFTER,
+            retention_ms,
         }
     }
 
     /// Goes on from a snapshot.
-    pub(super) fn restore(&mut self, manifest: &Manifest, privacy: &Privacy) {
-        let positions = &manifest.positions;
-        self.begun.clone_from(&manifest.begun);
-        let of = |topic: &str| positions.topics.get(topic).cloned().unwrap_or_default();
-        let next = of(&privacy.events).into_iter();
-        self.learned = next.map(|(partition, at)| (partition, at.next)).collect();
+    pub(super) fn restore(&mut self, manifest: &Manifest, written: Written, privacy: &Privacy) {
+        let events = manifest.positions.topics.get(&privacy.events);
+        let next = events.into_iter().flatten();
+        self.learned = next.map(|(partition, at)| (*partition, at.next)).collect();
         self.read = self.learned.clone();
-        self.profiles = of(&self.profiles_topic);
+        self.ledger.restore(written);
+    }
+
+    /// What was counted, for a snapshot.
+    pub(super) fn write(&self, privacy: &Privacy) -> Written {
+        let oldest_ms = now_ms().saturating_sub(self.retention_ms);
+        self.ledger.write(privacy.is_opt_in(), oldest_ms)
     }
 
     /// A record of the events topic was read.
     pub(super) fn read(&mut self, partition: i32, offset: i64) {
         self.read.insert(partition, offset + 1);
-        self.begun.entry(partition).or_insert(offset);
-    }
-
-    /// The first event that was counted, by partition; for a snapshot.
-    pub(super) fn begun(&self) -> BTreeMap<i32, i64> {
-        self.begun.clone()
+        self.ledger.read(partition, offset);
     }
 
     pub(super) fn wait(&mut self, event: &Interaction<'_>, at: (i32, i64), live: Live) {
-        self.waiting.push(Waiting {
-            partition: at.0,
-            offset: at.1,
-            event: Event {
-                customer: event.customer.into(),
-                product: event.product.into(),
-                session: event.session.map(Into::into),
-                kind: event.kind,
-                time_ms: event.time_ms,
-            },
-            live,
-        });
+        let event = Event {
+            customer: event.customer.into(),
+            product: event.product.into(),
+            session: event.session.map(Into::into),
+            kind: event.kind,
+            time_ms: event.time_ms,
+        };
+        self.waiting.push(Waiting::Event { at, event, live });
+    }
+
+    pub(super) fn forget_soon(&mut self, forget: Forget) {
+        self.waiting.push(Waiting::Forget(forget, self.read.clone()));
+    }
+
+    /// How many of those that wait longest are events, or are to be forgotten; so many as one round trip takes.
+    fn run(&self) -> usize {
+        let is_event = self.waiting.first().is_some_and(Waiting::is_event);
+        let alike = self.waiting.iter().take(self.at_once);
+        alike.take_while(|waiting| waiting.is_event() == is_event).count()
     }
 
     /// Whether events wait, or customers to be forgotten there.
@@ -140,199 +155,240 @@ impl Elsewhere {
         self.waiting.len() >= AT_ONCE
     }
 
-    /// Whether an alias of the profiles' topic was merged before the snapshot; then only whose it is has to be known.
-    pub(super) fn knows_alias(&self, partition: i32, offset: i64) -> bool {
-        let applied = self.profiles.get(&partition);
-        applied.is_some_and(|position| offset < position.next)
-    }
-
-    /// The first's events are from now on counted as the second's.
-    pub(super) fn merged(&mut self, from: Subject, whose: Subject) {
-        let mut all = self.aliases.remove(&from).unwrap_or_default();
-        all.push(from);
-        let known = self.aliases.entry(whose).or_default();
-        for alias in all {
-            if !known.contains(&alias) {
-                known.push(alias);
-            }
-            self.merged.insert(alias);
-        }
-    }
-
-    fn wanted(&self, subject: Subject, forgotten: bool) -> Wanted {
-        let aliases = self.aliases.get(&subject).into_iter().flatten();
-        Wanted {
-            subjects: std::iter::once(subject).chain(aliases.copied()).collect(),
-            forgotten,
-        }
+    /// A round trip of so many was answered, or was not: then fewer are asked for.
+    fn settled(&mut self, n: usize, answered: bool) {
+        self.at_once = match answered {
+            true => (self.at_once * 2).min(AT_ONCE),
+            false => (n / 2).max(FEWEST_AT_ONCE),
+        };
     }
 
     fn exchange(
         &self,
-        wanted: &[Wanted],
+        wanted: &[Vec<Part>],
         new: &[(Subject, Vec<Kept>)],
     ) -> Result<Vec<Vec<Kept>>, RedisError> {
         let mut found = self.runtime.block_on(self.histories.exchange(wanted, new))?;
         for history in &mut found {
-            history.retain(|event| {
-                let (begun, learned) = (
-                    self.begun.get(&event.partition),
-                    self.learned.get(&event.partition),
-                );
-                begun.is_some_and(|first| event.offset >= *first)
-                    && learned.is_some_and(|next| event.offset < *next)
-            });
+            history.retain(|event| self.ledger.counts(event, &self.learned));
         }
         Ok(found)
     }
 
     fn forget(&mut self) -> Result<(), RedisError> {
-        self.runtime.block_on(self.histories.forget(&self.forgotten))?;
-        self.forgotten.clear();
+        while !self.forgotten.is_empty() {
+            let n = self.forgotten.len().min(self.at_once).min(FORGOTTEN_AT_ONCE);
+            let forgotten = self.histories.forget(&self.forgotten[..n]);
+            let forgotten = self.runtime.block_on(forgotten);
+            self.settled(n, forgotten.is_ok());
+            forgotten?;
+            self.forgotten.drain(..n);
+            // A request may have asked before.
+            self.stale = Instant::now() + SETTLES_WITHIN;
+        }
         Ok(())
     }
-}
 
-impl Learner {
-    /// Learns the events that wait for histories. After an error they wait on, and so does whatever is to be forgotten.
-    pub fn learn_waiting(&mut self) -> Result<(), RedisError> {
-        let Some(mut elsewhere) = self.elsewhere.take() else {
-            return Ok(());
-        };
-        let learned = self.learn_from(&mut elsewhere);
-        self.elsewhere = Some(elsewhere);
-        learned
-    }
-
-    fn learn_from(&mut self, elsewhere: &mut Elsewhere) -> Result<(), RedisError> {
-        if !elsewhere.forgotten.is_empty() {
-            elsewhere.forget()?;
-            elsewhere.settled = Some(Instant::now() + SETTLES_WITHIN);
-            self.writer.drop_recalled();
-        }
-        if elsewhere.settled.is_some_and(|at| Instant::now() >= at) {
-            elsewhere.settled = None;
-            self.writer.drop_recalled();
-        }
-        while !elsewhere.waiting.is_empty() {
-            let now = now_ms();
-            let n = elsewhere.waiting.len().min(AT_ONCE);
-            let batch = &elsewhere.waiting[..n];
-            let privacy = Arc::clone(&self.lookups.privacy);
-            let mut subjects: HashMap<&str, usize> = HashMap::new();
-            let mut new: Vec<(Subject, Vec<Kept>)> = Vec::new();
-            let (mut wanted, mut missing) = (Vec::new(), Vec::new());
-            let reader = self.writer.reader();
-            for Waiting {
-                partition,
-                offset,
+    /// Brings back those of the first events' customers who are not at hand, and keeps the events.
+    fn recall_for(&self, events: usize, writer: &mut Writer, privacy: &Privacy) -> Result<(), RedisError> {
+        let now = now_ms();
+        let reader = writer.reader();
+        let mut subjects: HashMap<&str, usize> = HashMap::new();
+        let mut new: Vec<(Subject, Vec<Kept>)> = Vec::new();
+        let (mut wanted, mut missing) = (Vec::new(), Vec::new());
+        for waiting in &self.waiting[..events] {
+            let Waiting::Event {
+                at: (partition, offset),
                 event,
                 ..
-            } in batch
-            {
-                let at = *subjects.entry(&event.customer).or_insert_with(|| {
-                    let subject = privacy.subject(&event.customer);
-                    if !reader.knows(&event.customer) {
-                        wanted.push(elsewhere.wanted(subject, false));
-                        missing.push(&*event.customer);
-                    }
-                    new.push((subject, Vec::new()));
-                    new.len() - 1
+            } = waiting
+            else {
+                continue;
+            };
+            let at = *subjects.entry(&event.customer).or_insert_with(|| {
+                let subject = privacy.subject(&event.customer);
+                if !reader.knows(&event.customer) {
+                    wanted.push(self.ledger.history(subject));
+                    missing.push(&*event.customer);
+                }
+                new.push((subject, Vec::new()));
+                new.len() - 1
+            });
+            if let Some(past) = writer.past(&event.interaction(), now.max(event.time_ms)) {
+                new[at].1.push(Kept {
+                    partition: *partition,
+                    offset: *offset,
+                    kind: past.kind,
+                    units: past.units,
+                    time_ms: past.time_ms,
+                    product: past.product.into(),
                 });
-                if let Some(past) = self.writer.past(&event.interaction(), now.max(event.time_ms)) {
-                    new[at].1.push(Kept {
-                        partition: *partition,
-                        offset: *offset,
-                        kind: past.kind,
-                        units: past.units,
-                        time_ms: past.time_ms,
-                        product: past.product.into(),
-                    });
-                }
             }
-            let found = elsewhere.exchange(&wanted, &new)?;
-            for (customer, history) in missing.into_iter().zip(&found) {
-                self.writer.recall(customer, history.iter().map(Kept::past));
-            }
-            drop(subjects);
-            let now = now_ms();
-            for waiting in elsewhere.waiting.drain(..n) {
-                let Waiting { event, live, .. } = waiting;
-                elsewhere.learned.insert(waiting.partition, waiting.offset + 1);
-                let applied = self.learn_live(&event.interaction(), live, now);
-                // What was counted of who is too fast has been taken back: nothing is to be brought back.
-                if applied == Applied::Damped && self.writer.excludes(owner(&event.customer)) {
-                    elsewhere.forgotten.push(Forgotten {
-                        subject: privacy.subject(&event.customer),
-                        ends: None,
-                    });
-                }
-            }
-            self.writer.let_go();
         }
-        elsewhere.learned.clone_from(&elsewhere.read);
+        let found = self.exchange(&wanted, &new)?;
+        for (customer, history) in missing.into_iter().zip(&found) {
+            writer.recall(customer, history.iter().map(Kept::past));
+        }
         Ok(())
     }
 
-    /// Brings back what is to be forgotten or merged, because what was counted of it has to be taken back. Customers who
-    /// are known by their HMAC alone are called by it in the engine; which of them came back is returned.
-    pub(super) fn recall_forgotten(&mut self, forget: &[Forget]) -> Result<HashSet<Subject>, RedisError> {
-        let Some(elsewhere) = &self.elsewhere else {
-            return Ok(HashSet::new());
-        };
-        let privacy = &self.lookups.privacy;
-        let reader = self.writer.reader();
-        let (mut names, mut wanted) = (Vec::new(), Vec::new());
+    /// Brings back those who are first to be forgotten or merged, because what was counted of them has to be taken back.
+    /// Customers who are known by their HMAC alone are called by it in the engine; which of them came back is returned.
+    fn recall_forgotten(
+        &self,
+        n: usize,
+        writer: &mut Writer,
+        privacy: &Privacy,
+    ) -> Result<HashSet<Subject>, RedisError> {
+        if self.learned.is_empty() {
+            return Ok(HashSet::new()); // nothing was counted
+        }
+        let reader = writer.reader();
+        let (mut missing, mut wanted) = (Vec::new(), Vec::new());
+        let mut asked = HashSet::new();
         let mut want = |name: String, subject: Subject| {
-            if !reader.knows(&name) && !names.contains(&(name.clone(), subject)) {
-                names.push((name, subject));
-                wanted.push(elsewhere.wanted(subject, true));
+            if !reader.knows(&name) && asked.insert(subject) {
+                wanted.push(self.ledger.history(subject));
+                missing.push((name, subject));
             }
         };
-        for one in forget {
+        let all = self.waiting[..n].iter().filter_map(|waiting| match waiting {
+            Waiting::Forget(forget, _) => Some(forget),
+            Waiting::Event { .. } => None,
+        });
+        // By their names first: who came back twice would be taken back twice.
+        for one in all.clone() {
             match one {
-                Forget::Erased { subject, owner, .. } => {
-                    let known = self.writer.names_of(*owner).into_iter();
-                    let mut known = known.filter(|name| reader.knows(name));
-                    let is_there = known.any(|name| privacy.subject(&name) == *subject);
-                    // What was an alias is taken back with whose it was, and of the excluded it was already.
-                    let is_counted = !elsewhere.merged.contains(subject) && !self.writer.excludes(*owner);
-                    if !is_there && is_counted {
-                        want(subject.hex(), *subject);
-                    }
-                }
                 Forget::Refused(customer) => want(customer.clone(), privacy.subject(customer)),
                 Forget::Alias { from, whose } => {
                     want(from.clone(), privacy.subject(from));
                     want(whose.clone(), privacy.subject(whose));
                 }
+                Forget::Erased { .. } => {}
             }
         }
-        let found = elsewhere.exchange(&wanted, &[])?;
+        for one in all {
+            if let Forget::Erased { subject, owner, .. } = one {
+                let known = writer.names_of(*owner).into_iter();
+                let mut known = known.filter(|name| reader.knows(name));
+                if !known.any(|name| privacy.subject(&name) == *subject) {
+                    want(subject.hex(), *subject);
+                }
+            }
+        }
+        let found = self.exchange(&wanted, &[])?;
         let mut back = HashSet::new();
-        for ((name, subject), history) in names.into_iter().zip(&found) {
-            self.writer.recall(&name, history.iter().map(Kept::past));
+        for ((name, subject), history) in missing.into_iter().zip(&found) {
+            writer.recall(&name, history.iter().map(Kept::past));
             if !history.is_empty() {
                 back.insert(subject);
             }
         }
         Ok(back)
     }
+}
 
-    /// Has what is kept of a customer forgotten too, and of the visits that were theirs: up to where each partition ended,
-    /// or all of it.
-    pub(super) fn forget_elsewhere(&mut self, subject: Subject, ends: Option<BTreeMap<i32, i64>>) {
+impl Learner {
+    /// Learns the events that wait for histories, and forgets. After an error they wait on.
+    pub fn learn_waiting(&mut self) -> Result<(), RedisError> {
+        loop {
+            let Some(elsewhere) = &mut self.elsewhere else {
+                return Ok(());
+            };
+            if !elsewhere.forgotten.is_empty() {
+                elsewhere.forget()?;
+                self.writer.drop_recalled();
+            }
+            if Instant::now() >= elsewhere.stale {
+                elsewhere.stale = Instant::now() + STALE_AFTER;
+                self.writer.drop_recalled();
+            }
+            let n = elsewhere.run();
+            if n == 0 {
+                elsewhere.learned.clone_from(&elsewhere.read);
+                return Ok(());
+            }
+            if elsewhere.waiting[0].is_event() {
+                self.learn_run(n)?;
+            } else {
+                self.forget_run(n)?;
+            }
+            self.writer.let_go();
+        }
+    }
+
+    /// Learns the events that wait longest.
+    fn learn_run(&mut self, n: usize) -> Result<(), RedisError> {
+        let Some(elsewhere) = &mut self.elsewhere else {
+            return Ok(());
+        };
+        let recalled = elsewhere.recall_for(n, &mut self.writer, &self.lookups.privacy);
+        elsewhere.settled(n, recalled.is_ok());
+        recalled?;
+        let now = now_ms();
+        let mut excluded = Vec::new();
+        let mut learned = Offsets::new();
+        for waiting in elsewhere.waiting.drain(..n).collect::<Vec<_>>() {
+            let Waiting::Event { at, event, live } = waiting else {
+                continue;
+            };
+            learned.insert(at.0, at.1 + 1);
+            let applied = self.learn_live(&event.interaction(), live, now);
+            if applied == Applied::Damped && self.writer.excludes(owner(&event.customer)) {
+                excluded.push(self.lookups.privacy.subject(&event.customer));
+            }
+        }
+        if let Some(elsewhere) = &mut self.elsewhere {
+            later(&mut elsewhere.learned, &learned);
+            // What was counted of who is too fast has been taken back; others of these events were kept, and not learned.
+            for subject in excluded {
+                elsewhere.ledger.take_back(subject, &elsewhere.learned, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets those who wait longest to be.
+    fn forget_run(&mut self, n: usize) -> Result<(), RedisError> {
+        let Some(elsewhere) = &mut self.elsewhere else {
+            return Ok(());
+        };
+        let recalled = elsewhere.recall_forgotten(n, &mut self.writer, &self.lookups.privacy);
+        elsewhere.settled(n, recalled.is_ok());
+        let recalled = recalled?;
+        let forget = elsewhere.waiting.drain(..n).filter_map(|waiting| match waiting {
+            Waiting::Forget(forget, read) => Some((forget, read)),
+            Waiting::Event { .. } => None,
+        });
+        let (forget, read): (Vec<Forget>, Vec<Offsets>) = forget.unzip();
+        // Events were read and not learned, too.
+        for read in &read {
+            later(&mut elsewhere.learned, read);
+        }
+        self.forget(forget.into_iter(), &recalled);
+        Ok(())
+    }
+
+    /// What was counted of a customer, and of the visits that were theirs, has been taken back; and before `ends` nothing
+    /// of it will be counted. What is kept of it is forgotten too, if so wanted.
+    pub(super) fn forget_elsewhere(&mut self, subject: Subject, ends: Option<&Offsets>, there: bool) {
         let Some(elsewhere) = &mut self.elsewhere else {
             return;
         };
-        // An alias that is erased may come back as somebody of their own.
-        elsewhere.merged.remove(&subject);
-        let aliases = elsewhere.aliases.remove(&subject).unwrap_or_default();
-        let all = aliases.into_iter().chain([subject]);
-        let forgotten = all.map(|subject| Forgotten {
-            subject,
-            ends: ends.clone(),
-        });
-        elsewhere.forgotten.extend(forgotten);
+        let mut until = elsewhere.learned.clone();
+        if let Some(ends) = ends {
+            later(&mut until, ends);
+        }
+        let all = elsewhere.ledger.take_back(subject, &until, now_ms());
+        if there {
+            // What came after an erasure may be counted by others, and is left to them.
+            let ends = ends.unwrap_or(&elsewhere.learned);
+            elsewhere
+                .forgotten
+                .extend(all.into_iter().map(|(subject, until)| Forgotten {
+                    subject,
+                    ends: earlier(ends, &until),
+                }));
+        }
     }
 }

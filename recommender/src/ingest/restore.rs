@@ -35,6 +35,8 @@ enum Skip {
     OtherLog(String),
     #[error("it is {} hours old, and deletions from the catalogue may be gone since", .0 / 3_600_000)]
     TooOld(i64),
+    #[error("it was learned from customers who had not agreed, and privacy.consent is OptIn now")]
+    OptOut,
     #[error("the program ends")]
     Stopped,
 }
@@ -107,7 +109,13 @@ impl Ingest {
             let _runtime = start.runtime.enter();
             start.snapshots.open(candidate.name)
         };
-        Ok(snapshot::read(start.engine.clone(), &mut body)?)
+        let restored = snapshot::read(start.engine.clone(), &mut body)?;
+        // Of histories that are elsewhere nobody can tell whose there are.
+        let asked = restored.elsewhere.as_ref().is_none_or(|counted| counted.opt_in);
+        if self.learner.lookups.privacy.is_opt_in() && !asked {
+            return Err(Skip::OptOut);
+        }
+        Ok(restored)
     }
 }
 

@@ -17,17 +17,18 @@ use recommendation_api::config::RecommenderConfig;
 use recommendation_api::pipeline::serving::{Consent, Pseudonymization};
 use recommendation_api::records::{Erasure, ErasureScope};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use siphasher::sip::SipHasher13;
 
 use self::places::Places;
 use self::salts::Salts;
 use crate::directory::Directory;
-use crate::source::embedded::{ERASURES, EVENTS};
+use crate::source::embedded::{ERASURES, EVENTS, PROFILES};
 use crate::source::kafka::events_topic;
 
 /// HMAC-SHA256 of a customer's id: names the customer to whoever has the key, and nobody to others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Subject([u8; 32]);
 
 /// Begins the names of everything in a cache that is about one customer.
@@ -59,6 +60,8 @@ pub struct Privacy {
     pub events: String,
     /// The topic of erasures.
     pub erasures: String,
+    /// The topic of profiles.
+    pub profiles: String,
     /// Where personal data lies.
     pub places: Places,
 }
@@ -78,9 +81,13 @@ const TAG: &[u8] = b"\0tag\0";
 impl Privacy {
     /// Of a pipeline; `embedded` has tables instead of topics.
     pub fn new(key: &SecretString, config: &RecommenderConfig, embedded: bool) -> Self {
-        let (events, erasures) = match embedded {
-            true => (EVENTS, ERASURES),
-            false => (events_topic(config).0, config.topics.erasures.as_str()),
+        let (events, erasures, profiles) = match embedded {
+            true => (EVENTS, ERASURES, PROFILES),
+            false => (
+                events_topic(config).0,
+                config.topics.erasures.as_str(),
+                config.topics.profiles.as_str(),
+            ),
         };
         let mac = Hmac::<Sha256>::new_from_slice(key.expose_secret().as_bytes())
             .expect("HMAC takes keys of any length");
@@ -95,6 +102,7 @@ impl Privacy {
                 .then(Salts::default),
             events: events.to_owned(),
             erasures: erasures.to_owned(),
+            profiles: profiles.to_owned(),
             places: Places::new(config, embedded),
         }
     }

@@ -155,9 +155,10 @@ impl Service {
             erased: Some(erased),
             ..Lookups::default()
         };
-        let elsewhere = histories
-            .clone()
-            .map(|histories| Elsewhere::new(histories, Handle::current(), &config.topics.profiles));
+        let elsewhere = histories.clone().map(|histories| {
+            let retention_ms = config.privacy.retention.as_millis();
+            Elsewhere::new(histories, Handle::current(), retention_ms)
+        });
         let ingest = Ingest::new(
             source,
             writer,

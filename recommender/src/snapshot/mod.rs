@@ -9,6 +9,7 @@
 //! engine      it carries its own version, lengths and checksums
 //! insights    length u64  checksum u64  where the manifest says so; who does not know of it stops before it
 //! drift       length u64  checksum u64  JSON, where the manifest says so, as above
+//! elsewhere   length u64  checksum u64  postcard, where the manifest says so; who does not know of it reads no such layout
 //! ```
 //!
 //! Numbers are little-endian, checksums XXH3. New fields of the manifest have defaults, so that the version before
@@ -26,6 +27,7 @@ use recommender_engine::snapshot as engine;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::histories::Written;
 use crate::insights::{Insights, Kept, codec};
 use crate::source::dedup::Dedup;
 use crate::source::positions::Positions;
@@ -33,15 +35,18 @@ use crate::store::StoreError;
 
 const MAGIC: &[u8; 8] = b"RECSTATE";
 /// The layout that is written.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// The oldest that is read, and the oldest program that reads what is written.
 const OLDEST: u32 = 1;
+/// The oldest program that reads what is written where histories are kept elsewhere.
+const OLDEST_ELSEWHERE: u32 = 2;
 /// Length of what stands before the manifest's JSON.
 pub(crate) const HEAD: u64 = 32;
 /// Lengths beyond these are damage, not data.
 const MAX_MANIFEST: u64 = 16 << 20;
 const MAX_DEDUP: u64 = 4 << 30;
 const MAX_INSIGHTS: u64 = 1 << 30;
+const MAX_ELSEWHERE: u64 = 4 << 30;
 
 /// What is known of a snapshot without reading it whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -65,8 +70,8 @@ pub struct Manifest {
     pub insights: bool,
     /// Whether what is counted for drift stands behind that.
     pub drift: bool,
-    /// Where histories are kept elsewhere: the first event that was counted, by partition.
-    pub begun: BTreeMap<i32, i64>,
+    /// Whether histories are kept elsewhere; what was counted of them stands at the end.
+    pub elsewhere: bool,
 }
 
 /// Everything that goes into a snapshot, taken at one moment; later records do not change it.
@@ -81,6 +86,8 @@ pub struct Frozen {
     pub insights: Kept,
     /// What is counted for drift.
     pub drift: Drift,
+    /// What was counted of histories that are kept elsewhere.
+    pub elsewhere: Option<Written>,
 }
 
 /// Why a snapshot cannot be written or used.
@@ -167,7 +174,11 @@ fn parse_dedup(mut bytes: &[u8]) -> Result<BTreeMap<i32, Dedup>, SnapshotError> 
 pub fn write(frozen: &Frozen, out: &mut impl Write) -> Result<(), SnapshotError> {
     out.write_all(MAGIC)?;
     out.write_all(&LAYOUT.to_le_bytes())?;
-    out.write_all(&OLDEST.to_le_bytes())?;
+    let oldest = match frozen.elsewhere {
+        Some(_) => OLDEST_ELSEWHERE,
+        None => OLDEST,
+    };
+    out.write_all(&oldest.to_le_bytes())?;
     let manifest = serde_json::to_vec(&frozen.manifest).map_err(io::Error::other)?;
     block(out, &manifest)?;
     block(out, &frozen.dedup)?;
@@ -177,6 +188,9 @@ pub fn write(frozen: &Frozen, out: &mut impl Write) -> Result<(), SnapshotError>
     }
     if frozen.manifest.drift {
         block(out, &serde_json::to_vec(&frozen.drift).map_err(io::Error::other)?)?;
+    }
+    if let Some(elsewhere) = &frozen.elsewhere {
+        block(out, &postcard::to_allocvec(elsewhere).map_err(io::Error::other)?)?;
     }
     Ok(())
 }
@@ -224,6 +238,8 @@ pub struct Restored {
     pub insights: Insights,
     /// What was counted for drift.
     pub drift: Option<Drift>,
+    /// What was counted of histories that are kept elsewhere.
+    pub elsewhere: Option<Written>,
 }
 
 /// Reads a snapshot as a whole.
@@ -246,6 +262,12 @@ pub fn read(
     } else {
         None
     };
+    let elsewhere = if manifest.elsewhere {
+        let bytes = read_block(input, "histories", MAX_ELSEWHERE)?;
+        Some(postcard::from_bytes(&bytes).map_err(|_| SnapshotError::Damaged("histories"))?)
+    } else {
+        None
+    };
     Ok(Restored {
         manifest,
         dedup,
@@ -253,6 +275,7 @@ pub fn read(
         reader,
         insights,
         drift,
+        elsewhere,
     })
 }
 

@@ -1,5 +1,7 @@
 //! Snapshots as bytes, in a folder and in S3.
 
+use std::sync::Arc;
+
 use recommender_engine::drift::DriftWindows;
 use recommender_engine::{EngineConfig, EventKind, Interaction};
 
@@ -7,6 +9,8 @@ use super::keeper::{Keeper, Kept, upload};
 use super::load::Snapshots;
 use super::names::{Name, ticket};
 use super::*;
+use crate::histories::Ledger;
+use crate::privacy::Privacy;
 use crate::source::positions::Position;
 use crate::store::Store;
 use crate::store::tests::S3;
@@ -53,6 +57,7 @@ fn frozen(events: u64) -> Frozen {
         engine: writer.freeze(),
         insights: insights.freeze(),
         drift,
+        elsewhere: None,
     }
 }
 
@@ -79,6 +84,21 @@ fn what_is_read_is_what_was_written() {
 }
 
 #[test]
+fn one_of_histories_that_are_elsewhere_tells_what_was_counted_of_them_and_programs_of_before_to_stay_away() {
+    let mut frozen = frozen(5);
+    assert_eq!(bytes(&frozen)[12], 1, "the program before reads it");
+    let ledger = Ledger::new(Arc::default());
+    let subject = Privacy::default().subject("ann");
+    ledger.never_counted(subject, &[(0, 7)].into(), 1_000);
+    frozen.manifest.elsewhere = true;
+    frozen.elsewhere = Some(ledger.write(true, 0));
+    let bytes = bytes(&frozen);
+    assert_eq!(bytes[12], 2);
+    let back = restore(&bytes).unwrap().elsewhere;
+    assert!(back.is_some() && back == frozen.elsewhere);
+}
+
+#[test]
 fn a_snapshot_of_a_program_that_wrote_no_drift_is_read() {
     let mut frozen = frozen(5);
     frozen.manifest.drift = false;
@@ -101,10 +121,10 @@ fn damage_is_found_wherever_it_is() {
 #[test]
 fn a_snapshot_of_a_later_program_is_read_as_long_as_that_says_it_can_be() {
     let mut later = bytes(&frozen(5));
-    later[8] = 2;
+    later[8] = 3;
     assert_eq!(restore(&later).unwrap().manifest.events, 5);
-    later[12] = 2;
-    assert!(matches!(restore(&later), Err(SnapshotError::Layout { found: 2 })));
+    later[12] = 3;
+    assert!(matches!(restore(&later), Err(SnapshotError::Layout { found: 3 })));
 }
 
 async fn kept_in(store: Store) {

@@ -246,6 +246,8 @@ const PRODUCTS: &str = "products";
 const IMPRESSIONS: &str = "impressions";
 /// See [`crate::privacy::Privacy::erasures`].
 pub const ERASURES: &str = "erasures";
+/// Of profiles; positions do not name it: it has the last of each only.
+pub const PROFILES: &str = "profiles";
 
 fn position(from: &Positions, table: &str) -> Option<Position> {
     from.topics.get(table)?.get(&0).copied()

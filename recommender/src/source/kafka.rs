@@ -234,11 +234,13 @@ impl Source for KafkaSource {
                 let _ = take(Item::Salt(record));
             })?;
         }
-        taken += self.profiles.poll(table_wait, &mut |record| {
-            let _ = take(Item::Profile(record));
-        })?;
+        let read = |table: &TopicReader| table.caught_up() || table.is_absent();
+        if self.tables_were_read || read(&self.erasures) {
+            taken += self.profiles.poll(table_wait, &mut |record| {
+                let _ = take(Item::Profile(record));
+            })?;
+        }
         if !self.tables_were_read {
-            let read = |table: &TopicReader| table.caught_up() || table.is_absent();
             self.tables_were_read = read(&self.catalog)
                 && read(&self.profiles)
                 && read(&self.erasures)

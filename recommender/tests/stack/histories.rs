@@ -139,16 +139,8 @@ async fn replicas_that_hold_a_few_customers_answer_as_one_that_holds_all_through
     assert_eq!(keys(&shop.config.pipeline).await.len(), CUSTOMERS);
 
     // Two of them turn out to be one, and one is erased: neither is likely to be held.
-    let writer = token("shop", &["events:write"]);
-    let alias = json!({"alias": "c3"});
-    let path = "/v1/customers/c8/aliases";
-    let answer = steady.call(Method::POST, path, Some(&writer), Some(&alias)).await;
-    assert_eq!(answer.status, 202, "{}", answer.text);
-    let own = token("c5", &[]);
-    let answer = late
-        .call(Method::DELETE, "/v1/customers/c5", Some(&own), None)
-        .await;
-    assert_eq!(answer.status, 202, "{}", answer.text);
+    alias(&steady, "c8", "c3").await;
+    erase(&late, "c5").await;
     tell_the_same(&shop, &[&steady, &late], events).await;
     let forgotten: Vec<String> = keys(&shop.config.pipeline).await;
     let (gone, there): (Vec<_>, Vec<_>) = forgotten.iter().partition(|key| key.ends_with(":forgotten"));
@@ -167,15 +159,140 @@ async fn replicas_that_hold_a_few_customers_answer_as_one_that_holds_all_through
     anew.stop().await;
 
     // The one that has an alias goes with it, and whoever starts now knows of all this.
-    let own = token("c8", &[]);
-    let answer = steady
-        .call(Method::DELETE, "/v1/customers/c8", Some(&own), None)
-        .await;
-    assert_eq!(answer.status, 202, "{}", answer.text);
+    erase(&steady, "c8").await;
     tell_the_same(&shop, &[&steady, &late], events).await;
     let anew = Running::start(long_lived(&shop)).await.ready().await;
     tell_the_same(&shop, &[&anew], events).await;
     for replica in [steady, late, anew] {
+        replica.stop().await;
+    }
+}
+
+async fn alias(replica: &Running, customer: &str, alias: &str) {
+    let writer = token("shop", &["events:write"]);
+    let path = format!("/v1/customers/{customer}/aliases");
+    let body = json!({"alias": alias});
+    let answer = replica
+        .call(Method::POST, &path, Some(&writer), Some(&body))
+        .await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+}
+
+async fn erase(replica: &Running, customer: &str) {
+    let (own, path) = (token(customer, &[]), format!("/v1/customers/{customer}"));
+    let answer = replica.call(Method::DELETE, &path, Some(&own), None).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+}
+
+async fn profile(replica: &Running, customer: &str, profile: Value) {
+    let writer = token("shop", &["events:write"]);
+    let path = format!("/v1/customers/{customer}/profile");
+    let answer = replica
+        .call(Method::PUT, &path, Some(&writer), Some(&profile))
+        .await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+}
+
+/// What is told to a customer who asks what is known of them.
+async fn exported(replica: &Running, customer: &str) -> Value {
+    let (own, path) = (token(customer, &[]), format!("/v1/customers/{customer}"));
+    let answer = replica.call(Method::GET, &path, Some(&own), None).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.json()["history"].clone()
+}
+
+#[tokio::test]
+async fn what_was_taken_back_is_not_taken_back_again_nor_does_it_come_back() {
+    let mut shop = shop(&redis()).await;
+    shop.config.quality.max_events_per_minute = 20;
+    let steady = Running::start(long_lived(&shop)).await.ready().await;
+    let mut other = Running::start(long_lived(&shop)).await.ready().await;
+    let mut events = 0;
+    for at in (0..12 * BATCH).step_by(BATCH) {
+        send(&steady, &batch(at)).await;
+        events += BATCH as u64;
+    }
+    let buys = |customer: &str, products: &[usize]| -> Vec<Value> {
+        let buy = |product: &usize| event(customer, &format!("p{product}"), "purchase");
+        products.iter().map(buy).collect()
+    };
+    tell_the_same(&shop, &[&steady, &other], events).await;
+
+    // Erased by two replicas at once, and again.
+    erase(&steady, "c5").await;
+    erase(&other, "c5").await;
+    tell_the_same(&shop, &[&steady, &other], events).await;
+    erase(&steady, "c5").await;
+    tell_the_same(&shop, &[&steady, &other], events).await;
+
+    // A refusal is an erasure and a profile that refuses; said again it is another.
+    for said in [false, false, true, true] {
+        profile(
+            &other,
+            "c6",
+            json!({"consent": said, "attributes": {"skin": ["dry"]}}),
+        )
+        .await;
+        tell_the_same(&shop, &[&steady, &other], events).await;
+    }
+    send(&steady, &buys("c6", &[1, 2])).await;
+    events += 2;
+    tell_the_same(&shop, &[&steady, &other], events).await;
+
+    // The record of an alias is written again with its profile.
+    alias(&steady, "c8", "c3").await;
+    tell_the_same(&shop, &[&steady, &other], events).await;
+    profile(&steady, "c3", json!({"attributes": {"skin": ["dry"]}})).await;
+    send(&steady, &buys("c3", &[3, 4, 5])).await;
+    events += 3;
+    tell_the_same(&shop, &[&steady, &other], events).await;
+    for replica in [&steady, &other] {
+        assert_ne!(exported(replica, "c8").await, json!([]));
+    }
+
+    // Erased, and signed in again in the same browser.
+    erase(&other, "c8").await;
+    tell_the_same(&shop, &[&steady, &other], events).await;
+    for replica in [&steady, &other] {
+        assert_eq!(exported(replica, "c8").await, json!([]));
+    }
+    send(&steady, &buys("c3", &[6, 7])).await;
+    events += 2;
+    alias(&steady, "c8", "c3").await;
+    tell_the_same(&shop, &[&steady, &other], events).await;
+    for replica in [&steady, &other] {
+        assert_eq!(exported(replica, "c8").await.as_array().map(Vec::len), Some(2));
+    }
+
+    // Too fast for a person: what was counted before goes, on a replica that is restarted too.
+    let bot: Vec<Value> = (0..5_100)
+        .map(|n| {
+            let mut event = event("c9", &format!("p{}", n % PRODUCTS), "view");
+            event["timestamp"] = json!(1_761_000_000_000_i64);
+            event
+        })
+        .collect();
+    for some in bot.chunks(500) {
+        send(&steady, some).await;
+        events += some.len() as u64;
+    }
+    tell_the_same(&shop, &[&steady, &other], events).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    other.stop().await;
+    other = Running::start(long_lived(&shop)).await.ready().await;
+    send(&steady, &buys("c9", &[8, 9])).await;
+    erase(&steady, "c9").await;
+    send(&steady, &buys("c9", &[10, 11])).await;
+    events += 4;
+    tell_the_same(&shop, &[&steady, &other], events).await;
+
+    // One that reads the log anew, and writes there what it learns.
+    shop.config.snapshots = None;
+    let anew = Running::start(long_lived(&shop)).await.ready().await;
+    tell_the_same(&shop, &[&anew, &steady, &other], events).await;
+    erase(&anew, "c10").await;
+    tell_the_same(&shop, &[&anew, &steady, &other], events).await;
+    for replica in [steady, other, anew] {
         replica.stop().await;
     }
 }

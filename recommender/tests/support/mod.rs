@@ -85,6 +85,8 @@ impl Running {
         let task = tokio::spawn(service.run(end.clone()));
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(15))
+            // Shorter than a server keeps one: none is taken that is about to be closed.
+            .pool_idle_timeout(Duration::from_secs(5))
             .build()
             .unwrap();
         Self {

@@ -109,7 +109,7 @@ pub(super) async fn history(
     params.only(&[])?;
     check_id("customer_id", &customer_id)?;
     let name = app.name(&customer_id);
-    app.recall(&name).await;
+    app.recall_surely(&name).await?;
     let history = app.reader.customer_history(&name);
     let attributes = app.directory.profile(&name).map(|p| p.attributes);
     let known = history.is_some() || attributes.is_some();

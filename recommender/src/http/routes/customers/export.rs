@@ -136,7 +136,7 @@ async fn export(
     app.require_model()?;
     let ids = ids(&app, &customer_id);
     let name = &ids[0];
-    app.recall(name).await;
+    app.recall_surely(name).await?;
     let now = now_ms();
     let history: Vec<Known> = app
         .reader
