@@ -239,7 +239,7 @@ recommender:
   telemetry: {otlpEndpoint: 'http://a'}
 ",
     );
-    assert_eq!(valid.unsupported, ["spec.recommender.histories"]);
+    assert_eq!(valid.unsupported, Vec::<String>::new());
     // There is no place for what a job would fit.
     let valid = validated(
         "{kafka: {bootstrapServers: ['k:1']}, recommender: {model: {retrain: {onDrift: Enabled}}}}",

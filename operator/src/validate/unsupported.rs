@@ -1,7 +1,6 @@
 //! Fields that this version does not act on. Each is reported by its path, never silently ignored; a field that
 //! says what happens anyway is fine. A line goes when its field is acted on.
 
-use recommendation_api::pipeline::recommender::Histories;
 use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec};
 
 /// Paths of the fields that are set to something that does not happen, in the order of the spec.
@@ -33,9 +32,4 @@ fn recommender(spec: &RecommenderSpec, found: &mut Found) {
             "spec.recommender.model.retrain",
         );
     }
-    // The recommender has it, with faults: what was erased may be counted back twice, and shown again.
-    found.when(
-        spec.histories == Some(Histories::Redis),
-        "spec.recommender.histories",
-    );
 }
