@@ -20,6 +20,8 @@ const SHORTEST: usize = 3;
 #[derive(Default)]
 struct Profiles {
     by_id: HashMap<Arc<str>, CustomerProfile>,
+    /// When each was written, milliseconds since 1970, where that is known.
+    written: HashMap<Arc<str>, i64>,
     /// The ids by their hash, as erasures name them.
     by_owner: ByOwner,
     /// By address in lower case. Of two customers with one address the later stands here.
@@ -32,6 +34,7 @@ impl Profiles {
     /// Takes a profile out, with everything that leads to it.
     fn remove(&mut self, customer: &str) -> Option<(Arc<str>, CustomerProfile)> {
         let (id, profile) = self.by_id.remove_entry(customer)?;
+        self.written.remove(customer);
         self.by_owner.remove(customer);
         if let Some(address) = profile.email.as_deref() {
             let address = address.to_lowercase();
@@ -158,6 +161,30 @@ impl Directory {
         true
     }
 
+    /// [`Directory::set_profile`] of a record that was written then, milliseconds since 1970; 0 where nobody knows.
+    pub fn take_profile(&self, customer: &str, profile: Option<CustomerProfile>, written_ms: i64) -> bool {
+        let is_there = profile.is_some();
+        let taken = self.set_profile(customer, profile);
+        if taken && is_there && written_ms > 0 {
+            let mut profiles = self.profiles.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some((id, _)) = profiles.by_id.get_key_value(customer) {
+                let id = Arc::clone(id);
+                profiles.written.insert(id, written_ms);
+            }
+        }
+        taken
+    }
+
+    /// Forgets a profile, unless it was written after that time: whoever was erased may have come back. Answers whether
+    /// none is left.
+    pub fn forget_profile(&self, customer: &str, until_ms: i64) -> bool {
+        let written = self.profiles().written.get(customer).copied();
+        if written.is_some_and(|written_ms| written_ms > until_ms) {
+            return false;
+        }
+        self.set_profile(customer, None)
+    }
+
     /// A customer's profile.
     pub fn profile(&self, customer: &str) -> Option<CustomerProfile> {
         self.profiles().by_id.get(customer).cloned()
@@ -281,6 +308,20 @@ mod tests {
             email: Some(address.into()),
             ..CustomerProfile::default()
         })
+    }
+
+    #[test]
+    fn a_profile_that_was_written_after_an_erasure_stays() {
+        let directory = Directory::default();
+        let profile = || Some(CustomerProfile::default());
+        for (written_ms, stays) in [(0, false), (1_000, false), (1_001, true)] {
+            assert!(directory.take_profile("ann", profile(), written_ms));
+            assert_eq!(directory.forget_profile("ann", 1_000), !stays);
+            assert_eq!(directory.profile("ann").is_some(), stays, "{written_ms}");
+        }
+        // Nor does an old time outlive its profile.
+        directory.set_profile("ann", profile());
+        assert!(directory.forget_profile("ann", 1_000));
     }
 
     #[test]

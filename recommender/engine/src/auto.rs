@@ -15,7 +15,8 @@ const ENOUGH: f64 = 100.0;
 const EVERY: u64 = 50;
 /// A challenger must be better by this factor, or the choice would flutter between equals.
 const MARGIN: f64 = 1.05;
-/// And by this many standard errors, or it would follow luck.
+/// And by this many standard errors, or it would follow luck. What both hit or both missed says nothing: the lead is that
+/// of hits which the other lacks (McNemar 1947).
 const ERRORS: f64 = 2.0;
 /// Products up to which popularity is brought up to date for a prediction too: a millisecond.
 pub(crate) const SMALL: usize = 20_000;
@@ -34,11 +35,11 @@ pub(crate) fn choose(current: Algorithm, tallies: &[Tally]) -> Algorithm {
     if holder.predictions % EVERY != 0 {
         return current;
     }
-    let variance = |tally: &Tally| rate(tally) * (1.0 - rate(tally)) / tally.trials;
+    let alone = |tally: &Tally, other: Algorithm| tally.alone.get(&other).copied().unwrap_or_default();
     let is_better = |tally: &&Tally| {
-        let lead = rate(tally) - rate(holder);
-        let error = (variance(tally) + variance(holder)).sqrt();
-        tally.trials >= ENOUGH && rate(tally) > rate(holder) * MARGIN && lead > ERRORS * error
+        let (won, lost) = (alone(tally, holder.algorithm), alone(holder, tally.algorithm));
+        let error = (won + lost).sqrt();
+        tally.trials >= ENOUGH && rate(tally) > rate(holder) * MARGIN && won - lost > ERRORS * error
     };
     let better = tallies.iter().filter(is_better).collect();
     best(better).map_or(current, |best| best.algorithm)
@@ -72,43 +73,54 @@ impl Writer {
 mod tests {
     use super::*;
 
-    fn tally(algorithm: Algorithm, hits: f64, trials: f64) -> Tally {
+    /// Of the hits so many are where the holder or the challenger missed.
+    fn tally(algorithm: Algorithm, hits: f64, trials: f64, alone: f64) -> Tally {
+        let other = match algorithm {
+            Algorithm::Hybrid => Algorithm::Rp3Beta,
+            _ => Algorithm::Hybrid,
+        };
         Tally {
             algorithm,
             hits,
             reciprocal_ranks: 0.0,
             trials,
             predictions: 500,
+            alone: [(other, alone)].into(),
         }
     }
 
     #[test]
     fn a_challenger_must_be_better_by_more_than_luck() {
-        let hybrid = tally(Algorithm::Hybrid, 200.0, 1_000.0);
-        let chosen = |hits, trials| {
+        let chosen = |hits, trials, won, lost| {
             choose(
                 Algorithm::Hybrid,
-                &[hybrid.clone(), tally(Algorithm::Rp3Beta, hits, trials)],
+                &[
+                    tally(Algorithm::Hybrid, 200.0, 1_000.0, lost),
+                    tally(Algorithm::Rp3Beta, hits, trials, won),
+                ],
             )
         };
-        assert_eq!(chosen(300.0, 1_000.0), Algorithm::Rp3Beta);
-        // 22 % against 20 % of a thousand each is luck, and thirty trials are none.
-        assert_eq!(chosen(220.0, 1_000.0), Algorithm::Hybrid);
-        assert_eq!(chosen(30.0, 30.0), Algorithm::Hybrid);
+        assert_eq!(chosen(300.0, 1_000.0, 200.0, 100.0), Algorithm::Rp3Beta);
+        // 22 % against 20 % of a thousand is luck where they hit different things, and none where one hits all that the
+        // other does.
+        assert_eq!(chosen(220.0, 1_000.0, 120.0, 100.0), Algorithm::Hybrid);
+        assert_eq!(chosen(220.0, 1_000.0, 20.0, 0.0), Algorithm::Rp3Beta);
+        // Thirty trials are none.
+        assert_eq!(chosen(30.0, 30.0, 30.0, 0.0), Algorithm::Hybrid);
         // And the way back is as far: no fluttering.
         let back = [
-            tally(Algorithm::Rp3Beta, 200.0, 1_000.0),
-            tally(Algorithm::Hybrid, 220.0, 1_000.0),
+            tally(Algorithm::Rp3Beta, 200.0, 1_000.0, 100.0),
+            tally(Algorithm::Hybrid, 220.0, 1_000.0, 120.0),
         ];
         assert_eq!(choose(Algorithm::Rp3Beta, &back), Algorithm::Rp3Beta);
     }
 
     #[test]
     fn decisions_are_taken_after_the_same_predictions_everywhere() {
-        let better = tally(Algorithm::Rp3Beta, 500.0, 1_000.0);
+        let better = tally(Algorithm::Rp3Beta, 500.0, 1_000.0, 350.0);
         let holder = |predictions| Tally {
             predictions,
-            ..tally(Algorithm::Hybrid, 200.0, 1_000.0)
+            ..tally(Algorithm::Hybrid, 200.0, 1_000.0, 50.0)
         };
         let chosen = |predictions| choose(Algorithm::Hybrid, &[holder(predictions), better.clone()]);
         assert_eq!(
@@ -120,8 +132,8 @@ mod tests {
     #[test]
     fn a_model_that_is_taken_out_is_followed_by_the_best_that_is_left() {
         let left = [
-            tally(Algorithm::Hybrid, 200.0, 1_000.0),
-            tally(Algorithm::ItemKnn, 210.0, 1_000.0),
+            tally(Algorithm::Hybrid, 200.0, 1_000.0, 0.0),
+            tally(Algorithm::ItemKnn, 210.0, 1_000.0, 0.0),
         ];
         assert_eq!(choose(Algorithm::Ease, &left), Algorithm::ItemKnn);
         assert_eq!(choose(Algorithm::Ease, &[]), Algorithm::Hybrid);

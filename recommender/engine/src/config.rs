@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The models that can be asked for by name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Algorithm {
     /// Picks among the online models by prequential hit rate.
     Auto,

@@ -1,7 +1,10 @@
 //! Prequential evaluation: some events are predicted before they are learned. Says how good each model is
 //! on this shop's own customers, now, and lets `Auto` choose.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +62,22 @@ pub(crate) struct Tally {
     pub reciprocal_ranks: f64,
     pub trials: f64,
     pub predictions: u64,
+    /// Hits where the other missed, of the predictions that both made.
+    #[serde(default)]
+    pub alone: BTreeMap<Algorithm, f64>,
+}
+
+impl Tally {
+    fn new(algorithm: Algorithm) -> Self {
+        Tally {
+            algorithm,
+            hits: 0.0,
+            reciprocal_ranks: 0.0,
+            trials: 0.0,
+            predictions: 0,
+            alone: BTreeMap::new(),
+        }
+    }
 }
 
 impl Prequential {
@@ -87,6 +106,7 @@ impl Prequential {
             return;
         }
         let all = configured == Algorithm::Auto;
+        let mut places = Vec::new();
         for algorithm in CONTENDERS
             .into_iter()
             .filter(|algorithm| all || *algorithm == configured)
@@ -107,12 +127,13 @@ impl Prequential {
                     .items
                     .iter()
                     .position(|item| &*item.product == event.product);
-                self.count(algorithm, place);
+                places.push((algorithm, place));
             } else {
                 // Nor does it count that it once was good.
-                self.tallies.retain(|tally| tally.algorithm != algorithm);
+                self.drop_out(algorithm);
             }
         }
+        self.count(&places);
         self.show(shared);
     }
 
@@ -128,29 +149,34 @@ impl Prequential {
         hash.is_multiple_of(SAMPLED) && !says_nothing
     }
 
-    /// `place` is that of the product among the ten, from 0.
-    fn count(&mut self, algorithm: Algorithm, place: Option<usize>) {
-        let at = self
-            .tallies
-            .iter()
-            .position(|tally| tally.algorithm == algorithm)
-            .unwrap_or_else(|| {
-                self.tallies.push(Tally {
-                    algorithm,
-                    hits: 0.0,
-                    reciprocal_ranks: 0.0,
-                    trials: 0.0,
-                    predictions: 0,
-                });
+    fn drop_out(&mut self, algorithm: Algorithm) {
+        self.tallies.retain(|tally| tally.algorithm != algorithm);
+        for tally in &mut self.tallies {
+            tally.alone.remove(&algorithm);
+        }
+    }
+
+    /// What each made of one event: the place of the product among the ten, from 0.
+    fn count(&mut self, places: &[(Algorithm, Option<usize>)]) {
+        let kept = (-1.0 / HALF_LIFE).exp2();
+        let one = |yes: bool| f64::from(u8::from(yes));
+        for &(algorithm, place) in places {
+            let known = self.tallies.iter().position(|tally| tally.algorithm == algorithm);
+            let at = known.unwrap_or_else(|| {
+                self.tallies.push(Tally::new(algorithm));
                 self.tallies.len() - 1
             });
-        let tally = &mut self.tallies[at];
-        let kept = (-1.0 / HALF_LIFE).exp2();
-        tally.hits = tally.hits * kept + f64::from(u8::from(place.is_some()));
-        let reciprocal_rank = place.map_or(0.0, |place| 1.0 / (place + 1) as f64);
-        tally.reciprocal_ranks = tally.reciprocal_ranks * kept + reciprocal_rank;
-        tally.trials = tally.trials * kept + 1.0;
-        tally.predictions += 1;
+            let tally = &mut self.tallies[at];
+            tally.hits = tally.hits * kept + one(place.is_some());
+            let reciprocal_rank = place.map_or(0.0, |place| 1.0 / (place + 1) as f64);
+            tally.reciprocal_ranks = tally.reciprocal_ranks * kept + reciprocal_rank;
+            tally.trials = tally.trials * kept + 1.0;
+            tally.predictions += 1;
+            for (other, theirs) in places.iter().filter(|(other, _)| *other != algorithm) {
+                let alone = tally.alone.entry(*other).or_default();
+                *alone = *alone * kept + one(place.is_some() && theirs.is_none());
+            }
+        }
     }
 
     pub fn show(&self, shared: &Shared) {

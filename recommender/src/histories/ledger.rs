@@ -1,8 +1,9 @@
 //! Which of the events that are kept elsewhere a replica has counted, and for whom.
 //!
 //! Everybody writes there, and somebody may be ahead: an event counts here if it was learned here, and not taken back
-//! since. What was taken back of a customer stands before a floor, by partition. A visit that turned out to be a
-//! customer's is a part of that customer's history, and has none of its own meanwhile.
+//! since. What was taken back of an id, or was read and not learned while there was nothing to take back, stands before a
+//! floor, by partition. Events are kept under the id that the log has. A visit that turned out to be a customer's is a part
+//! of that customer's history, and has none of its own meanwhile.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -84,6 +85,24 @@ impl Floors {
             subject,
             from: from.unwrap_or_default(),
             until: None,
+        }
+    }
+
+    /// More is kept of these: what their floors hide is there as long.
+    pub fn renew(&self, subjects: impl Iterator<Item = Subject>, now_ms: i64) {
+        let known = |floors: &HashMap<Subject, Floor>, subject: &Subject| floors.contains_key(subject);
+        let with_floors: Vec<Subject> = {
+            let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            subjects.filter(|subject| known(&all, subject)).collect()
+        };
+        if with_floors.is_empty() {
+            return;
+        }
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for subject in with_floors {
+            if let Some(floor) = all.get_mut(&subject) {
+                floor.raised_ms = now_ms;
+            }
         }
     }
 
@@ -174,8 +193,20 @@ impl Ledger {
             .collect()
     }
 
+    /// See [`Floors::renew`].
+    pub fn renew(&self, subjects: impl Iterator<Item = Subject>, now_ms: i64) {
+        self.floors.renew(subjects, now_ms);
+    }
+
+    /// Whether an id is another's.
+    pub fn is_merged(&self, subject: Subject) -> bool {
+        self.whose.contains_key(&subject)
+    }
+
     /// The first's history is from now on a part of the second's; if it is no other's yet.
     pub fn merge(&mut self, from: Subject, into: Subject) {
+        // The second may be another's meanwhile.
+        let into = self.whose.get(&into).copied().unwrap_or(into);
         if from == into || self.whose.contains_key(&from) {
             return;
         }
@@ -187,16 +218,29 @@ impl Ledger {
         self.parts.entry(into).or_default().extend(parts);
     }
 
+    fn open_part(&mut self, subject: Subject) -> Option<&mut Part> {
+        let parts = self.parts.get_mut(self.whose.get(&subject)?)?;
+        parts
+            .iter_mut()
+            .find(|part| part.subject == subject && part.until.is_none())
+    }
+
     /// A visit is nobody else's any more: what comes after `read` is its own.
     pub fn part(&mut self, subject: Subject, read: &Offsets, now_ms: i64) {
-        let Some(whose) = self.whose.remove(&subject) else {
-            return;
-        };
-        let parts = self.parts.get_mut(&whose).into_iter().flatten();
-        for part in parts.filter(|part| part.subject == subject && part.until.is_none()) {
+        if let Some(part) = self.open_part(subject) {
             part.until = Some(read.clone());
+            self.whose.remove(&subject);
+            self.floors.raise(subject, read, now_ms);
         }
-        self.floors.raise(subject, read, now_ms);
+    }
+
+    /// An event of an id of which nothing is counted was read and not learned. Others may have learned it, and keep it.
+    pub fn skip(&mut self, subject: Subject, (partition, offset): (i32, i64), now_ms: i64) {
+        let end = [(partition, offset + 1)].into();
+        if let Some(part) = self.open_part(subject) {
+            later(&mut part.from, &end);
+        }
+        self.floors.raise(subject, &end, now_ms);
     }
 
     /// What was counted of a customer before `ends` has been taken back, and what their visits did; answers of whom, and up
@@ -207,23 +251,24 @@ impl Ledger {
         }
         let mut all = vec![(subject, ends.clone())];
         self.floors.raise(subject, ends, now_ms);
-        for part in self.parts.remove(&subject).unwrap_or_default() {
-            let ends = match part.until {
-                Some(until) => earlier(ends, &until),
-                None => {
-                    self.whose.remove(&part.subject);
-                    self.floors.raise(part.subject, ends, now_ms);
-                    ends.clone()
-                }
-            };
-            all.push((part.subject, ends));
+        let mut parts = self.parts.remove(&subject).unwrap_or_default();
+        for part in &parts {
+            let until = part.until.as_ref();
+            all.push((
+                part.subject,
+                until.map_or_else(|| ends.clone(), |until| earlier(ends, until)),
+            ));
+        }
+        // Visits go on as theirs.
+        parts.retain(|part| part.until.is_none());
+        for part in &mut parts {
+            later(&mut part.from, ends);
+            self.floors.raise(part.subject, ends, now_ms);
+        }
+        if !parts.is_empty() {
+            self.parts.insert(subject, parts);
         }
         all
-    }
-
-    /// What is kept of a customer from before `read` was never counted.
-    pub fn never_counted(&self, subject: Subject, read: &Offsets, now_ms: i64) {
-        self.floors.raise(subject, read, now_ms);
     }
 }
 

@@ -12,6 +12,7 @@ use recommendation_api::records::{Erasure, ErasureScope};
 use super::Lookups;
 use super::learner::Learner;
 use crate::clock::now_ms;
+use crate::histories::Offsets;
 use crate::model;
 use crate::privacy::Subject;
 use crate::privacy::erasures::Erasures;
@@ -31,6 +32,8 @@ pub(super) enum Forget {
     Refused(String),
     /// An id that was an anonymous visit, and whose it is.
     Alias { from: String, whose: String },
+    /// An id that is nobody else's any more, since so much had been read.
+    Parted { subject: Subject, read: Offsets },
 }
 
 /// What has been forgotten, and what is to be.
@@ -77,19 +80,12 @@ impl Learner {
         let applied = self.forgetting.applied.get(&record.partition);
         if applied.is_none_or(|position| record.offset >= position.next) {
             let scope = erasure.scope;
-            // Figures are forgotten at once: no bulk path waits for them. And profiles: there may be a new one before what was
-            // learned is forgotten.
+            // Figures are forgotten at once: no bulk path waits for them. And profiles, before a new one comes.
             self.insights.erase(owner, erasure.time_ms);
-            let Lookups {
-                privacy, directory, ..
-            } = &self.lookups;
-            if scope == ErasureScope::Everything {
-                let ids = directory.ids_of(owner).into_iter();
-                for id in ids.filter(|id| privacy.subject(id) == subject) {
-                    directory.set_profile(&id, None);
-                }
-            }
             let ends = erasure.ends.get(&privacy.events).cloned();
+            if scope == ErasureScope::Everything {
+                self.forget_profile(subject, owner, erasure.time_ms);
+            }
             self.forget_soon(Forget::Erased { subject, owner, ends });
         }
         Ok(())
@@ -140,24 +136,64 @@ impl Learner {
                     self.forget_elsewhere(subject, ends.as_ref(), true);
                     erased.push((subject, owner));
                 }
-                Forget::Refused(customer) => self.forget_known(&customer),
+                Forget::Refused(customer) => {
+                    let Lookups {
+                        privacy, directory, ..
+                    } = &self.lookups;
+                    // Who has agreed again meanwhile is learned from by others: they forgot what was there before.
+                    let refuses = !privacy.tracks(directory, &customer);
+                    self.forget_known(&customer, refuses);
+                }
                 Forget::Alias { from, whose } => self.take_in(&from, &whose),
+                Forget::Parted { subject, read } => {
+                    if let Some(elsewhere) = &mut self.elsewhere {
+                        elsewhere.ledger.part(subject, &read, now_ms());
+                    }
+                }
             }
         }
         self.erase(&erased, recalled);
     }
 
-    /// Forgets what was learned of a customer, if anything was.
-    fn forget_known(&mut self, customer: &str) {
-        let owner = recommender_engine::owner(customer);
-        // Answers may have been shown to somebody of whom nothing was ever learned.
-        self.insights.erase(owner, now_ms());
+    /// Forgets the profile of somebody who is erased as of `until_ms`.
+    fn forget_profile(&mut self, subject: Subject, owner: u64, until_ms: i64) {
         let Lookups {
             privacy, directory, ..
         } = &self.lookups;
-        // Who has agreed again meanwhile is learned from by others: they forgot what was there before.
-        let refuses = !privacy.tracks(directory, customer);
-        self.forget_elsewhere(privacy.subject(customer), None, refuses);
+        let mut ids = directory.ids_of(owner);
+        ids.retain(|id| privacy.subject(id) == subject);
+        if ids.iter().all(|id| directory.forget_profile(id, until_ms)) {
+            self.parted(subject, ids.first().map(|id| &**id));
+        }
+    }
+
+    /// An id is not that one's any more whose it was, and with it those that were its own. Of no interest where histories
+    /// are in memory: there everything has its place already.
+    pub(super) fn parted(&mut self, subject: Subject, id: Option<&str>) {
+        let Some(elsewhere) = &mut self.elsewhere else {
+            return;
+        };
+        let Lookups {
+            privacy, directory, ..
+        } = &self.lookups;
+        let read = elsewhere.read.clone();
+        elsewhere.forget_soon(Forget::Parted { subject, read });
+        for alias in id.map(|id| directory.aliases(id)).unwrap_or_default() {
+            let (subject, read) = (privacy.subject(&alias), elsewhere.read.clone());
+            elsewhere.forget_soon(Forget::Parted { subject, read });
+            if let Some(whose) = directory.canonical(&alias) {
+                let (from, whose) = (alias.to_string(), whose.to_string());
+                elsewhere.forget_soon(Forget::Alias { from, whose });
+            }
+        }
+    }
+
+    /// Forgets what was learned of a customer, if anything was; and what is kept of it elsewhere, if so wanted.
+    fn forget_known(&mut self, customer: &str, there: bool) {
+        let owner = recommender_engine::owner(customer);
+        // Answers may have been shown to somebody of whom nothing was ever learned.
+        self.insights.erase(owner, now_ms());
+        self.forget_elsewhere(self.lookups.privacy.subject(customer), None, there);
         let known = self.writer.reader().knows(customer);
         if known {
             self.writer.erase(customer);
@@ -169,16 +205,19 @@ impl Learner {
     }
 
     fn take_in(&mut self, from: &str, whose: &str) {
-        if !self.lookups.privacy.tracks(&self.lookups.directory, whose) {
-            self.forget_known(from);
-            return;
+        let tracked = self.lookups.privacy.tracks(&self.lookups.directory, whose);
+        if !tracked {
+            self.forget_known(from, true);
         }
-        self.insights.fold(from, whose);
         let privacy = &self.lookups.privacy;
         if let Some(elsewhere) = &mut self.elsewhere {
             let ledger = &mut elsewhere.ledger;
             ledger.merge(privacy.subject(from), privacy.subject(whose));
         }
+        if !tracked {
+            return;
+        }
+        self.insights.fold(from, whose);
         if self.writer.merge(from, whose) {
             self.lookups.baskets.rename(from, whose);
             self.forget_answers(recommender_engine::owner(from));
@@ -246,7 +285,7 @@ impl Learner {
                 }
             });
             for name in unasked {
-                self.forget_known(&name);
+                self.forget_known(&name, true);
             }
         }
     }

@@ -257,6 +257,12 @@ impl Learner {
         let whose = directory.canonical(&event.customer_id);
         let customer = whose.as_deref().unwrap_or(&event.customer_id);
         if !privacy.tracks(directory, customer) {
+            // Who never said anything is learned from by nobody.
+            if let Some(elsewhere) = &mut self.elsewhere
+                && directory.consent(customer).is_some()
+            {
+                elsewhere.skip(&event.customer_id, at);
+            }
             return Ok(());
         }
         let now = now_ms();
@@ -284,7 +290,7 @@ impl Learner {
             trace: trace.map(|trace| (trace.to_owned(), SystemTime::now())),
         };
         match &mut self.elsewhere {
-            Some(elsewhere) => elsewhere.wait(&interaction, at, live),
+            Some(elsewhere) => elsewhere.wait(&interaction, &event.customer_id, at, live),
             None => {
                 self.learn_live(&interaction, live, now);
             }
@@ -358,28 +364,26 @@ impl Learner {
         let Lookups {
             privacy, directory, ..
         } = &self.lookups;
-        let (tracked, was) = (privacy.tracks(directory, id), directory.canonical(id));
-        if !directory.set_profile(id, profile) {
+        let was = directory.canonical(id);
+        if !directory.take_profile(id, profile, record.time_ms) {
             tracing::warn!("profile not taken up: limits.maxCustomers is reached, or it is its own alias");
         }
         let is_known = self.forgetting.has_profile(&record);
         let is = directory.canonical(id);
-        if let Some(elsewhere) = &mut self.elsewhere
+        if let Some(elsewhere) = &self.elsewhere
             && !is_known
         {
-            let (subject, now) = (privacy.subject(id), now_ms());
-            if was.is_some() && is != was {
-                elsewhere.ledger.part(subject, &elsewhere.read, now);
-            }
-            // What others learned before they heard of a refusal was never counted here.
-            if !tracked && privacy.tracks(directory, id) {
-                elsewhere.ledger.never_counted(subject, &elsewhere.read, now);
+            let subject = privacy.subject(id);
+            // The record that made it another's may be gone from the topic.
+            let was_merged = is.is_none() && elsewhere.ledger.is_merged(subject);
+            if was_merged || (was.is_some() && is != was) {
+                self.parted(subject, Some(id));
             }
         }
         self.show_attributes(id);
         if let Some(whose) = whose {
-            // In memory nothing is left that would be merged twice.
-            if !is_known || self.elsewhere.is_none() {
+            // In memory nothing is left that would be merged twice. What the directory does not know is learned as its own.
+            if self.elsewhere.is_none() || (!is_known && is.is_some()) {
                 let whose = is.map_or(whose, |whose| whose.to_string());
                 let from = id.to_owned();
                 self.forget_soon(Forget::Alias { from, whose });

@@ -24,6 +24,8 @@ use crate::snapshot::Manifest;
 const SETTLES_WITHIN: Duration = Duration::from_secs(1);
 /// Histories that requests brought back are let go of this often: what they show must not be of long ago.
 const STALE_AFTER: Duration = Duration::from_secs(60);
+/// What is kept may outlast the retention by so much: see [`Histories::exchange`].
+const OUTLASTS_MS: i64 = 2 * 24 * 3_600_000;
 /// Events, or customers, of one round trip at most.
 const AT_ONCE: usize = 2_000;
 /// And at least, however late the answers come.
@@ -38,18 +40,22 @@ enum Waiting {
         event: Event,
         live: Live,
     },
+    /// An event that is not learned; others may have.
+    Skip { at: (i32, i64), id: Box<str> },
     /// To be forgotten, and up to where events had been read.
     Forget(Forget, Offsets),
 }
 
 impl Waiting {
     fn is_event(&self) -> bool {
-        matches!(self, Self::Event { .. })
+        matches!(self, Self::Event { .. } | Self::Skip { .. })
     }
 }
 
 struct Event {
     customer: Box<str>,
+    /// As the log names them, where that is not the customer.
+    alias: Option<Box<str>>,
     product: Box<str>,
     session: Option<Box<str>>,
     kind: EventKind,
@@ -57,6 +63,10 @@ struct Event {
 }
 
 impl Event {
+    fn id(&self) -> &str {
+        self.alias.as_deref().unwrap_or(&self.customer)
+    }
+
     fn interaction(&self) -> Interaction<'_> {
         Interaction {
             session: self.session.as_deref(),
@@ -113,7 +123,7 @@ impl Elsewhere {
 
     /// What was counted, for a snapshot.
     pub(super) fn write(&self, privacy: &Privacy) -> Written {
-        let oldest_ms = now_ms().saturating_sub(self.retention_ms);
+        let oldest_ms = now_ms().saturating_sub(self.retention_ms + OUTLASTS_MS);
         self.ledger.write(privacy.is_opt_in(), oldest_ms)
     }
 
@@ -123,15 +133,23 @@ impl Elsewhere {
         self.ledger.read(partition, offset);
     }
 
-    pub(super) fn wait(&mut self, event: &Interaction<'_>, at: (i32, i64), live: Live) {
+    /// `id` is what the log calls the customer.
+    pub(super) fn wait(&mut self, event: &Interaction<'_>, id: &str, at: (i32, i64), live: Live) {
         let event = Event {
             customer: event.customer.into(),
+            alias: (id != event.customer).then(|| id.into()),
             product: event.product.into(),
             session: event.session.map(Into::into),
             kind: event.kind,
             time_ms: event.time_ms,
         };
         self.waiting.push(Waiting::Event { at, event, live });
+    }
+
+    /// An event of somebody who refuses was read.
+    pub(super) fn skip(&mut self, id: &str, at: (i32, i64)) {
+        let id = id.into();
+        self.waiting.push(Waiting::Skip { at, id });
     }
 
     pub(super) fn forget_soon(&mut self, forget: Forget) {
@@ -193,7 +211,8 @@ impl Elsewhere {
     fn recall_for(&self, events: usize, writer: &mut Writer, privacy: &Privacy) -> Result<(), RedisError> {
         let now = now_ms();
         let reader = writer.reader();
-        let mut subjects: HashMap<&str, usize> = HashMap::new();
+        let mut customers: HashSet<&str> = HashSet::new();
+        let mut ids: HashMap<&str, usize> = HashMap::new();
         let mut new: Vec<(Subject, Vec<Kept>)> = Vec::new();
         let (mut wanted, mut missing) = (Vec::new(), Vec::new());
         for waiting in &self.waiting[..events] {
@@ -205,13 +224,12 @@ impl Elsewhere {
             else {
                 continue;
             };
-            let at = *subjects.entry(&event.customer).or_insert_with(|| {
-                let subject = privacy.subject(&event.customer);
-                if !reader.knows(&event.customer) {
-                    wanted.push(self.ledger.history(subject));
-                    missing.push(&*event.customer);
-                }
-                new.push((subject, Vec::new()));
+            if customers.insert(&event.customer) && !reader.knows(&event.customer) {
+                wanted.push(self.ledger.history(privacy.subject(&event.customer)));
+                missing.push(&*event.customer);
+            }
+            let at = *ids.entry(event.id()).or_insert_with(|| {
+                new.push((privacy.subject(event.id()), Vec::new()));
                 new.len() - 1
             });
             if let Some(past) = writer.past(&event.interaction(), now.max(event.time_ms)) {
@@ -225,6 +243,7 @@ impl Elsewhere {
                 });
             }
         }
+        self.ledger.renew(new.iter().map(|(subject, _)| *subject), now);
         let found = self.exchange(&wanted, &new)?;
         for (customer, history) in missing.into_iter().zip(&found) {
             writer.recall(customer, history.iter().map(Kept::past));
@@ -254,7 +273,7 @@ impl Elsewhere {
         };
         let all = self.waiting[..n].iter().filter_map(|waiting| match waiting {
             Waiting::Forget(forget, _) => Some(forget),
-            Waiting::Event { .. } => None,
+            Waiting::Event { .. } | Waiting::Skip { .. } => None,
         });
         // By their names first: who came back twice would be taken back twice.
         for one in all.clone() {
@@ -264,7 +283,7 @@ impl Elsewhere {
                     want(from.clone(), privacy.subject(from));
                     want(whose.clone(), privacy.subject(whose));
                 }
-                Forget::Erased { .. } => {}
+                Forget::Erased { .. } | Forget::Parted { .. } => {}
             }
         }
         for one in all {
@@ -329,13 +348,21 @@ impl Learner {
         let mut excluded = Vec::new();
         let mut learned = Offsets::new();
         for waiting in elsewhere.waiting.drain(..n).collect::<Vec<_>>() {
-            let Waiting::Event { at, event, live } = waiting else {
-                continue;
+            let (at, skipped) = match waiting {
+                Waiting::Event { at, event, live } => {
+                    let applied = self.learn_live(&event.interaction(), live, now);
+                    if applied == Applied::Damped && self.writer.excludes(owner(&event.customer)) {
+                        excluded.push(self.lookups.privacy.subject(&event.customer));
+                    }
+                    let skipped = applied == Applied::Excluded;
+                    (at, skipped.then(|| self.lookups.privacy.subject(event.id())))
+                }
+                Waiting::Skip { at, id } => (at, Some(self.lookups.privacy.subject(&id))),
+                Waiting::Forget(..) => continue,
             };
             learned.insert(at.0, at.1 + 1);
-            let applied = self.learn_live(&event.interaction(), live, now);
-            if applied == Applied::Damped && self.writer.excludes(owner(&event.customer)) {
-                excluded.push(self.lookups.privacy.subject(&event.customer));
+            if let (Some(subject), Some(elsewhere)) = (skipped, &mut self.elsewhere) {
+                elsewhere.ledger.skip(subject, at, now);
             }
         }
         if let Some(elsewhere) = &mut self.elsewhere {
@@ -358,7 +385,7 @@ impl Learner {
         let recalled = recalled?;
         let forget = elsewhere.waiting.drain(..n).filter_map(|waiting| match waiting {
             Waiting::Forget(forget, read) => Some((forget, read)),
-            Waiting::Event { .. } => None,
+            Waiting::Event { .. } | Waiting::Skip { .. } => None,
         });
         let (forget, read): (Vec<Forget>, Vec<Offsets>) = forget.unzip();
         // Events were read and not learned, too.
@@ -366,6 +393,8 @@ impl Learner {
             later(&mut elsewhere.learned, read);
         }
         self.forget(forget.into_iter(), &recalled);
+        // Though Redis may not have heard of it for a while.
+        self.writer.drop_recalled();
         Ok(())
     }
 

@@ -35,8 +35,10 @@ enum Skip {
     OtherLog(String),
     #[error("it is {} hours old, and deletions from the catalogue may be gone since", .0 / 3_600_000)]
     TooOld(i64),
-    #[error("it was learned from customers who had not agreed, and privacy.consent is OptIn now")]
-    OptOut,
+    #[error("privacy.consent was another: others have learned what was not learned here, or the reverse")]
+    Consent,
+    #[error("it does not tell what was counted of histories in Redis")]
+    Uncounted,
     #[error("the program ends")]
     Stopped,
 }
@@ -110,10 +112,13 @@ impl Ingest {
             start.snapshots.open(candidate.name)
         };
         let restored = snapshot::read(start.engine.clone(), &mut body)?;
-        // Of histories that are elsewhere nobody can tell whose there are.
-        let asked = restored.elsewhere.as_ref().is_none_or(|counted| counted.opt_in);
-        if self.learner.lookups.privacy.is_opt_in() && !asked {
-            return Err(Skip::OptOut);
+        if self.learner.elsewhere.is_some() {
+            let Some(counted) = &restored.elsewhere else {
+                return Err(Skip::Uncounted);
+            };
+            if counted.opt_in != self.learner.lookups.privacy.is_opt_in() {
+                return Err(Skip::Consent);
+            }
         }
         Ok(restored)
     }

@@ -87,9 +87,9 @@ fn what_is_read_is_what_was_written() {
 fn one_of_histories_that_are_elsewhere_tells_what_was_counted_of_them_and_programs_of_before_to_stay_away() {
     let mut frozen = frozen(5);
     assert_eq!(bytes(&frozen)[12], 1, "the program before reads it");
-    let ledger = Ledger::new(Arc::default());
+    let mut ledger = Ledger::new(Arc::default());
     let subject = Privacy::default().subject("ann");
-    ledger.never_counted(subject, &[(0, 7)].into(), 1_000);
+    ledger.skip(subject, (0, 7), 1_000);
     frozen.manifest.elsewhere = true;
     frozen.elsewhere = Some(ledger.write(true, 0));
     let bytes = bytes(&frozen);

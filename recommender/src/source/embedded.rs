@@ -114,7 +114,9 @@ impl EmbeddedSource {
                 "SELECT seq, key, value FROM erasures WHERE seq > ?1 ORDER BY seq LIMIT ?2",
             )?;
             let mut rows = erasures.query(params![self.erasure_seq, BATCH])?;
+            let mut erased = 0;
             while let Some(row) = rows.next()? {
+                erased += 1;
                 self.erasure_seq = row.get(0)?;
                 let record = Record {
                     partition: 0,
@@ -149,7 +151,8 @@ impl EmbeddedSource {
             let mut profiles = self.connection.prepare_cached(
                 "SELECT seq, customer_id, value FROM profiles WHERE seq > ?1 ORDER BY seq LIMIT ?2",
             )?;
-            let mut rows = profiles.query(params![self.profile_seq, BATCH])?;
+            let mut rows =
+                profiles.query(params![self.profile_seq, if erased < BATCH { BATCH } else { 0 }])?;
             while let Some(row) = rows.next()? {
                 self.profile_seq = row.get(0)?;
                 let record = Record {

@@ -1,34 +1,32 @@
 //! Reads every partition of one Kafka topic from its start, or from where a snapshot ends. A thread of its
 //! own asks the cluster about partitions and end offsets; the reading side only polls.
 
+mod lag;
+mod recognise;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use recommendation_api::EventType;
-use recommendation_api::report::DependencyState;
 use tokio_util::sync::CancellationToken;
 
 use super::ahead::{Ahead, Taken};
 use super::ask::{Known, ask};
-use super::positions::{Partitions, Position, ResumeError, within};
-use super::{Lag, Record, SourceError};
+use super::positions::{Partitions, Position};
+use super::{Record, SourceError};
 use crate::log::context::Quiet;
 use crate::traces::TRACEPARENT;
 
-/// How often offsets are published for lag tools.
-const PUBLISH_EVERY: Duration = Duration::from_secs(5);
 /// Records handed over by one poll at most, so that the model is published in between.
 const BATCH: usize = 5_000;
 /// How long the first readiness waits for a partition that has no leader.
 const LEADERLESS_GRACE: Duration = Duration::from_secs(20);
-/// Longest to wait for the records by which a log is recognised.
-const RECOGNISE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where reading stands in one partition.
 #[derive(Default)]
@@ -168,78 +166,6 @@ impl TopicReader {
         for (&partition, &position) in from {
             self.places.entry(partition).or_default().position = position;
         }
-    }
-
-    /// Whether this topic is the one that positions were read from. With `exact`, the last records that were
-    /// read must still be what they were; a compacted topic may have removed them.
-    pub fn recognise(&self, from: &Partitions, exact: bool) -> Result<(), ResumeError> {
-        let mut asked = TopicPartitionList::new();
-        {
-            let known = self.known();
-            if known.since.is_none() {
-                return Err(ResumeError::NotYet);
-            }
-            for (&partition, position) in from {
-                let Some(&ends) = known.ends.get(&partition) else {
-                    if known.leaderless.contains(&partition) {
-                        continue;
-                    }
-                    let topic = &self.topic;
-                    return Err(ResumeError::Never(format!(
-                        "{topic} has no partition {partition}"
-                    )));
-                };
-                within(&self.topic, partition, position, ends)?;
-                if exact && position.next > 0 && position.last >= ends.0 {
-                    // Cannot fail: partition numbers come from the cluster and the offset is absolute.
-                    let _ = asked.add_partition_offset(&self.topic, partition, Offset::Offset(position.last));
-                }
-            }
-        }
-        if asked.count() == 0 {
-            return Ok(());
-        }
-        self.compare_last(from, &asked)
-    }
-
-    /// Reads one record of each partition again and compares it with what a snapshot tells of it.
-    fn compare_last(&self, from: &Partitions, asked: &TopicPartitionList) -> Result<(), ResumeError> {
-        let not_yet = |_: KafkaError| ResumeError::NotYet;
-        let mut config = self.config.clone();
-        config
-            .set("statistics.interval.ms", "0")
-            .set("queued.max.messages.kbytes", "1024");
-        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet::default()).map_err(not_yet)?;
-        consumer.assign(asked).map_err(not_yet)?;
-        let mut open: Vec<i32> = asked.elements().iter().map(|e| e.partition()).collect();
-        let until = Instant::now() + RECOGNISE_TIMEOUT;
-        while !open.is_empty() {
-            if Instant::now() >= until || self.stop.is_cancelled() {
-                return Err(ResumeError::NotYet);
-            }
-            match consumer.poll(Duration::from_millis(100)) {
-                None | Some(Err(KafkaError::PartitionEOF(_))) => {}
-                Some(Err(e)) => return Err(not_yet(e)),
-                Some(Ok(message)) => {
-                    let partition = message.partition();
-                    let Some(at) = open.iter().position(|id| *id == partition) else {
-                        continue; // another record of a partition that was compared
-                    };
-                    open.swap_remove(at);
-                    let found = position(&message);
-                    let told = from.get(&partition).copied().unwrap_or_default();
-                    let same = (found.last, found.last_ms, found.last_bytes)
-                        == (told.last, told.last_ms, told.last_bytes);
-                    if !same {
-                        return Err(ResumeError::Never(format!(
-                            "{}/{partition} has another record at {}: the topic was made anew",
-                            self.topic, told.last
-                        )));
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Where reading stands, and the id of the cluster.
@@ -398,92 +324,6 @@ impl TopicReader {
             taken += 1;
         }
         Ok(taken)
-    }
-
-    /// Notes since when each partition has been behind.
-    fn watch_lag(&mut self) {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let reached = self.consumer.context().ends_reached();
-        for (partition, place) in &mut self.places {
-            place.end_reached = reached.get(partition).copied().unwrap_or(0);
-            if known.end(*partition) <= place.reached() {
-                place.behind_since = None;
-            } else {
-                place.behind_since.get_or_insert_with(Instant::now);
-            }
-        }
-    }
-
-    fn publish(&mut self) {
-        if !self.publish_offsets || self.published.elapsed() < PUBLISH_EVERY {
-            return;
-        }
-        self.published = Instant::now();
-        let mut list = TopicPartitionList::new();
-        for (&partition, place) in self.places.iter().filter(|(_, place)| place.position.next > 0) {
-            // Cannot fail: partition numbers come from the cluster and the offset is absolute.
-            let _ = list.add_partition_offset(&self.topic, partition, Offset::Offset(place.position.next));
-        }
-        if list.count() > 0
-            && let Err(e) = self.consumer.commit(&list, CommitMode::Async)
-        {
-            tracing::debug!(error = %e, "offsets for lag tools were not published");
-        }
-    }
-
-    /// How far behind; see [`super::Source::lag`].
-    pub fn lag(&self, now_ms: i64) -> Lag {
-        let known = self.known();
-        let (mut records, mut seconds) = (0u64, 0f64);
-        for (partition, place) in &self.places {
-            let behind = known.end(*partition) - place.reached();
-            if behind <= 0 {
-                continue;
-            }
-            records += u64::try_from(behind).unwrap_or(0);
-            // The oldest record not applied came after the last one applied and, once caught up, after we
-            // fell behind: the smaller of the two bounds its age.
-            let since_behind = place
-                .behind_since
-                .map_or(f64::MAX, |since| since.elapsed().as_secs_f64());
-            let since_record = (now_ms - place.position.last_ms).max(0) as f64 / 1000.0;
-            let age = if place.caught_up {
-                since_record.min(since_behind)
-            } else {
-                since_record
-            };
-            // Before the first record nothing bounds its age but how long we have been reading.
-            seconds = seconds.max(if place.position.last_ms == 0 {
-                since_behind.min(since_record)
-            } else {
-                age
-            });
-        }
-        Lag {
-            records,
-            seconds,
-            caught_up: self.caught_up(),
-        }
-    }
-
-    /// Whether everything that stood in the topic when it was first seen has been read.
-    pub fn caught_up(&self) -> bool {
-        !self.places.is_empty() && self.places.values().all(|place| place.caught_up)
-    }
-
-    /// Whether the cluster answers and has no such topic.
-    pub fn is_absent(&self) -> bool {
-        self.known().absent
-    }
-
-    /// Whether the cluster answers.
-    pub fn state(&self) -> DependencyState {
-        self.known().state.unwrap_or(DependencyState::Down)
-    }
-
-    /// What is wrong, for people.
-    pub fn problem(&self) -> Option<String> {
-        self.known().problem.clone()
     }
 
     /// Ends and joins the asking thread.

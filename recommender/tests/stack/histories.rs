@@ -264,6 +264,17 @@ async fn what_was_taken_back_is_not_taken_back_again_nor_does_it_come_back() {
         assert_eq!(exported(replica, "c8").await.as_array().map(Vec::len), Some(2));
     }
 
+    // Who refuses signs in: what the visit did goes too, and it stays a visit of theirs.
+    profile(&other, "c11", json!({"consent": false})).await;
+    alias(&steady, "c11", "c12").await;
+    // A visit that was erased with its customer goes on by itself.
+    alias(&steady, "c14", "c13").await;
+    tell_the_same(&shop, &[&steady, &other], events).await;
+    erase(&steady, "c14").await;
+    tell_the_same(&shop, &[&steady, &other], events).await;
+    send(&other, &buys("c13", &[12, 13])).await;
+    events += 2;
+
     // Too fast for a person: what was counted before goes, on a replica that is restarted too.
     let bot: Vec<Value> = (0..5_100)
         .map(|n| {
@@ -290,7 +301,9 @@ async fn what_was_taken_back_is_not_taken_back_again_nor_does_it_come_back() {
     shop.config.snapshots = None;
     let anew = Running::start(long_lived(&shop)).await.ready().await;
     tell_the_same(&shop, &[&anew, &steady, &other], events).await;
-    erase(&anew, "c10").await;
+    for customer in ["c10", "c11", "c13"] {
+        erase(&anew, customer).await;
+    }
     tell_the_same(&shop, &[&anew, &steady, &other], events).await;
     for replica in [steady, other, anew] {
         replica.stop().await;
@@ -322,6 +335,15 @@ async fn without_redis_reads_go_on_and_what_was_acknowledged_is_learned_when_it_
         })
         .await;
         assert!(service.internal("/readyz").await.status.is_success());
+        // All of it is read at once, later.
+        for said in [false, true] {
+            profile(
+                &service,
+                &format!("c{}", sent % CUSTOMERS as u64),
+                json!({"consent": said}),
+            )
+            .await;
+        }
         for customer in 0..CUSTOMERS {
             let path = format!("/v1/recommendations/c{customer}");
             let answer = service.call(Method::GET, &path, Some(&reader), None).await;

@@ -2,7 +2,8 @@
 //! writes: no read fails, and no event that was acknowledged is lost or counts twice.
 //!
 //! `FAULT_SECONDS` is how long each is gone: a few seconds among the other tests, a minute in
-//! `cargo xtask soak recommender`.
+//! `cargo xtask soak recommender`. `FAULT_HISTORIES` is where histories are: `Memory`, or `Redis`, where a replica holds
+//! fewer customers than there are in one row.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use recommendation_api::HumanDuration;
 use recommendation_api::config::{KsqldbConfig, SnapshotsConfig};
+use recommendation_api::pipeline::recommender::Histories;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -34,6 +36,9 @@ const SERVICE_LAG: Duration = Duration::from_secs(1);
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
+
+/// Customers whom a replica holds where histories are elsewhere.
+const HELD: u64 = CUSTOMERS as u64 / 2;
 
 /// What was wrong, and how long the system then took to be whole again.
 struct Fault {
@@ -281,6 +286,10 @@ async fn whatever_goes_away_under_load_no_read_fails_and_no_acknowledged_event_i
         interval: HumanDuration::from_secs(2),
         ..SnapshotsConfig::default()
     });
+    if std::env::var("FAULT_HISTORIES").is_ok_and(|name| name == "Redis") {
+        shop.config.histories = Histories::Redis;
+        shop.config.limits.max_customers = HELD;
+    }
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(20))
@@ -383,8 +392,9 @@ async fn whatever_goes_away_under_load_no_read_fails_and_no_acknowledged_event_i
     ordeal.heal().await;
     ordeal.compare(&rows).await;
     println!(
-        "each for {} s, {readers} readers, {writers} writers, two replicas\n{}",
+        "each for {} s, {readers} readers, {writers} writers, two replicas, histories in {:?}\n{}",
         gone.as_secs(),
+        ordeal.shop.config.histories,
         ordeal.table(&rows)
     );
     let records = ordeal.shop.records(&events).await;

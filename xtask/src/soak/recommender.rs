@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::check;
 use crate::command::Cmd;
@@ -18,12 +18,24 @@ const PORT_OFFSET: u16 = 1_400;
 /// Building and everything that is not waited for.
 const LIMIT: Duration = Duration::from_secs(90 * 60);
 
+/// Where histories are while things go away.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Histories {
+    /// In the memory of each replica.
+    #[default]
+    Memory,
+    /// In Redis.
+    Redis,
+}
+
 /// Options of `cargo xtask soak recommender`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   cargo xtask soak recommender                  a minute for each fault: about 15 minutes
-  cargo xtask soak recommender --seconds 10     a quick look")]
+  cargo xtask soak recommender --seconds 10     a quick look
+  cargo xtask soak recommender --histories redis --writers 1
+                                                replicas that hold few of the customers")]
 pub struct RecommenderOptions {
     /// How long each thing is gone, in seconds
     #[arg(long, default_value_t = 60)]
@@ -34,6 +46,9 @@ pub struct RecommenderOptions {
     /// Writers, some 800 events a second each
     #[arg(long, default_value_t = 2)]
     pub writers: u32,
+    /// Where customers' histories are; what Redis keeps of one customer is 1,024 events, so let one writer do
+    #[arg(long, value_enum, default_value_t)]
+    pub histories: Histories,
     /// Do not ask before packages are installed
     #[arg(long)]
     pub yes: bool,
@@ -69,6 +84,7 @@ pub(super) fn run(options: &RecommenderOptions, steps: &mut Steps) -> Result<()>
             .env("FAULTS_RECOMMENDER", &shipped.recommender)
             .env("FAULT_SECONDS", options.seconds.to_string())
             .env("FAULT_READERS", options.readers.to_string())
+            .env("FAULT_HISTORIES", format!("{:?}", options.histories))
             .env("FAULT_WRITERS", options.writers.to_string())
             .timeout(LIMIT + Duration::from_secs(options.seconds * 14));
         let test = check::brokers(test, &stack)?;
