@@ -12,6 +12,7 @@ use recommendation_api::RecommenderConfig;
 use recommendation_api::config::{OnnxConfig, RateLimitsConfig};
 use recommendation_api::model::{Algorithm, PurchasedPolicy};
 use recommendation_api::pipeline::recommender::Histories;
+use recommendation_api::pipeline::serving::Consent;
 use tokio_util::sync::CancellationToken;
 
 use crate::experiments::{ExperimentError, Experiments};
@@ -105,6 +106,9 @@ pub fn check(config: &RecommenderConfig) -> Result<(), ConfigError> {
         let problem = match (&config.redis, &config.kafka) {
             (None, _) => Some("Redis needs a server: set redis.url"),
             (_, None) => Some("Redis is for replicas that read Kafka: leave Memory"),
+            _ if config.privacy.consent == Consent::OptIn => {
+                Some("Redis is for privacy.consent OptOut: with OptIn leave Memory")
+            }
             _ => None,
         };
         if let Some(problem) = problem {

@@ -225,6 +225,14 @@ impl Directory {
         found
     }
 
+    /// Every id that is another's, and whose it is in the end.
+    pub fn all_aliases(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let profiles = self.profiles();
+        let ids = profiles.aliases.values().flatten();
+        ids.filter_map(|id| Some((Arc::clone(id), profiles.canonical(id)?.into())))
+            .collect()
+    }
+
     /// Whose address this is.
     pub fn customer_of(&self, address: &str) -> Option<Arc<str>> {
         let profiles = self.profiles.read().unwrap_or_else(PoisonError::into_inner);

@@ -9,6 +9,7 @@ use recommendation_api::config::{
     TelemetryConfig, TopicNames, WebhooksConfig,
 };
 use recommendation_api::pipeline::recommender::Histories;
+use recommendation_api::pipeline::serving::Consent;
 use recommendation_api::pipeline::serving::GmailSpec;
 use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec, TopicRole};
 
@@ -184,6 +185,14 @@ fn histories(recommender: &RecommenderSpec) -> Result<Histories, InvalidSpec> {
         return Err(InvalidSpec::new(
             "spec.recommender.histories",
             "Redis needs a server: set spec.recommender.cache.redis, or use Memory",
+        ));
+    }
+    let consent = recommender.privacy.as_ref().and_then(|privacy| privacy.consent);
+    // What others learned before they heard of a consent cannot be told apart there.
+    if histories == Histories::Redis && consent == Some(Consent::OptIn) {
+        return Err(InvalidSpec::new(
+            "spec.recommender.histories",
+            "Redis is for privacy.consent OptOut: with OptIn leave Memory",
         ));
     }
     Ok(histories)

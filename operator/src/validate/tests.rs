@@ -232,7 +232,7 @@ recommender:
   limits: {neighbors: 1, postings: 1}
   cache: {redis: {url: 'redis://r'}, ttl: 1s}
   snapshots: {url: 's3://a'}
-  histories: Redis
+  histories: Memory
   auth: {jwksUrl: 'https://a', publishableKeys: [{name: a, secretRef: {name: a}}]}
   http: {tlsSecretRef: {name: a}}
   privacy: {pseudonymization: PerCustomerSalt, consent: OptIn}

@@ -217,14 +217,14 @@ async fn an_unsupported_field_is_named_and_the_rest_is_acted_on() {
     harness
         .apply(
             "shop",
-            json!({"recommender": {"histories": "Redis", "cache": {"redis": {"url": "redis://redis:6379"}}, "replicas": 3}}),
+            json!({"recommender": {"model": {"retrain": {"onDrift": "Enabled"}}, "replicas": 3}}),
         )
         .await
         .unwrap();
     let message = harness
         .condition("shop", "SpecAccepted", "False", "UnsupportedField")
         .await;
-    assert!(message.contains("spec.recommender.histories"), "{message}");
+    assert!(message.contains("spec.recommender.model.retrain"), "{message}");
     harness
         .condition("shop", "TopicsReady", "True", "AsDeclared")
         .await;

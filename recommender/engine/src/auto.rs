@@ -16,8 +16,11 @@ const EVERY: u64 = 50;
 /// A challenger must be better by this factor, or the choice would flutter between equals.
 const MARGIN: f64 = 1.05;
 /// And by this many standard errors, or it would follow luck. What both hit or both missed says nothing: the lead is that
-/// of hits which the other lacks (McNemar 1947).
+/// of hits which the other lacks (McNemar 1947). Counts that are weakened by age vary less than they say: it is some
+/// 2.8 errors in the long run.
 const ERRORS: f64 = 2.0;
+/// Hits that one of the two lacks, without which nothing is decided.
+const DISCORDANT: f64 = 10.0;
 /// Products up to which popularity is brought up to date for a prediction too: a millisecond.
 pub(crate) const SMALL: usize = 20_000;
 
@@ -39,7 +42,8 @@ pub(crate) fn choose(current: Algorithm, tallies: &[Tally]) -> Algorithm {
     let is_better = |tally: &&Tally| {
         let (won, lost) = (alone(tally, holder.algorithm), alone(holder, tally.algorithm));
         let error = (won + lost).sqrt();
-        tally.trials >= ENOUGH && rate(tally) > rate(holder) * MARGIN && won - lost > ERRORS * error
+        let enough = tally.trials >= ENOUGH && won + lost >= DISCORDANT;
+        enough && rate(tally) > rate(holder) * MARGIN && won - lost > ERRORS * error
     };
     let better = tallies.iter().filter(is_better).collect();
     best(better).map_or(current, |best| best.algorithm)

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     answer, auto,
@@ -63,8 +63,22 @@ pub(crate) struct Tally {
     pub trials: f64,
     pub predictions: u64,
     /// Hits where the other missed, of the predictions that both made.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub alone: BTreeMap<Algorithm, f64>,
+}
+
+/// Without algorithms that this version does not know.
+fn known<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<Algorithm, f64>, D::Error> {
+    let all = BTreeMap::<String, f64>::deserialize(input)?;
+    let named = |name: &String| {
+        Algorithm::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.name() == name)
+    };
+    let known = all
+        .iter()
+        .filter_map(|(name, count)| Some((named(name)?, *count)));
+    Ok(known.collect())
 }
 
 impl Tally {

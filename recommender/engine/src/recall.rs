@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use ahash::AHashSet;
 use arc_swap::ArcSwap;
 
 use crate::{
@@ -75,6 +76,24 @@ impl Writer {
     /// Lets go of everything that readers brought back: somebody among them may have been forgotten.
     pub fn drop_recalled(&self) {
         self.shared.recalled.pin().clear();
+    }
+
+    /// Shows nothing of the customer with this [`owner`] any more, who is about to be forgotten; until
+    /// [`Writer::show_hidden`].
+    pub fn hide(&self, owner: u64) {
+        let hidden = &self.shared.hidden;
+        if !hidden.load().contains(&owner) {
+            let mut all = AHashSet::clone(&hidden.load());
+            all.insert(owner);
+            hidden.store(Arc::new(all));
+        }
+    }
+
+    /// Those who were hidden have been forgotten.
+    pub fn show_hidden(&self) {
+        if !self.shared.hidden.load().is_empty() {
+            self.shared.hidden.store(Arc::default());
+        }
     }
 
     /// Whether the customer with this [`owner`] was too fast, and what was counted of them taken back.

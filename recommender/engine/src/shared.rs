@@ -244,6 +244,8 @@ pub(crate) struct Shared {
     pub customers: Names<Arc<CustomerSlot>>,
     /// Histories that readers brought back for an answer; the writer knows nothing of them.
     pub recalled: Names<Arc<CustomerSlot>>,
+    /// Those about to be forgotten, by their hash: nothing of them is shown.
+    pub hidden: ArcSwap<AHashSet<u64>>,
     /// The bounds that histories keep.
     pub rules: HistoryRules,
     pub trending: ArcSwap<Trending>,
@@ -283,8 +285,16 @@ impl Shared {
         self.customers.pin().get(name).cloned()
     }
 
+    fn is_hidden(&self, name: &str) -> bool {
+        let hidden = self.hidden.load();
+        !hidden.is_empty() && hidden.contains(&crate::writer::owner(name))
+    }
+
     /// A customer as an answer needs them: also one whose history was brought back for it.
     pub fn asked(&self, name: &str) -> Option<Arc<CustomerSlot>> {
+        if self.is_hidden(name) {
+            return None;
+        }
         self.customer(name)
             .or_else(|| self.recalled.pin().get(name).cloned())
     }

@@ -91,6 +91,7 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         recalled: papaya::HashMap::builder()
             .hasher(ahash::RandomState::new())
             .build(),
+        hidden: ArcSwap::default(),
         rules: HistoryRules::of(&config),
         trending: ArcSwap::from_pointee(Trending::default()),
         visits: VisitStore::default(),

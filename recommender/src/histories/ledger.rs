@@ -116,8 +116,6 @@ impl Floors {
 /// A [`Ledger`] in a snapshot.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
-    /// Whether only those were learned from who had agreed.
-    pub opt_in: bool,
     begun: Offsets,
     parts: Vec<(Subject, Vec<Part>)>,
     floors: Vec<(Subject, Floor)>,
@@ -146,11 +144,10 @@ impl Ledger {
     }
 
     /// For a snapshot; without the floors that were raised before `oldest_ms`.
-    pub fn write(&self, opt_in: bool, oldest_ms: i64) -> Written {
+    pub fn write(&self, oldest_ms: i64) -> Written {
         self.floors.forget(oldest_ms);
         let floors = self.floors.0.read().unwrap_or_else(PoisonError::into_inner);
         Written {
-            opt_in,
             begun: self.begun.clone(),
             parts: self.parts.iter().map(|(id, all)| (*id, all.clone())).collect(),
             floors: floors.iter().map(|(id, floor)| (*id, floor.clone())).collect(),
@@ -198,9 +195,9 @@ impl Ledger {
         self.floors.renew(subjects, now_ms);
     }
 
-    /// Whether an id is another's.
-    pub fn is_merged(&self, subject: Subject) -> bool {
-        self.whose.contains_key(&subject)
+    /// Ids that are another's, and whose.
+    pub fn merged(&self) -> impl Iterator<Item = (Subject, Subject)> + '_ {
+        self.whose.iter().map(|(id, whose)| (*id, *whose))
     }
 
     /// The first's history is from now on a part of the second's; if it is no other's yet.

@@ -142,7 +142,7 @@ impl Both {
                 self.counted[id].clear();
             }
             Step::Restart => {
-                let written = self.ledger.write(false, 0);
+                let written = self.ledger.write(0);
                 let bytes = postcard::to_allocvec(&written).unwrap();
                 self.ledger = Ledger::new(Arc::default());
                 self.ledger.restore(postcard::from_bytes(&bytes).unwrap());
@@ -197,6 +197,6 @@ fn floors_of_what_cannot_be_kept_any_more_are_forgotten() {
     let mut both = Both::new();
     both.ledger.skip(both.subjects[0], (0, 5), 1_000);
     both.ledger.renew(both.subjects.iter().copied(), 1_001);
-    assert_eq!(both.ledger.write(false, 1_001).floors.len(), 1);
-    assert_eq!(both.ledger.write(false, 1_002).floors.len(), 0);
+    assert_eq!(both.ledger.write(1_001).floors.len(), 1);
+    assert_eq!(both.ledger.write(1_002).floors.len(), 0);
 }

@@ -4,7 +4,7 @@
 //! bulk path it waits for that too; and before the first of them nothing has been learned that could be forgotten.
 //! Customers are looked up by what an erasure tells of them, however many there are.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use recommendation_api::EventError;
 use recommendation_api::records::{Erasure, ErasureScope};
@@ -106,14 +106,23 @@ impl Learner {
 
     pub(super) fn forget_soon(&mut self, forget: Forget) {
         match &mut self.elsewhere {
-            Some(elsewhere) => elsewhere.forget_soon(forget),
+            Some(elsewhere) => {
+                // It may take a while: they are not shown meanwhile.
+                match &forget {
+                    _ if !self.follows => {}
+                    Forget::Erased { owner, .. } => self.writer.hide(*owner),
+                    Forget::Refused(customer) => self.writer.hide(recommender_engine::owner(customer)),
+                    Forget::Alias { .. } | Forget::Parted { .. } => {}
+                }
+                elsewhere.forget_soon(forget);
+            }
             None => self.forgetting.waiting.push(forget),
         }
     }
 
     /// Forgets what waits; to be called after each batch, and before the next event is learned.
     pub fn forget_waiting(&mut self) {
-        if self.forgetting.waiting.is_empty() || self.waiting() > 0 {
+        if self.forgetting.waiting.is_empty() || self.waiting() > 0 || !self.has_tables {
             return;
         }
         let waiting = std::mem::take(&mut self.forgetting.waiting);
@@ -127,7 +136,7 @@ impl Learner {
     pub(super) fn forget(&mut self, all: impl Iterator<Item = Forget>, recalled: &HashSet<Subject>) {
         let mut erased = Vec::new();
         for forget in all {
-            if !matches!(forget, Forget::Erased { .. }) {
+            if matches!(forget, Forget::Refused(_) | Forget::Alias { .. }) {
                 // In their order: who was erased may have come back.
                 self.erase(&std::mem::take(&mut erased), recalled);
             }
@@ -162,8 +171,36 @@ impl Learner {
         } = &self.lookups;
         let mut ids = directory.ids_of(owner);
         ids.retain(|id| privacy.subject(id) == subject);
-        if ids.iter().all(|id| directory.forget_profile(id, until_ms)) {
+        if ids.iter().all(|id| directory.forget_profile(id, until_ms)) && self.has_tables {
             self.parted(subject, ids.first().map(|id| &**id));
+        }
+    }
+
+    /// Once the tables were read: holds whose ids are against what was counted as whose, which may be of before.
+    pub(super) fn reconcile(&mut self) {
+        let Some(elsewhere) = &mut self.elsewhere else {
+            return;
+        };
+        let Lookups {
+            privacy, directory, ..
+        } = &self.lookups;
+        let mut counted: HashMap<Subject, Subject> = elsewhere.ledger.merged().collect();
+        let mut aliases = Vec::new();
+        for (from, whose) in directory.all_aliases() {
+            let (subject, root) = (privacy.subject(&from), privacy.subject(&whose));
+            if counted.get(&subject) == Some(&root) {
+                counted.remove(&subject);
+            } else {
+                let (from, whose) = (from.to_string(), whose.to_string());
+                aliases.push(Forget::Alias { from, whose });
+            }
+        }
+        let parted = counted.into_keys().map(|subject| {
+            let read = elsewhere.read.clone();
+            Forget::Parted { subject, read }
+        });
+        for forget in parted.collect::<Vec<_>>().into_iter().chain(aliases) {
+            elsewhere.forget_soon(forget);
         }
     }
 
@@ -206,15 +243,17 @@ impl Learner {
 
     fn take_in(&mut self, from: &str, whose: &str) {
         let tracked = self.lookups.privacy.tracks(&self.lookups.directory, whose);
-        if !tracked {
-            self.forget_known(from, true);
+        // Nor is anything learned from who is excluded.
+        let excluded = self.writer.excludes(recommender_engine::owner(whose));
+        if !tracked || excluded {
+            self.forget_known(from, !tracked);
         }
         let privacy = &self.lookups.privacy;
         if let Some(elsewhere) = &mut self.elsewhere {
             let ledger = &mut elsewhere.ledger;
             ledger.merge(privacy.subject(from), privacy.subject(whose));
         }
-        if !tracked {
+        if !tracked || excluded {
             return;
         }
         self.insights.fold(from, whose);

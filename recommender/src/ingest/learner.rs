@@ -87,6 +87,8 @@ pub(super) struct Learner {
     pub insights: Insights,
     /// Gathered until the log is caught up with; `None` from then on.
     bulk: Option<Gathered>,
+    /// Whether the tables were read: until then nobody knows who refuses, and whose an id is.
+    pub has_tables: bool,
     /// Whether the log was caught up with: what comes from then on is new.
     pub follows: bool,
     /// Record times of new events whose effect is not published yet.
@@ -125,6 +127,7 @@ impl Learner {
             default_type,
             metrics,
             bulk: Some(Gathered::default()),
+            has_tables: false,
             follows: false,
             fresh: Vec::new(),
             traced: Vec::new(),
@@ -191,7 +194,7 @@ impl Learner {
             engine: self.writer.freeze(),
             insights: self.insights.freeze(),
             drift: self.quality.counted().clone(),
-            elsewhere: elsewhere.map(|elsewhere| elsewhere.write(&self.lookups.privacy)),
+            elsewhere: elsewhere.map(Elsewhere::write),
         })
     }
 
@@ -214,6 +217,7 @@ impl Learner {
     }
 
     fn take_event(&mut self, record: Record<'_>) -> Result<(), EventError> {
+        self.has_tables = true;
         self.forget_waiting();
         if let Some(elsewhere) = &mut self.elsewhere {
             elsewhere.read(record.partition, record.offset);
@@ -257,10 +261,7 @@ impl Learner {
         let whose = directory.canonical(&event.customer_id);
         let customer = whose.as_deref().unwrap_or(&event.customer_id);
         if !privacy.tracks(directory, customer) {
-            // Who never said anything is learned from by nobody.
-            if let Some(elsewhere) = &mut self.elsewhere
-                && directory.consent(customer).is_some()
-            {
+            if let Some(elsewhere) = &mut self.elsewhere {
                 elsewhere.skip(&event.customer_id, at);
             }
             return Ok(());
@@ -370,20 +371,17 @@ impl Learner {
         }
         let is_known = self.forgetting.has_profile(&record);
         let is = directory.canonical(id);
-        if let Some(elsewhere) = &self.elsewhere
-            && !is_known
-        {
+        // Before, all of them are held against what was counted, once they are known: see [`Learner::reconcile`].
+        let is_elsewhere = self.elsewhere.is_some();
+        let is_new = is_elsewhere && self.has_tables;
+        if is_new && was.is_some() && is != was {
             let subject = privacy.subject(id);
-            // The record that made it another's may be gone from the topic.
-            let was_merged = is.is_none() && elsewhere.ledger.is_merged(subject);
-            if was_merged || (was.is_some() && is != was) {
-                self.parted(subject, Some(id));
-            }
+            self.parted(subject, Some(id));
         }
         self.show_attributes(id);
         if let Some(whose) = whose {
             // In memory nothing is left that would be merged twice. What the directory does not know is learned as its own.
-            if self.elsewhere.is_none() || (!is_known && is.is_some()) {
+            if !is_elsewhere || (is_new && is.is_some()) {
                 let whose = is.map_or(whose, |whose| whose.to_string());
                 let from = id.to_owned();
                 self.forget_soon(Forget::Alias { from, whose });

@@ -253,6 +253,7 @@ impl Ingest {
             let now = now_ms();
             let lag = self.source.lag(now);
             let learner = &mut self.learner;
+            learner.has_tables |= self.source.has_tables();
             if lag.caught_up || learner.waiting() >= MAX_BULK {
                 learner.learn_bulk(now);
             }

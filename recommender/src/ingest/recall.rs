@@ -91,6 +91,8 @@ pub struct Elsewhere {
     at_once: usize,
     /// When those whom requests brought back are let go of next.
     stale: Instant,
+    /// Whether what was counted as whose is what the tables say.
+    reconciled: bool,
     /// How long the log's events outlast what is raised for them, milliseconds.
     retention_ms: i64,
 }
@@ -108,6 +110,7 @@ impl Elsewhere {
             forgotten: Vec::new(),
             at_once: AT_ONCE,
             stale: Instant::now() + STALE_AFTER,
+            reconciled: false,
             retention_ms,
         }
     }
@@ -122,9 +125,9 @@ impl Elsewhere {
     }
 
     /// What was counted, for a snapshot.
-    pub(super) fn write(&self, privacy: &Privacy) -> Written {
+    pub(super) fn write(&self) -> Written {
         let oldest_ms = now_ms().saturating_sub(self.retention_ms + OUTLASTS_MS);
-        self.ledger.write(privacy.is_opt_in(), oldest_ms)
+        self.ledger.write(oldest_ms)
     }
 
     /// A record of the events topic was read.
@@ -322,10 +325,17 @@ impl Learner {
                 elsewhere.stale = Instant::now() + STALE_AFTER;
                 self.writer.drop_recalled();
             }
+            if !self.has_tables {
+                return Ok(());
+            }
             let n = elsewhere.run();
             if n == 0 {
                 elsewhere.learned.clone_from(&elsewhere.read);
-                return Ok(());
+                if std::mem::replace(&mut elsewhere.reconciled, true) {
+                    return Ok(());
+                }
+                self.reconcile();
+                continue;
             }
             if elsewhere.waiting[0].is_event() {
                 self.learn_run(n)?;
@@ -393,8 +403,20 @@ impl Learner {
             later(&mut elsewhere.learned, read);
         }
         self.forget(forget.into_iter(), &recalled);
-        // Though Redis may not have heard of it for a while.
+        // Though Redis may not have heard of it for a while, and a request may have asked before.
         self.writer.drop_recalled();
+        if let Some(elsewhere) = &mut self.elsewhere {
+            elsewhere.stale = Instant::now() + SETTLES_WITHIN;
+            let hides = |waiting: &Waiting| {
+                matches!(
+                    waiting,
+                    Waiting::Forget(Forget::Erased { .. } | Forget::Refused(_), _)
+                )
+            };
+            if !elsewhere.waiting.iter().any(hides) {
+                self.writer.show_hidden();
+            }
+        }
         Ok(())
     }
 

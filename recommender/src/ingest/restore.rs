@@ -35,8 +35,6 @@ enum Skip {
     OtherLog(String),
     #[error("it is {} hours old, and deletions from the catalogue may be gone since", .0 / 3_600_000)]
     TooOld(i64),
-    #[error("privacy.consent was another: others have learned what was not learned here, or the reverse")]
-    Consent,
     #[error("it does not tell what was counted of histories in Redis")]
     Uncounted,
     #[error("the program ends")]
@@ -112,13 +110,8 @@ impl Ingest {
             start.snapshots.open(candidate.name)
         };
         let restored = snapshot::read(start.engine.clone(), &mut body)?;
-        if self.learner.elsewhere.is_some() {
-            let Some(counted) = &restored.elsewhere else {
-                return Err(Skip::Uncounted);
-            };
-            if counted.opt_in != self.learner.lookups.privacy.is_opt_in() {
-                return Err(Skip::Consent);
-            }
+        if self.learner.elsewhere.is_some() && restored.elsewhere.is_none() {
+            return Err(Skip::Uncounted);
         }
         Ok(restored)
     }

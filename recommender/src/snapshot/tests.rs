@@ -91,7 +91,7 @@ fn one_of_histories_that_are_elsewhere_tells_what_was_counted_of_them_and_progra
     let subject = Privacy::default().subject("ann");
     ledger.skip(subject, (0, 7), 1_000);
     frozen.manifest.elsewhere = true;
-    frozen.elsewhere = Some(ledger.write(true, 0));
+    frozen.elsewhere = Some(ledger.write(0));
     let bytes = bytes(&frozen);
     assert_eq!(bytes[12], 2);
     let back = restore(&bytes).unwrap().elsewhere;

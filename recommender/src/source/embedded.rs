@@ -342,6 +342,10 @@ impl Source for EmbeddedSource {
         Ok(result?)
     }
 
+    fn has_tables(&self) -> bool {
+        self.tables_were_read
+    }
+
     fn lag(&self, now_ms: i64) -> Lag {
         let records = u64::try_from(self.end - self.offset).unwrap_or(0);
         let caught_up = self.tables_were_read && self.offset >= self.first_end;

@@ -259,6 +259,10 @@ impl Source for KafkaSource {
         Ok(taken)
     }
 
+    fn has_tables(&self) -> bool {
+        self.tables_were_read
+    }
+
     fn lag(&self, now_ms: i64) -> Lag {
         let mut lag = self.events.lag(now_ms);
         lag.caught_up &= self.tables_were_read;

@@ -104,6 +104,9 @@ pub trait Source: Send {
     /// Returns how many records were handed over.
     fn poll(&mut self, wait: Duration, take: &mut Take<'_>) -> Result<usize, SourceError>;
 
+    /// Whether all tables (catalogue, profiles, erasures) were read as they stood; events come after them.
+    fn has_tables(&self) -> bool;
+
     /// How far behind it is, at `now_ms`.
     fn lag(&self, now_ms: i64) -> Lag;
 

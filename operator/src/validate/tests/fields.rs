@@ -371,6 +371,11 @@ fn what_a_field_lives_on_is_asked_for_by_name() {
             "spec.recommender.cache.redis",
         ),
         (
+            "{histories: Redis, cache: {redis: {url: 'redis://r'}}, privacy: {consent: OptIn}}",
+            "spec.recommender.histories",
+            "privacy.consent",
+        ),
+        (
             "{model: {retrain: {schedule: daily}}}",
             "spec.recommender.model.retrain.schedule",
             "cron",
