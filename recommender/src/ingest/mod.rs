@@ -1,12 +1,14 @@
 //! The ingest thread: owns the engine's writer, applies what the source hands over and publishes it to the
 //! readers. Nobody waits for it, and it waits for the source only.
 
+mod elsewhere;
 mod forget;
 mod late;
 mod learner;
 pub(crate) mod pace;
 mod recall;
 mod restore;
+mod tables;
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -19,9 +21,9 @@ use recommender_engine::drift::DriftReport;
 use recommender_engine::{Algorithm, KnowledgeRule, OnnxArtifact, Tuning, Writer};
 use tokio_util::sync::CancellationToken;
 
+pub use self::elsewhere::Elsewhere;
 pub use self::late::LateReader;
 use self::learner::Learner;
-pub use self::recall::Elsewhere;
 pub use self::restore::Start;
 use crate::baskets::Baskets;
 use crate::clock::now_ms;

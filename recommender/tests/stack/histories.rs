@@ -288,6 +288,9 @@ async fn what_was_taken_back_is_not_taken_back_again_nor_does_it_come_back() {
         events += some.len() as u64;
     }
     tell_the_same(&shop, &[&steady, &other], events).await;
+    // Nor is anything learned of a visit that turns out to be theirs.
+    alias(&steady, "c9", "c15").await;
+    tell_the_same(&shop, &[&steady, &other], events).await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     other.stop().await;
     other = Running::start(long_lived(&shop)).await.ready().await;
