@@ -131,6 +131,11 @@ impl Directory {
     /// Takes up a profile; `None` forgets it. False where there is no room for another, or where it would be its
     /// own alias; what says that a customer refuses always finds room.
     pub fn set_profile(&self, customer: &str, profile: Option<CustomerProfile>) -> bool {
+        self.take_profile(customer, profile, 0)
+    }
+
+    /// [`Directory::set_profile`] of a record that was written then, milliseconds since 1970; 0 where nobody knows.
+    pub fn take_profile(&self, customer: &str, profile: Option<CustomerProfile>, written_ms: i64) -> bool {
         let mut profiles = self.profiles.write().unwrap_or_else(PoisonError::into_inner);
         let old = profiles.remove(customer);
         if let Some((_, old)) = &old {
@@ -157,22 +162,11 @@ impl Directory {
         }
         self.counts.change(&profile, 1);
         profiles.by_owner.insert(&id);
+        if written_ms > 0 {
+            profiles.written.insert(Arc::clone(&id), written_ms);
+        }
         profiles.by_id.insert(id, profile);
         true
-    }
-
-    /// [`Directory::set_profile`] of a record that was written then, milliseconds since 1970; 0 where nobody knows.
-    pub fn take_profile(&self, customer: &str, profile: Option<CustomerProfile>, written_ms: i64) -> bool {
-        let is_there = profile.is_some();
-        let taken = self.set_profile(customer, profile);
-        if taken && is_there && written_ms > 0 {
-            let mut profiles = self.profiles.write().unwrap_or_else(PoisonError::into_inner);
-            if let Some((id, _)) = profiles.by_id.get_key_value(customer) {
-                let id = Arc::clone(id);
-                profiles.written.insert(id, written_ms);
-            }
-        }
-        taken
     }
 
     /// Forgets a profile, unless it was written after that time: whoever was erased may have come back. Answers whether

@@ -154,6 +154,12 @@ impl Elsewhere {
         self.waiting.push(Waiting::Forget(forget, self.read.clone()));
     }
 
+    /// An id is nobody else's any more: what comes from now on is its own.
+    pub(super) fn part_soon(&mut self, subject: Subject) {
+        let read = self.read.clone();
+        self.forget_soon(Forget::Parted { subject, read });
+    }
+
     /// How many of those that wait longest are events, or are to be forgotten; so many as one round trip takes.
     pub(super) fn run(&self) -> usize {
         let is_event = self.waiting.first().is_some_and(Waiting::is_event);

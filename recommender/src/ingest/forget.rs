@@ -1,10 +1,10 @@
 //! What the ingest thread forgets: customers who were erased, who refuse, and ids that turned out to be another's.
 //!
-//! All of it waits until the next event is learned, or the batch that it came with has been read. While events are still gathered for the engine's
-//! bulk path it waits for that too; and before the first of them nothing has been learned that could be forgotten.
-//! Customers are looked up by what an erasure tells of them, however many there are.
+//! All of it waits until the next event is learned, or the batch that it came with has been read. While events are still
+//! gathered for the engine's bulk path it waits for that too; and before the first of them nothing has been learned that
+//! could be forgotten. Customers are looked up by what an erasure tells of them, however many there are.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use recommendation_api::EventError;
 use recommendation_api::records::{Erasure, ErasureScope};
@@ -26,7 +26,7 @@ pub(super) enum Forget {
         subject: Subject,
         owner: u64,
         /// Up to where their events are forgotten, by partition.
-        ends: Option<BTreeMap<i32, i64>>,
+        ends: Option<Offsets>,
     },
     /// A customer who refuses, by id.
     Refused(String),
@@ -195,12 +195,11 @@ impl Learner {
                 aliases.push(Forget::Alias { from, whose });
             }
         }
-        let parted = counted.into_keys().map(|subject| {
-            let read = elsewhere.read.clone();
-            Forget::Parted { subject, read }
-        });
-        for forget in parted.collect::<Vec<_>>().into_iter().chain(aliases) {
-            elsewhere.forget_soon(forget);
+        for subject in counted.into_keys() {
+            elsewhere.part_soon(subject);
+        }
+        for alias in aliases {
+            elsewhere.forget_soon(alias);
         }
     }
 
@@ -213,11 +212,9 @@ impl Learner {
         let Lookups {
             privacy, directory, ..
         } = &self.lookups;
-        let read = elsewhere.read.clone();
-        elsewhere.forget_soon(Forget::Parted { subject, read });
+        elsewhere.part_soon(subject);
         for alias in id.map(|id| directory.aliases(id)).unwrap_or_default() {
-            let (subject, read) = (privacy.subject(&alias), elsewhere.read.clone());
-            elsewhere.forget_soon(Forget::Parted { subject, read });
+            elsewhere.part_soon(privacy.subject(&alias));
             if let Some(whose) = directory.canonical(&alias) {
                 let (from, whose) = (alias.to_string(), whose.to_string());
                 elsewhere.forget_soon(Forget::Alias { from, whose });

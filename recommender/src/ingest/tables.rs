@@ -8,13 +8,15 @@ use super::learner::Learner;
 use crate::model;
 use crate::source::Record;
 
+/// The id that a record's key is.
+fn id<'r>(record: &Record<'r>) -> Option<&'r str> {
+    let id = std::str::from_utf8(record.key?).ok()?;
+    (!id.is_empty()).then_some(id)
+}
+
 impl Learner {
     pub(super) fn take_product(&mut self, record: Record<'_>) -> Result<(), EventError> {
-        let id = record
-            .key
-            .and_then(|key| std::str::from_utf8(key).ok())
-            .filter(|id| !id.is_empty());
-        let Some(id) = id else {
+        let Some(id) = id(&record) else {
             tracing::warn!(
                 offset = record.offset,
                 "catalogue record without a product id as its key"
@@ -37,11 +39,7 @@ impl Learner {
     }
 
     pub(super) fn take_profile(&mut self, record: Record<'_>) -> Result<(), EventError> {
-        let id = record
-            .key
-            .and_then(|key| std::str::from_utf8(key).ok())
-            .filter(|id| !id.is_empty());
-        let Some(id) = id else {
+        let Some(id) = id(&record) else {
             tracing::warn!(offset = record.offset, "profile without a customer id as its key");
             return Err(EventError::MissingField("customer_id"));
         };

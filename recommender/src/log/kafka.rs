@@ -13,7 +13,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{ClientConfig, util::Timeout};
 use recommendation_api::config::TopicNames;
-use recommendation_api::records::{CustomerProfile, Ends, Product};
+use recommendation_api::records::{Ends, Product};
 use recommendation_api::{Event, Impression};
 
 use super::context::Quiet;
@@ -234,18 +234,6 @@ impl Log for KafkaLog {
                 self.send(record).await
             }))
             .await
-        }
-        .boxed()
-    }
-
-    fn put_profile<'a>(
-        &'a self,
-        customer_id: &'a str,
-        profile: &'a CustomerProfile,
-    ) -> BoxFuture<'a, Result<(), AppendError>> {
-        async move {
-            let value = serde_json::to_vec(profile).map_err(|e| AppendError::Refused(e.to_string()))?;
-            self.put(Table::Profiles, customer_id, Some(value)).await
         }
         .boxed()
     }

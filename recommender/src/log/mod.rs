@@ -50,7 +50,12 @@ pub trait Log: Send + Sync {
         &'a self,
         customer_id: &'a str,
         profile: &'a CustomerProfile,
-    ) -> BoxFuture<'a, Result<(), AppendError>>;
+    ) -> BoxFuture<'a, Result<(), AppendError>> {
+        Box::pin(async move {
+            let value = serde_json::to_vec(profile).map_err(|e| AppendError::Refused(e.to_string()))?;
+            self.put(Table::Profiles, customer_id, Some(value)).await
+        })
+    }
 
     /// Writes what was shown to customers; nobody waits for it to be read.
     fn put_impressions<'a>(&'a self, impressions: &'a [Impression]) -> BoxFuture<'a, Appended>;

@@ -2,7 +2,7 @@
 //! seconds that their delivery is given, so that waiting requests do not pile up.
 
 use futures::future::BoxFuture;
-use recommendation_api::records::{CustomerProfile, Ends, Product};
+use recommendation_api::records::{Ends, Product};
 use recommendation_api::{Event, Impression};
 
 use super::breaker::Breaker;
@@ -63,14 +63,6 @@ impl<L: Log> Log for GuardedLog<L> {
         Box::pin(self.guarded(products.len(), || self.log.put_products(products)))
     }
 
-    fn put_profile<'a>(
-        &'a self,
-        customer_id: &'a str,
-        profile: &'a CustomerProfile,
-    ) -> BoxFuture<'a, Result<(), AppendError>> {
-        Box::pin(self.guarded_one(|| self.log.put_profile(customer_id, profile)))
-    }
-
     fn put<'a>(
         &'a self,
         table: Table,
@@ -116,14 +108,6 @@ mod tests {
 
         fn put_products<'a>(&'a self, _: &'a [Product]) -> BoxFuture<'a, Appended> {
             Box::pin(async { Vec::new() })
-        }
-
-        fn put_profile<'a>(
-            &'a self,
-            _: &'a str,
-            _: &'a CustomerProfile,
-        ) -> BoxFuture<'a, Result<(), AppendError>> {
-            Box::pin(async { Ok(()) })
         }
 
         fn put_impressions<'a>(&'a self, _: &'a [Impression]) -> BoxFuture<'a, Appended> {

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use recommendation_api::records::{CustomerProfile, Ends, Product};
+use recommendation_api::records::{Ends, Product};
 use recommendation_api::{Event, Impression};
 use tokio::sync::{mpsc, oneshot};
 
@@ -110,18 +110,6 @@ impl Log for EmbeddedLog {
                 Err(e) => Err(AppendError::Refused(e.to_string())),
             };
             vec![result; products.len()]
-        }
-        .boxed()
-    }
-
-    fn put_profile<'a>(
-        &'a self,
-        customer_id: &'a str,
-        profile: &'a CustomerProfile,
-    ) -> BoxFuture<'a, Result<(), AppendError>> {
-        async move {
-            let value = serde_json::to_vec(profile).map_err(|e| AppendError::Refused(e.to_string()))?;
-            self.put(Table::Profiles, customer_id, Some(value)).await
         }
         .boxed()
     }
