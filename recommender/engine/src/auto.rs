@@ -62,6 +62,7 @@ impl Writer {
         let Some(slot) = self.shared.customer(customer) else {
             return;
         };
+        self.count_now();
         self.counts.measure();
         let length = self.config.tuning.history_length;
         for entry in slot.history.load().entries.iter().take(length) {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::scratch::{Candidate, NO_SOURCE, Scratch};
+use crate::scratch::{Candidate, NO_SOURCE, Scratch, ascending, descending, in_order};
 
 /// What each member of `Hybrid` counts. Members that have nothing to say (no visit, no fitted model) are
 /// left out.
@@ -169,8 +169,11 @@ impl Pool {
         let scores: Vec<Option<f32>> = self.found.iter().map(|found| score(found.product)).collect();
         let positive = scores.iter().flatten().copied().filter(|score| *score > 0.0);
         let mut best: Vec<f32> = positive.collect();
+        if best.len() > SCALE {
+            best.select_nth_unstable_by(SCALE - 1, |a, b| b.total_cmp(a));
+            best.truncate(SCALE);
+        }
         best.sort_unstable_by(|a, b| b.total_cmp(a));
-        best.truncate(SCALE);
         let scale = best.iter().sum::<f32>() / best.len().max(1) as f32;
         if scale > 0.0 && scale.is_finite() {
             for (found, score) in self.found.iter_mut().zip(scores) {
@@ -182,17 +185,21 @@ impl Pool {
     /// The blend, best first.
     pub fn finish(&self, blend: &Blend, tie: impl Fn(u32, u32) -> Ordering) -> Vec<Candidate> {
         let weights = blend.weights();
-        let mixed = |found: &Found| Candidate {
-            product: found.product,
-            score: found.score(&weights, blend.trend),
-            source: found.source(&weights),
+        let scores = self.found.iter().map(|found| found.score(&weights, blend.trend));
+        let mut keys: Vec<u64> = (0..)
+            .zip(scores)
+            .map(|(at, score): (u64, f32)| u64::from(descending(score)) << 32 | at)
+            .collect();
+        let product = |at: u32| self.found[at as usize].product;
+        in_order(&mut keys, |a, b| tie(product(a), product(b)));
+        let candidate = |key: u64| {
+            let found = &self.found[key as u32 as usize];
+            Candidate {
+                product: found.product,
+                score: ascending((key >> 32) as u32),
+                source: found.source(&weights),
+            }
         };
-        let mut mixed: Vec<Candidate> = self.found.iter().map(mixed).collect();
-        mixed.sort_unstable_by(|a, b| {
-            b.score
-                .total_cmp(&a.score)
-                .then_with(|| tie(a.product, b.product))
-        });
-        mixed
+        keys.into_iter().map(candidate).collect()
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 use crate::{
-    history::{Change, Entry, History, INTEREST_STEPS, Names},
+    history::{Change, Entry, INTEREST_STEPS, Names},
     popularity::{Buckets, bucket},
+    recount::Recount,
     rows::Row,
-    scratch::{descending, smallest},
+    scratch::{ascending, descending, in_order, smallest},
     shared::{Neighbor, prefix},
     similarity::{Bm25, Lengths, Similarity},
 };
@@ -84,8 +85,8 @@ pub(crate) struct Counts {
     dirty: Vec<bool>,
     queue: std::collections::VecDeque<u32>,
     pub popularity_changed: bool,
-    /// Buffers: the other products of a history, and candidates for neighbour lists.
-    others: Vec<(u32, u16)>,
+    /// Buffers: what a recount moves, and candidates for neighbour lists.
+    pub work: Recount,
     ranks: Ranks,
 }
 
@@ -113,61 +114,10 @@ impl Counts {
         self.dirty.resize(products, false);
     }
 
-    /// Looks where the sums of a product are that an event is about to change, for no other reason than to have them
+    /// Looks where the votes for a product are that an event is about to change, for no other reason than to have them
     /// fetched while the customer is looked up.
     pub fn peek(&self, product: u32) {
-        let at = product as usize;
-        let sums = self.norms[at] ^ self.degrees[at] ^ self.popularity[at].peek();
-        std::hint::black_box(sums ^ i64::from(self.rows[at].peek(0)));
-    }
-
-    /// Applies a change of `history`, which already shows it.
-    pub fn change(&mut self, history: &History, change: &Change) {
-        let old_share = share(change.degree, self.counting.damping);
-        let new_share = share(history.degree, self.counting.damping);
-        let product = change.after.product;
-        let counted = history.counted(self.counting.window);
-        let mut others = std::mem::take(&mut self.others);
-        others.clear();
-        let interesting = |entry: &&Entry| entry.product != product && entry.interest > 0;
-        others.extend(
-            counted
-                .filter(interesting)
-                .map(|entry| (entry.product, entry.interest)),
-        );
-        if let Some(left) = &change.left {
-            self.norms[left.product as usize] -= square(left.interest) * old_share;
-            self.degrees[left.product as usize] -= i64::from(left.interest);
-            self.rescale(left.product);
-        }
-        self.shift_popularity(change.before.as_ref(), Some(&change.after));
-        if let Some(evicted) = &change.evicted {
-            self.shift_popularity(Some(evicted), None);
-        }
-        let (was_counted, is_counted) = change.counted;
-        let before = change
-            .before
-            .filter(|_| was_counted)
-            .map_or(0, |entry| entry.interest);
-        let after = if is_counted { change.after.interest } else { 0 };
-        let delta = i64::from(after) * new_share - i64::from(before) * old_share;
-        let left = change
-            .left
-            .map(|left| (left.product, -i64::from(left.interest) * old_share));
-        // Both in one go: their counts lie side by side.
-        self.shift_pairs((product, delta), left, &others);
-        self.norms[product as usize] += square(after) * new_share - square(before) * old_share;
-        self.degrees[product as usize] += i64::from(after) - i64::from(before);
-        self.rescale(product);
-        let shift = new_share - old_share;
-        if shift != 0 {
-            for (at, &(other, interest)) in others.iter().enumerate() {
-                self.shift_pairs((other, i64::from(interest) * shift), None, &others[at + 1..]);
-                self.norms[other as usize] += square(interest) * shift;
-                self.rescale(other);
-            }
-        }
-        self.others = others;
+        std::hint::black_box(self.popularity[product as usize].peek());
     }
 
     /// To be called whenever the norm or degree of a product has changed.
@@ -195,70 +145,11 @@ impl Counts {
         self.popularity_changed = true;
     }
 
-    /// Takes a whole history back out.
-    pub fn erase(&mut self, history: &History) {
-        let share = share(history.degree, self.counting.damping);
-        for entry in &history.entries {
-            self.shift_popularity(Some(entry), None);
-        }
-        let counted = history.counted(self.counting.window);
-        let others: Vec<(u32, u16)> = counted
-            .clone()
-            .map(|entry| (entry.product, entry.interest))
-            .collect();
-        for (at, entry) in counted.enumerate() {
-            let interest = -i64::from(entry.interest);
-            self.shift_pairs((entry.product, interest * share), None, &others[at + 1..]);
-            self.norms[entry.product as usize] -= square(entry.interest) * share;
-            self.degrees[entry.product as usize] += interest;
-            self.rescale(entry.product);
-        }
-    }
-
-    /// Adds `delta` times the interest in each other product to the counts of the pair, both ways; the same for a
-    /// second product.
-    fn shift_pairs(&mut self, first: (u32, i64), second: Option<(u32, i64)>, others: &[(u32, u16)]) {
-        // The rows of the others lie all over memory, as do their places in a product's own. Asking for all of them
-        // before the first is needed lets the processor fetch them side by side: without this an event waits for
-        // each in turn.
-        let own = &self.rows[first.0 as usize];
-        let own_second = second.map(|second| (second.0, &self.rows[second.0 as usize]));
-        let peeks = others.iter().map(|(other, _)| {
-            let row = &self.rows[*other as usize];
-            let of_second = own_second.map_or(0, |(second, own)| row.peek(second) ^ own.peek(*other));
-            row.peek(first.0) ^ own.peek(*other) ^ of_second
-        });
-        std::hint::black_box(peeks.fold(0, |all, key| all ^ key));
-        let (capacity, products) = (self.counting.row_capacity, self.rows.len());
-        for (product, delta) in std::iter::once(first).chain(second) {
-            if delta == 0 {
-                continue;
-            }
-            let row = &mut self.rows[product as usize];
-            for &(other, interest) in others {
-                self.pairs += row.add(other, delta * i64::from(interest), products);
-            }
-            if row.len() > capacity {
-                self.pairs -= row.prune(capacity / 2, products) as i64;
-                self.cut = true;
-            }
-            self.mark(product);
-        }
-        let second = second.filter(|second| second.1 != 0);
-        if first.1 == 0 && second.is_none() {
-            return;
-        }
-        for &(other, interest) in others.iter().filter(|(_, interest)| *interest > 0) {
-            let mirror = &mut self.rows[other as usize];
-            self.pairs += mirror.add(first.0, first.1 * i64::from(interest), products);
-            if let Some((product, delta)) = second {
-                self.pairs += mirror.add(product, delta * i64::from(interest), products);
-            }
-            if mirror.len() > capacity {
-                self.pairs -= mirror.prune(capacity / 2, products) as i64;
-                self.cut = true;
-            }
-            self.mark(other);
+    /// Moves the votes of a customer that a change of their history moves.
+    pub fn vote(&mut self, change: &Change) {
+        self.shift_popularity(change.before.as_ref(), Some(&change.after));
+        if let Some(evicted) = &change.evicted {
+            self.shift_popularity(Some(evicted), None);
         }
     }
 
@@ -382,15 +273,10 @@ fn push_finite(list: &mut Vec<u64>, product: u32, similarity: f32) {
 fn strongest(list: &mut [u64], keep: usize, names: &Ordered) -> Vec<Neighbor> {
     let end = smallest(list, keep);
     let best = &mut list[..end];
-    let order = |a: &u64, b: &u64| {
-        (a >> 32)
-            .cmp(&(b >> 32))
-            .then_with(|| names.compare(*a as u32, *b as u32))
-    };
-    best.sort_unstable_by(order);
+    in_order(best, |a, b| names.compare(a, b));
     let neighbor = |key: &u64| Neighbor {
         product: *key as u32,
-        similarity: f32::from_bits(!((key >> 32) as u32) & !(1 << 31)),
+        similarity: ascending((key >> 32) as u32),
     };
     best.iter().take(keep).map(neighbor).collect()
 }

@@ -73,7 +73,7 @@ impl Entry {
 
     /// Whether it stands before another in a history. Ties (a basket) are decided by name, because numbers
     /// depend on the order in which products became known.
-    fn is_newer(&self, other: &Entry, names: &impl Names) -> bool {
+    pub fn is_newer(&self, other: &Entry, names: &impl Names) -> bool {
         let order = self.last_ms.cmp(&other.last_ms);
         order
             .then_with(|| names.compare(self.product, other.product))
@@ -148,14 +148,8 @@ impl HistoryRules {
 pub(crate) struct Change {
     pub before: Option<Entry>,
     pub after: Entry,
-    /// Whether it was, and is, counted in pairs.
-    pub counted: (bool, bool),
-    /// What it pushed out of the pairs.
-    pub left: Option<Entry>,
     /// What it pushed out of the history.
     pub evicted: Option<Entry>,
-    /// [`History::degree`] before.
-    pub degree: u32,
 }
 
 /// What became of an event.
@@ -334,19 +328,14 @@ impl History {
             // With a window as large as the history, leaving both is one.
             evicted.filter(|_| length <= rules.window)
         };
-        let degree = self.degree;
         let interesting = |entry: Option<&Entry>| u32::from(entry.is_some_and(|entry| entry.interest > 0));
         let gained = interesting(Some(&after).filter(|_| is_counted));
         let lost = interesting(before.as_ref().filter(|_| was_counted)) + interesting(left.as_ref());
-        self.degree = degree + gained - lost;
-        let counted = (was_counted, is_counted);
+        self.degree = self.degree + gained - lost;
         Recorded::Changed(Change {
             before,
             after,
-            counted,
-            left,
             evicted,
-            degree,
         })
     }
 

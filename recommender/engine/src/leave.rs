@@ -119,29 +119,32 @@ impl Writer {
             return true;
         }
         let slot = self.customer(into, taken.newest_ms);
-        let mut history = slot.history.load().with_room();
+        let counted = slot.history.load_full();
+        let mut history = counted.with_room();
         let rules = self.history_rules();
         // Oldest first, as they would have come: a full history lets the oldest go.
         for entry in taken.entries.iter().rev() {
             if let Recorded::Changed(change) = history.absorb(entry, &rules, &self.names) {
-                self.counts.change(&history, &change);
+                self.counts.vote(&change);
             }
         }
         history.newest_ms = history.newest_ms.max(taken.newest_ms);
         slot.history.store(Arc::new(history));
+        self.count_later(slot, counted);
         true
     }
 
     pub(crate) fn remove_customer(&mut self, name: &str) -> bool {
         let history = self.take_out(name);
         if let Some(history) = &history {
-            self.counts.erase(history);
+            self.counts.erase(history, &self.names);
         }
         history.is_some()
     }
 
     /// Takes a customer out and leaves in what was counted.
     fn take_out(&mut self, name: &str) -> Option<Arc<History>> {
+        self.count_now();
         self.shared.recalled.pin().remove(name);
         let slot = self.shared.customers.pin().remove(name).cloned()?;
         self.known.remove(name);

@@ -77,6 +77,7 @@ mod quality;
 mod query;
 mod reader;
 mod recall;
+mod recount;
 mod refit;
 mod rerank;
 mod revision;

@@ -49,8 +49,11 @@ impl Buckets {
             }
             Err(at) => {
                 self.sums.insert(at, (bucket, amount));
-                let old = self.sums.partition_point(|(b, _)| *b <= newest - HORIZON);
-                self.sums.drain(..old);
+                let old = |(bucket, _): &(i64, i64)| *bucket <= newest - HORIZON;
+                if self.sums.first().is_some_and(old) {
+                    let old = self.sums.partition_point(old);
+                    self.sums.drain(..old);
+                }
             }
         }
     }

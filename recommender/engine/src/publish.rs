@@ -40,6 +40,7 @@ impl Writer {
     /// while `pending` is above 0; a list costs about a microsecond per hundred products counted with it.
     pub fn publish(&mut self, now_ms: i64, max_rows: usize) -> Published {
         let mut rows = 0;
+        self.count_now();
         self.counts.measure();
         while rows < max_rows
             && let Some(product) = self.counts.next_dirty()
@@ -79,6 +80,7 @@ impl Writer {
 
     /// The same, the lists on so many threads.
     pub(crate) fn flush_on(&mut self, now_ms: i64, threads: usize) -> Published {
+        self.count_now();
         while self.counts.next_dirty().is_some() {}
         self.counts.measure();
         let mut products: Vec<u32> = (0..self.names.len() as u32).collect();

@@ -135,19 +135,29 @@ impl Row {
     }
 
     /// Adds to a count; answers the change in the number of counts: 1, 0 or -1. There are `products` ids.
-    #[inline(always)]
+    #[cfg(test)]
     pub fn add(&mut self, key: u32, delta: i64, products: usize) -> i64 {
-        // What is nearly always so, where it is called: everything else is not worth the room.
-        if let Table::Dense(counts) = &mut self.table
-            && let Some(count) = counts.get_mut(key as usize)
-            && let Ok(after) = i32::try_from(i64::from(*count) + delta)
-        {
-            let change = i64::from(*count == 0) - i64::from(after == 0);
-            *count = after;
-            self.len = self.len.wrapping_add_signed(change as isize);
-            return change;
+        self.add_all(std::iter::once((key, delta)), products)
+    }
+
+    /// [`Row::add`] of many.
+    #[inline(always)]
+    pub fn add_all(&mut self, deltas: impl Iterator<Item = (u32, i64)>, products: usize) -> i64 {
+        let (mut deltas, mut change) = (deltas, 0);
+        // An array is looked for once, not for each of them.
+        while let Some((key, delta)) = match &mut self.table {
+            Table::Dense(counts) => {
+                let mut quick = 0;
+                let rest = deltas.find(|&(key, delta)| !add_quickly(counts, key, delta, &mut quick));
+                self.len = self.len.wrapping_add_signed(quick as isize);
+                change += quick;
+                rest
+            }
+            _ => deltas.next(),
+        } {
+            change += self.add_anyhow(key, delta, products);
         }
-        self.add_anyhow(key, delta, products)
+        change
     }
 
     #[inline(never)]
@@ -256,6 +266,20 @@ impl Row {
             }
         }
     }
+}
+
+/// Adds where there is room for the key and for the sum, which is nearly always so; `change` is that of how many counts
+/// there are.
+#[inline(always)]
+fn add_quickly(counts: &mut [i32], key: u32, delta: i64, change: &mut i64) -> bool {
+    if let Some(count) = counts.get_mut(key as usize)
+        && let Ok(after) = i32::try_from(i64::from(*count) + delta)
+    {
+        *change += i64::from(*count == 0) - i64::from(after == 0);
+        *count = after;
+        return true;
+    }
+    false
 }
 
 /// A table with room for this many counts of `products` ids.

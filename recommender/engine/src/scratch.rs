@@ -221,7 +221,7 @@ impl Scratch {
         while out.len() < limit && !rest.is_empty() {
             let end = smallest(rest, step);
             let (best, later) = rest.split_at_mut(end);
-            best.sort_unstable_by(|a, b| (a >> 32).cmp(&(b >> 32)).then_with(|| tie(*a as u32, *b as u32)));
+            in_order(best, &tie);
             let kept = best
                 .iter()
                 .map(|key| *key as u32)
@@ -259,11 +259,27 @@ pub(crate) fn smallest(keys: &mut [u64], keep: usize) -> usize {
     end
 }
 
+/// Sorts keys by their upper half, those that are equal there by what `tie` says of their lower halves. Whole numbers are
+/// sorted without a branch, several times quicker than by a comparison in two steps; and few are equal.
+pub(crate) fn in_order(keys: &mut [u64], tie: impl Fn(u32, u32) -> Ordering) {
+    keys.sort_unstable();
+    for equals in keys.chunk_by_mut(|a, b| a >> 32 == b >> 32) {
+        if equals.len() > 1 {
+            equals.sort_unstable_by(|a, b| tie(*a as u32, *b as u32));
+        }
+    }
+}
+
 /// A number that is the smaller the higher the score.
 pub(crate) fn descending(score: f32) -> u32 {
     let bits = score.to_bits();
     // As in `f32::total_cmp`, turned round.
     if bits >> 31 == 0 { !(bits | 1 << 31) } else { bits }
+}
+
+/// The reverse of [`descending`].
+pub(crate) fn ascending(key: u32) -> f32 {
+    f32::from_bits(if key >> 31 == 0 { !key & !(1 << 31) } else { key })
 }
 
 /// A set of products that is emptied at once and allocates only while it grows.

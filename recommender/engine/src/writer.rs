@@ -25,6 +25,7 @@ use crate::{
     prequential::Prequential,
     quality::Watch,
     reader::Reader,
+    recount::Uncounted,
     sessions::Sessions,
     shared::{Compiled, Counters, CustomerSlot, ProductSlot, Shared, Trending, bump},
     visits::VisitStore,
@@ -46,6 +47,7 @@ pub struct Writer {
     pub(crate) config: EngineConfig,
     pub(crate) shared: Arc<Shared>,
     pub(crate) counts: Counts,
+    pub(crate) uncounted: Uncounted,
     pub(crate) names: Ordered,
     seen: AHashSet<u64>,
     pub(crate) seen_order: VecDeque<u64>,
@@ -127,6 +129,7 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
         config,
         shared,
         counts: Counts::new(counting),
+        uncounted: None,
         names: Ordered::default(),
         seen: AHashSet::new(),
         seen_order: VecDeque::new(),
@@ -177,7 +180,8 @@ impl Writer {
             .predict(&self.shared, event, self.config.tuning.algorithm);
         self.counts.peek(weighted.product);
         let slot = self.customer(event.customer, weighted.time_ms);
-        let mut history = slot.history.load().with_room();
+        let counted = slot.history.load_full();
+        let mut history = counted.with_room();
         let change = match history.record(&weighted, &self.history_rules(), &self.names) {
             Recorded::Changed(change) => change,
             Recorded::Damped => {
@@ -189,8 +193,9 @@ impl Writer {
             }
             Recorded::TooOld => return Applied::TooOld,
         };
-        self.counts.change(&history, &change);
+        self.counts.vote(&change);
         slot.history.store(Arc::new(history));
+        self.count_later(slot, counted);
         if event.kind != EventKind::Return {
             let (key, owner) = self.session_key(event);
             self.sessions

@@ -171,7 +171,7 @@ impl Learner {
     }
 
     /// The state as it is now; `None` while events wait for the engine's bulk path, or for histories.
-    pub fn freeze(&self, positions: Positions) -> Option<Frozen> {
+    pub fn freeze(&mut self, positions: Positions) -> Option<Frozen> {
         if self.bulk.is_some() || self.elsewhere.as_ref().is_some_and(Elsewhere::is_behind) {
             return None;
         }

@@ -90,8 +90,8 @@ struct Tables {
     position: Vec<f32>,
     /// By length of a session.
     length: Vec<f32>,
-    /// By steps between two products of a session.
-    distance: Vec<f32>,
+    /// By place in a session, from as many before the common product as are read to as many after it.
+    around: Vec<f32>,
     /// By age of a session, in steps of one in `AGES` of the time that all sessions span.
     age: Vec<f32>,
 }
@@ -111,7 +111,12 @@ impl Tables {
         });
         self.position = table(LENGTHS, &|back| (-back / params.position_decay).exp());
         self.length = table(LENGTHS, &|length| length.max(1.0).powf(-params.length_penalty));
-        self.distance = table(LENGTHS, &|steps| (-steps / params.distance_decay).exp());
+        let reach = reach(params);
+        self.around = table(2 * reach + 1, &|at| {
+            let steps = at - reach as f32;
+            let direction = if steps < 0.0 { params.backward } else { 1.0 };
+            direction * (-steps.abs() / params.distance_decay).exp()
+        });
         self.age = table(AGES + 1, &|step| {
             if params.recency_decay > 0.0 {
                 (-step / AGES as f32 / params.recency_decay).exp()
@@ -224,14 +229,9 @@ impl SessionScratch {
             let within = first..length.min(anchor + reach + 1);
             shared.visits.read(&near.posting, within, &mut self.products);
             let source = visit[visit.len() - 1 - usize::from(near.back)];
-            for (at, &product) in (first..).zip(&self.products) {
-                let steps = at.abs_diff(anchor);
-                let direction = if at < anchor { params.backward } else { 1.0 };
-                scratch.add(
-                    product,
-                    near.similarity * direction * look_up(&tables.distance, steps),
-                    source,
-                );
+            let weights = &tables.around[first + reach - anchor..];
+            for (&product, weight) in self.products.iter().zip(weights) {
+                scratch.add(product, near.similarity * weight, source);
             }
         }
         // What depends on the candidate alone is applied to its sum.

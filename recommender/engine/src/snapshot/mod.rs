@@ -204,7 +204,8 @@ impl Writer {
     /// Takes a picture of everything that was learned. The writer is held up for about 0.1 seconds a million
     /// customers, and when counts between products were cut by `limits.rowCapacity`, for the time that copying
     /// them takes.
-    pub fn freeze(&self) -> Snapshot {
+    pub fn freeze(&mut self) -> Snapshot {
+        self.count_now();
         let shared = &self.shared;
         let products = (0..self.names.len() as u32).map(|id| {
             let slot = shared.product(id);
@@ -244,7 +245,7 @@ impl Writer {
     }
 
     /// [`Writer::freeze`] and [`Snapshot::write`] in one, for when nobody waits.
-    pub fn write_snapshot(&self, out: &mut impl Write) -> Result<(), SnapshotError> {
+    pub fn write_snapshot(&mut self, out: &mut impl Write) -> Result<(), SnapshotError> {
         self.freeze().write(out)
     }
 

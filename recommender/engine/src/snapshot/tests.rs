@@ -93,7 +93,7 @@ fn seen(writer: &mut Writer, reader: &Reader) -> Seen {
     (answers, reader.stats(), histories.collect())
 }
 
-fn written(writer: &Writer) -> Vec<u8> {
+fn written(writer: &mut Writer) -> Vec<u8> {
     let mut bytes = Vec::new();
     writer.write_snapshot(&mut bytes).unwrap();
     bytes
@@ -147,7 +147,7 @@ proptest! {
         let (mut whole, whole_reader) = engine(config.clone()).unwrap();
         catalogue(&mut whole);
         feed(&mut whole, &events[..cut]);
-        let (mut half, half_reader) = restored(config, &written(&whole)).unwrap();
+        let (mut half, half_reader) = restored(config, &written(&mut whole)).unwrap();
         prop_assert_eq!(half_reader.product("p1"), whole_reader.product("p1"));
         prop_assert_eq!(half_reader.hit_rates(), whole_reader.hit_rates());
         feed(&mut whole, &events[cut..]);
@@ -162,7 +162,7 @@ proptest! {
 
     #[test]
     fn damage_is_an_error_and_never_a_panic(at in any::<prop::sample::Index>(), bit in 0u8..8, end in any::<prop::sample::Index>()) {
-        thread_local! { static BYTES: Vec<u8> = written(&sample()); }
+        thread_local! { static BYTES: Vec<u8> = written(&mut sample()); }
         BYTES.with(|bytes| {
             let cut = restored(EngineConfig::default(), &bytes[..end.index(bytes.len())]);
             prop_assert!(matches!(cut, Err(SnapshotError::Truncated)));
@@ -230,7 +230,7 @@ fn rewritten(version: u32, oldest: u32, sections: &[([u8; 4], Vec<u8>)]) -> Vec<
 #[test]
 fn a_snapshot_of_the_next_version_is_read_without_what_is_new_in_it() {
     let mut writer = sample();
-    let mut newer = sections(&written(&writer));
+    let mut newer = sections(&written(&mut writer));
     newer.insert(2, (*b"NEWS", vec![1, 2, 3]));
     let figures = newer.iter_mut().find(|(name, _)| *name == parts::FIGS).unwrap();
     let text = String::from_utf8(figures.1.clone()).unwrap();
@@ -251,7 +251,7 @@ fn a_snapshot_of_the_next_version_is_read_without_what_is_new_in_it() {
 #[test]
 fn a_snapshot_of_a_version_with_fewer_sections_is_read_with_defaults() {
     let mut writer = sample();
-    let mut older = sections(&written(&writer));
+    let mut older = sections(&written(&mut writer));
     older.retain(|(name, _)| [parts::PROD, parts::HIST].contains(name));
     let (mut other, reader) = restored(EngineConfig::default(), &rewritten(1, 1, &older)).unwrap();
     let expected = writer.reader();
@@ -265,7 +265,7 @@ fn a_snapshot_of_a_version_with_fewer_sections_is_read_with_defaults() {
 
 #[test]
 fn a_setting_that_the_counts_depend_on_may_not_have_changed_and_others_may() {
-    let bytes = written(&sample());
+    let bytes = written(&mut sample());
     let with = |change: fn(&mut EngineConfig)| {
         let mut config = EngineConfig::default();
         change(&mut config);
