@@ -16,7 +16,9 @@ use std::sync::{
 
 use crate::shared::Neighbor;
 
-const SMALL: usize = 16;
+/// Most products have few neighbours; a list that grows keeps the rooms that it had, for somebody may still read there.
+const SMALL: usize = 12;
+const MIDDLE: usize = 40;
 const LARGE: usize = 128;
 /// Rooms that only evaluation needs, and who asks for as many neighbours.
 const LARGER: [usize; 3] = [512, 2_048, 10_000];
@@ -52,6 +54,7 @@ type Larger = OnceLock<Box<[Word]>>;
 pub(crate) struct List {
     length: AtomicU32,
     small: Room<SMALL>,
+    middle: Room<MIDDLE>,
     large: Room<LARGE>,
     larger: OnceLock<Box<[Larger; LARGER.len()]>>,
 }
@@ -72,6 +75,7 @@ impl List {
         let room = match length {
             0 => return &[],
             _ if length <= SMALL => self.small.get().map(|room| &room[..]),
+            _ if length <= MIDDLE => self.middle.get().map(|room| &room[..]),
             _ if length <= LARGE => self.large.get().map(|room| &room[..]),
             _ => self.further(length),
         };
@@ -91,6 +95,7 @@ impl List {
         let words = match list.len() {
             0 => &[],
             length if length <= SMALL => &self.small.get_or_init(room)[..],
+            length if length <= MIDDLE => &self.middle.get_or_init(room)[..],
             length if length <= LARGE => &self.large.get_or_init(room)[..],
             length => {
                 let at = LARGER.iter().position(|size| length <= *size).unwrap_or_default();
@@ -117,7 +122,7 @@ mod tests {
     #[test]
     fn a_list_of_any_length_is_read_as_it_was_written() {
         let lists = List::default();
-        for length in [0, 1, 16, 17, 128, 129, 512, 513, 10_000, 3, 200, 0, 100] {
+        for length in [0, 1, 12, 13, 40, 41, 128, 129, 512, 513, 10_000, 3, 200, 0, 100] {
             let written = list(length, length as f32);
             lists.write(&written);
             let read: Vec<Neighbor> = lists.read().iter().map(Word::get).collect();

@@ -197,3 +197,75 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        config::Repeats,
+        counts::{Counting, Ordered},
+        event::EventKind,
+        history::{HistoryRules, Weighted},
+    };
+
+    const PRODUCTS: u32 = 12;
+
+    fn empty(damping: bool) -> Counts {
+        let mut counts = Counts::new(Counting {
+            window: 5,
+            row_capacity: 100,
+            damping,
+            trend_half_life_ms: 1_000,
+            ..Counting::default()
+        });
+        counts.grow(PRODUCTS as usize);
+        counts
+    }
+
+    type Sums = (Vec<BTreeMap<u32, i64>>, Vec<i64>, Vec<i64>, i64);
+
+    fn sums(counts: &Counts) -> Sums {
+        let rows = counts.rows.iter().map(|row| row.counts().into_iter().collect());
+        (
+            rows.collect(),
+            counts.norms.clone(),
+            counts.degrees.clone(),
+            counts.pairs,
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn by_which_steps_a_history_came_to_be_does_not_matter(
+            events in prop::collection::vec((0..PRODUCTS, 0usize..3, 0i64..40), 1..60),
+            steps in prop::collection::vec(any::<bool>(), 60),
+            damping: bool,
+        ) {
+            let mut names = Ordered::default();
+            (0..PRODUCTS).for_each(|n| names.push(format!("p{}", n * 7 % PRODUCTS).into()));
+            let rules = HistoryRules { capacity: 7, window: 5, repeats: Repeats::Log, max_per_minute: 0 };
+            let (mut counts, mut whole) = (empty(damping), empty(damping));
+            let (mut history, mut counted) = (History::default(), History::default());
+            for ((product, kind, time_ms), step) in events.into_iter().zip(steps) {
+                let kind = [EventKind::View, EventKind::Purchase, EventKind::Return][kind];
+                let units = if kind == EventKind::Return { -320 } else { 64 };
+                history.record(&Weighted { product, kind, units, time_ms }, &rules, &names);
+                if step {
+                    counts.recount(&counted, &history, &names);
+                    counted = history.clone();
+                }
+            }
+            counts.recount(&counted, &history, &names);
+            whole.recount(&History::default(), &history, &names);
+            prop_assert_eq!(sums(&counts), sums(&whole));
+            counts.recount(&history, &History::default(), &names);
+            prop_assert_eq!(sums(&counts), sums(&empty(damping)));
+        }
+    }
+}

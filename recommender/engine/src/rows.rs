@@ -1,49 +1,28 @@
 //! Exact co-occurrence counts of one product with others: a small open-addressing table, and for a product that
 //! goes with a good part of all others simply an array.
 //!
-//! A general hash map would do; the table is half its size (12 bytes a slot). Both are touched for every pair of
+//! A general hash map would do; the table is half its size (8 bytes a slot). Both are touched for every pair of
 //! every event, which makes them the hottest structure of the writer: the array is about three times as quick,
-//! for there is nothing to search and no branch to mispredict.
+//! for there is nothing to search and no branch to mispredict. Counts are half as wide as what they are summed up from,
+//! so that twice as many fit into memory and its caches, until one of a row no longer fits.
+
+mod table;
+
+use table::{Added, Slot, Slots, Value, slots};
 
 const EMPTY: u32 = u32::MAX;
 /// An array may take this many times the memory of the table that it stands for.
-const DENSE: usize = 2;
-
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    key: u32,
-    low: u32,
-    high: u32,
-}
-
-impl Slot {
-    const FREE: Slot = Slot {
-        key: EMPTY,
-        low: 0,
-        high: 0,
-    };
-
-    fn new(key: u32, value: i64) -> Self {
-        Slot {
-            key,
-            low: value as u32,
-            high: (value >> 32) as u32,
-        }
-    }
-
-    fn value(self) -> i64 {
-        (i64::from(self.high as i32) << 32) | i64::from(self.low)
-    }
-}
+const DENSE: usize = 3;
+/// A row of fewer counts is a table.
+const SMALL: usize = 64;
 
 #[derive(Clone, Debug)]
 enum Table {
-    /// Open addressing, its length a power of two or 0.
-    Sparse(Vec<Slot>),
-    /// Counts by id. Half as wide, twice as many fit into the processor's caches.
+    Sparse(Slots<i32>),
+    SparseWide(Slots<i64>),
+    /// Counts by id.
     Dense(Box<[i32]>),
-    /// The same, once a count no longer fits.
-    Wide(Box<[i64]>),
+    DenseWide(Box<[i64]>),
 }
 
 /// Counts by product id. Ids are below `u32::MAX`; a count of 0 is not kept.
@@ -56,7 +35,7 @@ pub(crate) struct Row {
 impl Default for Row {
     fn default() -> Self {
         Row {
-            table: Table::Sparse(Vec::new()),
+            table: Table::Sparse(Slots::with_room(0)),
             len: 0,
         }
     }
@@ -65,15 +44,23 @@ impl Default for Row {
 impl Row {
     /// A row with these counts, which must be of distinct ids below `products` and not 0.
     pub fn from_counts(counts: &[(u32, i64)], products: usize) -> Self {
-        let table = empty(counts.len(), products);
-        let mut row = Row {
-            table,
-            len: counts.len(),
+        Self::with(counts, products, false)
+    }
+
+    /// The same; in the large width where asked for, or where one needs it.
+    fn with(counts: &[(u32, i64)], products: usize, wide: bool) -> Self {
+        let len = counts.len();
+        // Some room, because products come one by one.
+        let ids = products + products / 8 + 8;
+        let is_dense = len > SMALL && ids * size_of::<i32>() <= DENSE * slots(len) * size_of::<Slot<i32>>();
+        let is_wide = wide || counts.iter().any(|(_, value)| i32::try_from(*value).is_err());
+        let table = match (is_dense, is_wide) {
+            (false, false) => Table::Sparse(placed(counts)),
+            (false, true) => Table::SparseWide(placed(counts)),
+            (true, false) => Table::Dense(laid_out(counts, ids)),
+            (true, true) => Table::DenseWide(laid_out(counts, ids)),
         };
-        for &(key, value) in counts {
-            row.place(key, value);
-        }
-        row
+        Row { table, len }
     }
 
     pub fn len(&self) -> usize {
@@ -82,33 +69,18 @@ impl Row {
 
     /// Hands every id with its count to `take`.
     #[inline]
-    pub fn each(&self, mut take: impl FnMut(u32, i64)) {
+    pub fn each(&self, take: impl FnMut(u32, i64)) {
         match &self.table {
-            Table::Sparse(slots) => {
-                for slot in slots.iter().filter(|slot| slot.key != EMPTY) {
-                    take(slot.key, slot.value());
-                }
-            }
-            Table::Dense(counts) => {
-                for (key, &value) in counts.iter().enumerate() {
-                    if value != 0 {
-                        take(key as u32, i64::from(value));
-                    }
-                }
-            }
-            Table::Wide(counts) => {
-                for (key, &value) in counts.iter().enumerate() {
-                    if value != 0 {
-                        take(key as u32, value);
-                    }
-                }
-            }
+            Table::Sparse(slots) => slots.each(take),
+            Table::SparseWide(slots) => slots.each(take),
+            Table::Dense(counts) => each_of(counts, take),
+            Table::DenseWide(counts) => each_of(counts, take),
         }
     }
 
     /// Every id with its count, in no order.
     pub fn counts(&self) -> Vec<(u32, i64)> {
-        let mut counts = Vec::with_capacity(self.len);
+        let mut counts = Vec::with_capacity(self.len + 1);
         self.each(|key, value| counts.push((key, value)));
         counts
     }
@@ -123,14 +95,13 @@ impl Row {
     }
 
     /// Looks where a count would be, for no other reason than to have it fetched.
+    #[inline]
     pub fn peek(&self, key: u32) -> u32 {
         match &self.table {
-            Table::Sparse(slots) => {
-                let at = home(key, slots.len().wrapping_sub(1));
-                slots.get(at).map_or(0, |slot| slot.key)
-            }
+            Table::Sparse(slots) => slots.peek(key),
+            Table::SparseWide(slots) => slots.peek(key),
             Table::Dense(counts) => counts.get(key as usize).map_or(0, |count| *count as u32),
-            Table::Wide(counts) => counts.get(key as usize).map_or(0, |count| *count as u32),
+            Table::DenseWide(counts) => counts.get(key as usize).map_or(0, |count| *count as u32),
         }
     }
 
@@ -140,7 +111,7 @@ impl Row {
         self.add_all(std::iter::once((key, delta)), products)
     }
 
-    /// [`Row::add`] of many.
+    /// Adds to counts; answers the change in the number of them. There are `products` ids.
     #[inline(always)]
     pub fn add_all(&mut self, deltas: impl Iterator<Item = (u32, i64)>, products: usize) -> i64 {
         let (mut deltas, mut change) = (deltas, 0);
@@ -162,74 +133,34 @@ impl Row {
 
     #[inline(never)]
     fn add_anyhow(&mut self, key: u32, delta: i64, products: usize) -> i64 {
-        if delta == 0 {
-            return 0;
+        let added = match &mut self.table {
+            Table::Sparse(slots) => slots.add(key, delta, self.len),
+            Table::SparseWide(slots) => slots.add(key, delta, self.len),
+            Table::Dense(counts) => add_to(counts, key, delta),
+            Table::DenseWide(counts) => add_to(counts, key, delta),
+        };
+        match added {
+            Added::Done(change) => {
+                self.len = self.len.wrapping_add_signed(change as isize);
+                change
+            }
+            Added::Full => {
+                self.grow(key, delta, products);
+                1
+            }
+            Added::TooLarge => {
+                *self = Self::with(&self.counts(), products.max(key as usize + 1), true);
+                self.add_anyhow(key, delta, products)
+            }
         }
-        match &mut self.table {
-            Table::Dense(counts) => {
-                if (key as usize) < counts.len() {
-                    // It no longer fits.
-                    self.widen();
-                    return self.add_anyhow(key, delta, products);
-                }
-            }
-            Table::Wide(counts) => {
-                if let Some(count) = counts.get_mut(key as usize) {
-                    let change = i64::from(*count == 0) - i64::from(*count + delta == 0);
-                    *count += delta;
-                    self.len = self.len.wrapping_add_signed(change as isize);
-                    return change;
-                }
-            }
-            Table::Sparse(slots) if !slots.is_empty() => {
-                let mask = slots.len() - 1;
-                let mut at = home(key, mask);
-                loop {
-                    let slot = slots[at];
-                    if slot.key == key {
-                        let value = slot.value() + delta;
-                        if value == 0 {
-                            remove(slots, at);
-                            self.len -= 1;
-                            return -1;
-                        }
-                        slots[at] = Slot::new(key, value);
-                        return 0;
-                    }
-                    if slot.key == EMPTY {
-                        break;
-                    }
-                    at = (at + 1) & mask;
-                }
-                if (self.len + 1) * 4 <= slots.len() * 3 {
-                    slots[at] = Slot::new(key, delta);
-                    self.len += 1;
-                    return 1;
-                }
-            }
-            Table::Sparse(_) => {}
-        }
-        self.grow(key, delta, products);
-        1
     }
 
     /// Takes up another count: the table is full, or was made when there were fewer products.
     #[cold]
     fn grow(&mut self, key: u32, value: i64, products: usize) {
-        let mut grown = Row {
-            table: empty(self.len + 1, products.max(key as usize + 1)),
-            len: self.len + 1,
-        };
-        self.each(|key, value| grown.place(key, value));
-        grown.place(key, value);
-        *self = grown;
-    }
-
-    #[cold]
-    fn widen(&mut self) {
-        if let Table::Dense(counts) = &self.table {
-            self.table = Table::Wide(counts.iter().map(|count| i64::from(*count)).collect());
-        }
+        let mut counts = self.counts();
+        counts.push((key, value));
+        *self = Self::from_counts(&counts, products.max(key as usize + 1));
     }
 
     /// Keeps the `keep` largest counts (ties by id) of `products`; answers how many went.
@@ -244,32 +175,50 @@ impl Row {
         *self = Row::from_counts(&counts, products);
         gone
     }
+}
 
-    /// Writes a count that is not there yet.
-    fn place(&mut self, key: u32, value: i64) {
-        match &mut self.table {
-            Table::Dense(counts) => match i32::try_from(value) {
-                Ok(value) => counts[key as usize] = value,
-                Err(_) => {
-                    self.widen();
-                    self.place(key, value);
-                }
-            },
-            Table::Wide(counts) => counts[key as usize] = value,
-            Table::Sparse(slots) => {
-                let mask = slots.len() - 1;
-                let mut at = home(key, mask);
-                while slots[at].key != EMPTY {
-                    at = (at + 1) & mask;
-                }
-                slots[at] = Slot::new(key, value);
-            }
+/// Counts that all fit into this width, or are wider than it is known that they need to be.
+fn fitting<V: Value>(value: i64) -> V {
+    V::try_from(value).unwrap_or_default()
+}
+
+fn placed<V: Value>(counts: &[(u32, i64)]) -> Slots<V> {
+    let mut slots = Slots::with_room(counts.len());
+    for &(key, value) in counts {
+        slots.place(key, fitting(value));
+    }
+    slots
+}
+
+fn laid_out<V: Value>(counts: &[(u32, i64)], ids: usize) -> Box<[V]> {
+    let mut array = vec![V::default(); ids].into_boxed_slice();
+    for &(key, value) in counts {
+        array[key as usize] = fitting(value);
+    }
+    array
+}
+
+fn each_of<V: Value>(counts: &[V], mut take: impl FnMut(u32, i64)) {
+    for (key, &value) in counts.iter().enumerate() {
+        if value != V::default() {
+            take(key as u32, value.into());
         }
     }
 }
 
-/// Adds where there is room for the key and for the sum, which is nearly always so; `change` is that of how many counts
-/// there are.
+fn add_to<V: Value>(counts: &mut [V], key: u32, delta: i64) -> Added {
+    let Some(count) = counts.get_mut(key as usize) else {
+        return if delta == 0 { Added::Done(0) } else { Added::Full };
+    };
+    let (before, zero) = (*count, V::default());
+    let Ok(after) = V::try_from(before.into() + delta) else {
+        return Added::TooLarge;
+    };
+    *count = after;
+    Added::Done(i64::from(before == zero) - i64::from(after == zero))
+}
+
+/// [`add_to`] where there is room for the key and for the sum, which is nearly always so.
 #[inline(always)]
 fn add_quickly(counts: &mut [i32], key: u32, delta: i64, change: &mut i64) -> bool {
     if let Some(count) = counts.get_mut(key as usize)
@@ -280,42 +229,6 @@ fn add_quickly(counts: &mut [i32], key: u32, delta: i64, change: &mut i64) -> bo
         return true;
     }
     false
-}
-
-/// A table with room for this many counts of `products` ids.
-fn empty(counts: usize, products: usize) -> Table {
-    let slots = (counts * 4 / 3 + 1).next_power_of_two().max(4);
-    // Some room, because products come one by one.
-    let ids = products + products / 8 + 8;
-    if ids * size_of::<i32>() <= DENSE * slots * size_of::<Slot>() && counts > 64 {
-        Table::Dense(vec![0; ids].into_boxed_slice())
-    } else {
-        Table::Sparse(vec![Slot::FREE; slots])
-    }
-}
-
-/// Empties a slot and moves later ones of its run up, so that probing never meets a hole.
-fn remove(slots: &mut [Slot], mut hole: usize) {
-    let mask = slots.len() - 1;
-    let mut at = hole;
-    loop {
-        at = (at + 1) & mask;
-        let slot = slots[at];
-        if slot.key == EMPTY {
-            break;
-        }
-        // May this one move back to the hole? Only if its home is not between hole and itself.
-        let distance = at.wrapping_sub(home(slot.key, mask)) & mask;
-        if distance >= (at.wrapping_sub(hole) & mask) {
-            slots[hole] = slot;
-            hole = at;
-        }
-    }
-    slots[hole] = Slot::FREE;
-}
-
-fn home(key: u32, mask: usize) -> usize {
-    (u64::from(key).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask
 }
 
 #[cfg(test)]

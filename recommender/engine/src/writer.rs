@@ -8,7 +8,6 @@ use std::{
     },
 };
 
-use ahash::AHashSet;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -26,6 +25,7 @@ use crate::{
     quality::Watch,
     reader::Reader,
     recount::Uncounted,
+    seen::Seen,
     sessions::Sessions,
     shared::{Compiled, Counters, CustomerSlot, ProductSlot, Shared, Trending, bump},
     visits::VisitStore,
@@ -49,8 +49,8 @@ pub struct Writer {
     pub(crate) counts: Counts,
     pub(crate) uncounted: Uncounted,
     pub(crate) names: Ordered,
-    seen: AHashSet<u64>,
-    pub(crate) seen_order: VecDeque<u64>,
+    /// Hashes of event ids.
+    pub(crate) seen: Seen,
     /// Customers in the order of their last known activity; checked again before one is forgotten.
     pub(crate) idle: VecDeque<(i64, Weak<CustomerSlot>)>,
     /// Customers with a history, and those with a profile.
@@ -125,14 +125,14 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
     };
     let sessions = Sessions::new(config.limits.max_sessions, config.limits.postings);
     let watch = Watch::new(config.exclude_after_damped);
+    let seen = Seen::of(config.limits.dedup_ids);
     let writer = Writer {
         config,
         shared,
         counts: Counts::new(counting),
         uncounted: None,
         names: Ordered::default(),
-        seen: AHashSet::new(),
-        seen_order: VecDeque::new(),
+        seen,
         idle: VecDeque::new(),
         known: ByOwner::default(),
         profiled: ByOwner::default(),
@@ -179,7 +179,11 @@ impl Writer {
         self.prequential
             .predict(&self.shared, event, self.config.tuning.algorithm);
         self.counts.peek(weighted.product);
-        let slot = self.customer(event.customer, weighted.time_ms);
+        let slot = match &self.uncounted {
+            // A basket: the same customer again.
+            Some((slot, _)) if *slot.name == *event.customer => Arc::clone(slot),
+            _ => self.customer(event.customer, weighted.time_ms),
+        };
         let counted = slot.history.load_full();
         let mut history = counted.with_room();
         let change = match history.record(&weighted, &self.history_rules(), &self.names) {
@@ -278,25 +282,7 @@ impl Writer {
     }
 
     fn seen_before(&mut self, id: &str) -> bool {
-        let capacity = self.config.limits.dedup_ids;
-        if capacity == 0 {
-            return false;
-        }
-        !self.remember_id(xxh3_64(id.as_bytes()))
-    }
-
-    /// Remembers the hash of an event id; false if it was known.
-    pub(crate) fn remember_id(&mut self, hash: u64) -> bool {
-        if !self.seen.insert(hash) {
-            return false;
-        }
-        self.seen_order.push_back(hash);
-        if self.seen_order.len() > self.config.limits.dedup_ids
-            && let Some(oldest) = self.seen_order.pop_front()
-        {
-            self.seen.remove(&oldest);
-        }
-        true
+        self.config.limits.dedup_ids > 0 && !self.seen.insert(xxh3_64(id.as_bytes()))
     }
 
     pub(crate) fn history_rules(&self) -> HistoryRules {

@@ -73,11 +73,15 @@ fn an_engine_holds_what_the_formula_says_and_no_more_than_its_caps_allow() {
         let (bytes, pairs) = held(customers, each, products, &limits);
         let (c, h, p) = (customers as f64, each as f64, products as f64);
         let neighbours = (pairs / p).min(EngineConfig::default().neighbors as f64);
-        // The smaller room stays when a list moves to a larger one.
-        let room = if neighbours <= 16.0 { 16.0 } else { 16.0 + 128.0 };
+        // Smaller rooms stay when a list moves to a larger one.
+        let room = match neighbours {
+            ..=12.0 => 12.0,
+            ..=40.0 => 12.0 + 40.0,
+            _ => 12.0 + 40.0 + 128.0,
+        };
         let customers = c * (250.0 + 24.0 * h + 2.0 * 16.0);
-        let least = customers + p * (700.0 + 16.0 * room) + 4.0 * pairs;
-        let most = customers + p * (700.0 + 16.0 * room) + 32.0 * pairs;
+        let least = customers + p * (750.0 + 16.0 * room) + 4.0 * pairs;
+        let most = customers + p * (750.0 + 16.0 * room) + 22.0 * pairs;
         let bytes = bytes as f64;
         println!("{bytes} bytes; between {least} and {most} by the formula");
         assert!(bytes < most * 1.1, "{bytes} {most}");

@@ -44,7 +44,7 @@ use tokio::sync::oneshot;
 const WAIT: Duration = Duration::from_millis(50);
 /// While events keep coming, what was learned is shown this often at most: each time costs the same, for one event or
 /// for hundreds.
-const PUBLISH_EVERY: Duration = Duration::from_millis(5);
+pub(crate) const PUBLISH_EVERY: Duration = Duration::from_millis(5);
 /// Events gathered for the engine's bulk path at most (40 bytes each, and each id once).
 const MAX_BULK: usize = 20_000_000;
 

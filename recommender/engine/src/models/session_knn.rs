@@ -249,10 +249,10 @@ impl SessionScratch {
     }
 }
 
-/// Steps from the common product beyond which a product of a neighbour counts so little (below 0.25 %) that it is not
+/// Steps from the common product beyond which a product of a neighbour counts so little (below 2 %) that it is not
 /// worth reading: a shop's baskets may hold a hundred.
 fn reach(params: &SessionParams) -> usize {
-    (6.0 * params.distance_decay).ceil().min(LONGEST as f32) as usize
+    (4.0 * params.distance_decay).ceil().min(LONGEST as f32) as usize
 }
 
 /// Keeps the `keep` most similar (of equals the newer), in the order in which they were found.

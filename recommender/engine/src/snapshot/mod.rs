@@ -234,7 +234,7 @@ impl Writer {
             pairs: (self.counts.cut || self.config.recalls).then(|| self.counts.rows.clone()),
             sums: self.config.recalls.then(|| self.counts.sums()),
             visits: self.sessions.export(shared),
-            seen: self.seen_order.iter().copied().collect(),
+            seen: self.seen.iter().collect(),
             profiles: profiles
                 .iter()
                 .map(|(name, attributes)| (Arc::clone(name), Arc::clone(attributes)))

@@ -150,7 +150,7 @@ fn section(writer: &mut Writer, gathered: &mut Gathered, name: Name, payload: &[
         }
         SEEN => {
             while !input.is_empty() {
-                writer.remember_id(input.fixed()?);
+                writer.seen.insert(input.fixed()?);
             }
         }
         PROF => {

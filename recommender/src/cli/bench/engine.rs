@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 
 use super::stream::{self, DAY_MS, Log};
 use crate::cli::{Output, print};
+use crate::ingest::PUBLISH_EVERY;
 use crate::ingest::pace::Pace;
 
-/// Events between two publishes, as from one poll of a busy topic.
-const BATCH: usize = 1_000;
+/// Events after which it is asked whether it is time to show what was learned.
+const BATCH: usize = 256;
 /// Products up to which fitted models are fitted too.
 const FITTED: usize = 5_000;
 
@@ -145,19 +146,26 @@ fn learn(log: &Log, algorithm: Algorithm) -> anyhow::Result<Value> {
     let before = memory();
     let (mut writer, reader) = new(algorithm)?;
     let started = cpu_seconds();
-    let (mut publishing, mut pace) = (0.0, Pace::new(started));
+    let (mut publishing, mut published_at, mut pace) = (0.0, Instant::now(), Pace::new(started));
     for (at, event) in log.iter().enumerate() {
         writer.apply(&event, log.now_ms);
-        if at % BATCH == BATCH - 1 {
-            // The clock of the machine, not of the log: what is due once a second is due as often as when live.
-            let began = cpu_seconds();
-            let now_ms = log.now_ms + ((began - started) * 1_000.0) as i64;
-            let published = writer.publish(now_ms, pace.lists(began));
-            let ended = cpu_seconds();
-            pace.refreshed(published.rows, began, ended);
-            publishing += ended - began;
+        if at % BATCH != BATCH - 1 {
+            continue;
         }
+        // As often as the service does while events keep coming.
+        if published_at.elapsed() < PUBLISH_EVERY {
+            continue;
+        }
+        let began = cpu_seconds();
+        // The clock of the machine, not of the log: what is due once a second is due as often as when live.
+        let now_ms = log.now_ms + ((began - started) * 1_000.0) as i64;
+        let published = writer.publish(now_ms, pace.lists(began));
+        let ended = cpu_seconds();
+        pace.refreshed(published.rows, began, ended);
+        publishing += ended - began;
+        published_at = Instant::now();
     }
+    writer.publish(log.now_ms, 0);
     let seconds = cpu_seconds() - started;
     Ok(json!({
         "algorithm": algorithm.name(),
