@@ -1,7 +1,8 @@
 //! Learning and answering on the shop's log that lies in `data/`: `cargo bench -p recommender-engine`.
 //!
-//! `recommender bench engine` measures the same on any file and on a stream that is made up, with the 99th percentile;
-//! `cargo xtask bench instructions` counts what does not depend on the machine.
+//! `recommender bench engine` measures this on any file and on a stream that is made up, with the 99th percentile, and
+//! shows what was learned as often as the service; `cargo xtask bench instructions` counts what does not depend on the
+//! machine.
 
 #![allow(missing_docs, reason = "a program")]
 

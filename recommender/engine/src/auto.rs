@@ -3,9 +3,9 @@
 //! The choice is a function of the log. The same events are predicted on every replica; before a prediction the
 //! lists that it reads are made anew from the exact counts, so that it does not matter when readers were last shown
 //! them; and decisions are taken after the same predictions everywhere. What is left to differ between
-//! replicas is the order in which events of different customers arrived, and in catalogues of more than
-//! [`SMALL`] products how fresh popularity is: both move a hit rate by far less than a challenger must be
-//! better.
+//! replicas is the order in which events of different customers arrived, in catalogues of more than [`SMALL`]
+//! products how fresh popularity is, and where `limits.row_capacity` binds when counts were cut: all move a hit rate by
+//! far less than a challenger must be better.
 
 use crate::{config::Algorithm, prequential::Tally, writer::Writer};
 

@@ -149,7 +149,8 @@ pub struct Limits {
     pub max_customers: usize,
     /// Distinct products remembered of one customer, for popularity, fitted models and what was bought.
     pub learn_history: usize,
-    /// The newest of them that are counted together in pairs: the cost of an event is in proportion to it.
+    /// The newest of them that are counted together in pairs: the cost of an event that comes alone is in proportion to
+    /// it, that of a basket to its square at most.
     /// A product that falls out of this window is taken back out of the counts.
     pub pair_history: usize,
     /// Products counted together with one product; the weakest half is dropped when it overflows.

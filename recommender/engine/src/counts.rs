@@ -86,7 +86,7 @@ pub(crate) struct Counts {
     queue: std::collections::VecDeque<u32>,
     pub popularity_changed: bool,
     /// Buffers: what a recount moves, and candidates for neighbour lists.
-    pub work: Recount,
+    pub recounting: Recount,
     ranks: Ranks,
 }
 

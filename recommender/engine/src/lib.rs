@@ -40,13 +40,14 @@
 //! About, in bytes, with `p` products, `c` customers, `h` products per history (at most `learn_history`),
 //! `r` counts per product (at most `row_capacity`) and `k` neighbours (at most `neighbors`):
 //!
-//! - per product: `750 + 4..22 × r + 16 × k`, where `k` is the room of its lists (12 for up to 12 neighbours, 52 for
-//!   up to 40, 180 for up to 128, 692 for up to 512), plus the catalogue's text (twice the title) and embedding;
+//! - per product: `750 + 4..64 × r + 16 × k`, twice as much for `r` where one of a product's counts needs 64 bits;
+//!   `k` is the room of its lists (12 for up to 12 neighbours, 52 for up to 40, 180 for up to 128, 692 for up to 512);
+//!   plus the catalogue's text (twice the title) and embedding;
 //! - per customer: `250 + 24 × h`, plus twice the id's length;
 //! - per visit that is held: `170 + 20 × its products`, at most `max_sessions` finished ones, as many of one
 //!   product, and those going on;
 //! - per fitted model: `8 × keep × p` for `Ease`, `4 × factors × p` for `ImplicitAls`;
-//! - deduplication: `20 × dedup_ids`; per thread that asks: `16 × p`.
+//! - deduplication: up to `32 × dedup_ids`; per thread that asks: `16 × p`.
 
 mod answer;
 mod assemble;

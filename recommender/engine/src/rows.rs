@@ -1,9 +1,9 @@
 //! Exact co-occurrence counts of one product with others: a small open-addressing table, and for a product that
 //! goes with a good part of all others simply an array.
 //!
-//! A general hash map would do; the table is half its size (8 bytes a slot). Both are touched for every pair of
-//! every event, which makes them the hottest structure of the writer: the array is about three times as quick,
-//! for there is nothing to search and no branch to mispredict. Counts are half as wide as what they are summed up from,
+//! A general hash map would do; the table is half its size (8 bytes a slot). Both are touched for every pair that an
+//! event or a basket changes, which makes them the hottest structure of the writer: the array is about three times as
+//! quick, for there is nothing to search and no branch to mispredict. Counts are half as wide as what they are summed up from,
 //! so that twice as many fit into memory and its caches, until one of a row no longer fits.
 
 mod table;
@@ -13,7 +13,7 @@ use table::{Added, Slot, Slots, Value, slots};
 const EMPTY: u32 = u32::MAX;
 /// An array may take this many times the memory of the table that it stands for.
 const DENSE: usize = 3;
-/// A row of fewer counts is a table.
+/// A row of so many counts, or fewer, is a table.
 const SMALL: usize = 64;
 
 #[derive(Clone, Debug)]
@@ -117,13 +117,8 @@ impl Row {
         let (mut deltas, mut change) = (deltas, 0);
         // An array is looked for once, not for each of them.
         while let Some((key, delta)) = match &mut self.table {
-            Table::Dense(counts) => {
-                let mut quick = 0;
-                let rest = deltas.find(|&(key, delta)| !add_quickly(counts, key, delta, &mut quick));
-                self.len = self.len.wrapping_add_signed(quick as isize);
-                change += quick;
-                rest
-            }
+            Table::Dense(counts) => add_quickly(counts, &mut deltas, &mut self.len, &mut change),
+            Table::DenseWide(counts) => add_quickly(counts, &mut deltas, &mut self.len, &mut change),
             _ => deltas.next(),
         } {
             change += self.add_anyhow(key, delta, products);
@@ -177,9 +172,11 @@ impl Row {
     }
 }
 
-/// Counts that all fit into this width, or are wider than it is known that they need to be.
+/// A count that fits into this width.
 fn fitting<V: Value>(value: i64) -> V {
-    V::try_from(value).unwrap_or_default()
+    let fitting = V::try_from(value);
+    debug_assert!(fitting.is_ok(), "{value} was to be wide");
+    fitting.unwrap_or_default()
 }
 
 fn placed<V: Value>(counts: &[(u32, i64)]) -> Slots<V> {
@@ -218,17 +215,31 @@ fn add_to<V: Value>(counts: &mut [V], key: u32, delta: i64) -> Added {
     Added::Done(i64::from(before == zero) - i64::from(after == zero))
 }
 
-/// [`add_to`] where there is room for the key and for the sum, which is nearly always so.
+/// [`add_to`] as long as there is room for the key and for the sum, which is nearly always so; the first for which there
+/// is none.
 #[inline(always)]
-fn add_quickly(counts: &mut [i32], key: u32, delta: i64, change: &mut i64) -> bool {
-    if let Some(count) = counts.get_mut(key as usize)
-        && let Ok(after) = i32::try_from(i64::from(*count) + delta)
-    {
-        *change += i64::from(*count == 0) - i64::from(after == 0);
+fn add_quickly<V: Value>(
+    counts: &mut [V],
+    deltas: &mut impl Iterator<Item = (u32, i64)>,
+    len: &mut usize,
+    change: &mut i64,
+) -> Option<(u32, i64)> {
+    let (zero, mut quick) = (V::default(), 0);
+    let rest = deltas.find(|&(key, delta)| {
+        let Some(count) = counts.get_mut(key as usize) else {
+            return true;
+        };
+        let before = *count;
+        let Ok(after) = V::try_from(before.into() + delta) else {
+            return true;
+        };
+        quick += i64::from(before == zero) - i64::from(after == zero);
         *count = after;
-        return true;
-    }
-    false
+        false
+    });
+    *len = len.wrapping_add_signed(quick as isize);
+    *change += quick;
+    rest
 }
 
 #[cfg(test)]
@@ -264,6 +275,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn many_at_once_are_one_after_the_other(
+            batches in prop::collection::vec(prop::collection::vec((0u32..150, -2i64..4), 0..120), 0..20),
+            large in prop::option::of((0usize..20, 0u32..150)),
+        ) {
+            let (mut row, mut map) = (Row::default(), BTreeMap::<u32, i64>::new());
+            for (at, mut batch) in batches.into_iter().enumerate() {
+                // One that does not fit into half the width, now and then.
+                batch.extend(large.filter(|(when, _)| *when == at).map(|(_, key)| (key, i64::from(i32::MAX))));
+                let known = map.len() as i64;
+                let change = row.add_all(batch.iter().copied(), 150);
+                for (key, delta) in batch {
+                    *map.entry(key).or_default() += delta;
+                }
+                map.retain(|_, value| *value != 0);
+                prop_assert_eq!((row.len(), change), (map.len(), map.len() as i64 - known));
+                prop_assert_eq!(&row.counts().into_iter().collect::<BTreeMap<_, _>>(), &map);
+            }
+        }
+
         #[test]
         fn a_row_counts_like_a_map(changes in prop::collection::vec((0u32..40, -3i64..4), 0..400)) {
             row_like_a_map(40, &changes)?;

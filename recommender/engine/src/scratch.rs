@@ -327,7 +327,26 @@ impl Marks {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn keys_stand_in_the_order_of_scores_and_ties_of_products(bits in prop::collection::vec(any::<u32>(), 0..60)) {
+            // Few that differ, so that some are equal.
+            let scores: Vec<f32> = bits.iter().map(|bits| f32::from_bits(bits & 0xC060_0000)).collect();
+            let key = |(score, at): (&f32, u64)| u64::from(descending(*score)) << 32 | at;
+            let mut keys: Vec<u64> = scores.iter().zip(0..).map(key).collect();
+            in_order(&mut keys, |a, b| b.cmp(&a));
+            let mut expected: Vec<usize> = (0..scores.len()).collect();
+            expected.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(b.cmp(a)));
+            prop_assert!(keys.iter().map(|key| *key as u32 as usize).eq(expected));
+            for bits in bits {
+                prop_assert_eq!(ascending(descending(f32::from_bits(bits))).to_bits(), bits);
+            }
+        }
+    }
 
     #[test]
     fn the_best_are_found_however_many_are_left_out() {

@@ -18,10 +18,10 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Remembers so many, at most four billion.
+    /// Remembers so many, one at least and four billion at most.
     pub fn of(capacity: usize) -> Self {
         Seen {
-            capacity: capacity.min(u32::MAX as usize),
+            capacity: capacity.clamp(1, u32::MAX as usize),
             ..Seen::default()
         }
     }
@@ -33,14 +33,15 @@ impl Seen {
         if self.numbers.find(hash, |number| of(*number) == hash).is_some() {
             return false;
         }
-        let number = first.wrapping_add(order.len() as u32);
+        // First, or the queue would grow to twice its size for one more.
+        if self.order.len() >= self.capacity {
+            self.forget_oldest();
+        }
+        let number = self.first.wrapping_add(self.order.len() as u32);
         self.order.push_back(hash);
         let (order, first) = (&self.order, self.first);
         self.numbers
             .insert_unique(hash, number, |number| order[number.wrapping_sub(first) as usize]);
-        if self.order.len() > self.capacity {
-            self.forget_oldest();
-        }
         true
     }
 
@@ -63,7 +64,29 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_hash_is_known_while_it_is_among_the_last(
+            hashes in prop::collection::vec(0u64..60, 0..300),
+            capacity in 1usize..40,
+        ) {
+            let (mut seen, mut last) = (Seen::of(capacity), VecDeque::new());
+            for hash in hashes {
+                let is_new = !last.contains(&hash);
+                prop_assert_eq!(seen.insert(hash), is_new);
+                if is_new {
+                    last.push_back(hash);
+                    last.drain(..last.len().saturating_sub(capacity));
+                }
+                prop_assert_eq!(seen.numbers.len(), last.len());
+            }
+            prop_assert!(seen.iter().eq(last));
+        }
+    }
 
     #[test]
     fn the_newest_are_known_and_older_ones_are_new_again() {

@@ -49,6 +49,11 @@ pub(super) struct Forgetting {
 }
 
 impl Forgetting {
+    /// Whether something was read that is still to be forgotten.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether what a record of the profiles topic says is in the snapshot that the state began with.
     pub(super) fn has_profile(&self, record: &Record<'_>) -> bool {
         let applied = self.profiled.get(&record.partition);

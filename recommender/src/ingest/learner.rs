@@ -170,9 +170,11 @@ impl Learner {
         self.figures();
     }
 
-    /// The state as it is now; `None` while events wait for the engine's bulk path, or for histories.
+    /// The state as it is now; `None` while events wait for the engine's bulk path or for histories, or something is still
+    /// to be forgotten: whoever starts from a snapshot does not read again what it covers.
     pub fn freeze(&mut self, positions: Positions) -> Option<Frozen> {
-        if self.bulk.is_some() || self.elsewhere.as_ref().is_some_and(Elsewhere::is_behind) {
+        let is_behind = self.elsewhere.as_ref().is_some_and(Elsewhere::is_behind);
+        if self.bulk.is_some() || is_behind || self.forgetting.is_waiting() {
             return None;
         }
         let stats = self.writer.reader().stats();

@@ -59,6 +59,8 @@ pub enum Kept {
     Written(Name),
     /// Another replica writes it, or did.
     Another,
+    /// It was told to stop before it was done.
+    Stopped,
 }
 
 impl Keeper {
@@ -86,14 +88,10 @@ impl Keeper {
             }
             let taken = progress.taken;
             drop(progress);
-            match stop
-                .run_until_cancelled(self.keep(slot(now_ms(), interval_ms)))
-                .await
-            {
-                None => return,
-                Some(Ok(Kept::Written(_))) => written = Some(taken),
-                Some(Ok(Kept::Another)) => {}
-                Some(Err(e)) => {
+            match self.keep(slot(now_ms(), interval_ms), &stop).await {
+                Ok(Kept::Written(_)) => written = Some(taken),
+                Ok(Kept::Another | Kept::Stopped) => {}
+                Err(e) => {
                     self.metrics.snapshots.with_label_values(&["failed"]).inc();
                     tracing::error!(error = %e, store = %self.snapshots.store, "no snapshot was written");
                 }
@@ -101,8 +99,9 @@ impl Keeper {
         }
     }
 
-    /// Writes the snapshot of a slot, unless another replica does.
-    pub async fn keep(&self, slot: i64) -> Result<Kept, SnapshotError> {
+    /// Writes the snapshot of a slot, unless another replica does. What is being written when it is told to `stop` is
+    /// given up, and its ticket with it: it would keep all others waiting.
+    pub async fn keep(&self, slot: i64, stop: &CancellationToken) -> Result<Kept, SnapshotError> {
         let longest_ms = LONGEST.as_millis() as i64;
         let names: Vec<Name> = self
             .snapshots
@@ -121,17 +120,20 @@ impl Keeper {
         let again = self.snapshots.list().await;
         let result = match again {
             Ok(listed) if listed.iter().all(|listed| listed.name.slot < slot) => {
-                self.write(slot).await.map(Some)
+                match stop.run_until_cancelled(self.write(slot)).await {
+                    Some(written) => written.map(Kept::Written),
+                    None => Ok(Kept::Stopped),
+                }
             }
-            Ok(_) => Ok(None),
+            Ok(_) => Ok(Kept::Another),
             Err(e) => Err(e.into()),
         };
         // Whatever happened, the next slot need not wait for this one.
         let removed = self.snapshots.store.remove(&ticket(slot)).await;
-        let name = result?;
+        let kept = result?;
         removed?;
-        let Some(name) = name else {
-            return Ok(Kept::Another);
+        let Kept::Written(name) = kept else {
+            return Ok(kept);
         };
         self.snapshots.prune(KEPT, now_ms(), longest_ms).await?;
         self.remove_outdated(name).await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use recommender_engine::drift::DriftWindows;
 use recommender_engine::{EngineConfig, EventKind, Interaction};
+use tokio_util::sync::CancellationToken;
 
 use super::keeper::{Keeper, Kept, upload};
 use super::load::Snapshots;
@@ -198,7 +199,8 @@ async fn of_replicas_that_start_a_slot_together_one_writes_it() {
         erasures: "erasures".to_owned(),
     };
     let replicas = [keeper(), keeper(), keeper(), keeper()];
-    let kept = futures::future::join_all(replicas.iter().map(|replica| replica.keep(600_000))).await;
+    let going = CancellationToken::new();
+    let kept = futures::future::join_all(replicas.iter().map(|replica| replica.keep(600_000, &going))).await;
     let written = kept
         .iter()
         .filter(|kept| matches!(kept, Ok(Kept::Written(_))))
@@ -208,14 +210,43 @@ async fn of_replicas_that_start_a_slot_together_one_writes_it() {
         (1, 0)
     );
     assert_eq!(
-        replicas[0].keep(600_000).await.unwrap(),
+        replicas[0].keep(600_000, &going).await.unwrap(),
         Kept::Another,
         "the slot is done"
     );
     assert!(matches!(
-        replicas[1].keep(1_200_000).await.unwrap(),
+        replicas[1].keep(1_200_000, &going).await.unwrap(),
         Kept::Written(_)
     ));
     drop((replicas, commands));
     assert_eq!(answering.join().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn one_that_is_stopped_while_it_writes_holds_up_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    // The ingest thread is busy, and answers nobody.
+    let (commands, inbox) = std::sync::mpsc::channel();
+    let keeper = Keeper {
+        snapshots: Snapshots {
+            store: Store::folder(dir.path()).unwrap(),
+        },
+        interval: std::time::Duration::from_secs(600),
+        commands,
+        progress: Default::default(),
+        metrics: std::sync::Arc::new(crate::metrics::Metrics::new().unwrap()),
+        covered: None,
+        erasures: "erasures".to_owned(),
+    };
+    let stop = CancellationToken::new();
+    let stopping = async {
+        while keeper.snapshots.tickets(0).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    };
+    let (kept, ()) = tokio::join!(keeper.keep(600_000, &stop), stopping);
+    assert_eq!(kept.unwrap(), Kept::Stopped);
+    assert!(keeper.snapshots.tickets(0).await.unwrap().is_empty());
+    drop(inbox);
 }

@@ -7,8 +7,10 @@ pub(super) trait Value: Copy + Default + PartialEq + TryFrom<i64> + Into<i64> {}
 impl Value for i32 {}
 impl Value for i64 {}
 
+/// Packed, or a wide count would leave a quarter of it empty.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Slot<V> {
+#[repr(C, packed(4))]
+pub(super) struct Slot<V: Value> {
     key: u32,
     value: V,
 }
@@ -25,7 +27,7 @@ pub(super) enum Added {
 
 /// Slots, as many as a power of two, at most three quarters of them taken.
 #[derive(Clone, Debug)]
-pub(super) struct Slots<V>(Box<[Slot<V>]>);
+pub(super) struct Slots<V: Value>(Box<[Slot<V>]>);
 
 /// Slots for so many counts.
 pub(super) fn slots(counts: usize) -> usize {
@@ -48,7 +50,8 @@ impl<V: Value> Slots<V> {
 
     pub fn each(&self, mut take: impl FnMut(u32, i64)) {
         for slot in self.0.iter().filter(|slot| slot.key != EMPTY) {
-            take(slot.key, slot.value.into());
+            let value = slot.value;
+            take(slot.key, value.into());
         }
     }
 
@@ -72,7 +75,8 @@ impl<V: Value> Slots<V> {
         loop {
             let slot = self.0[at];
             if slot.key == key {
-                let sum: i64 = slot.value.into() + delta;
+                let value = slot.value;
+                let sum: i64 = value.into() + delta;
                 let Ok(value) = V::try_from(sum) else {
                     return Added::TooLarge;
                 };

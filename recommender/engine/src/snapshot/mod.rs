@@ -3,7 +3,8 @@
 //! [`Writer::freeze`] takes a consistent picture without copying histories (they are immutable and shared),
 //! which is all that the writer waits for; [`Snapshot::write`] turns it into bytes on any thread.
 //! [`read`] makes an engine that goes on exactly where the other stood: fed the rest of the log, it equals one
-//! that was fed all of it.
+//! that was fed all of it. (Where `limits.row_capacity` binds, but for which weak counts were cut: a snapshot is one more
+//! moment at which a customer's pairs are counted.)
 //!
 //! Fitted models are not in it: they have artefacts of their own ([`crate::Artifact`]).
 //!
