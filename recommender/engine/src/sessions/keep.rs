@@ -4,12 +4,26 @@ use super::{Held, STEP_MS, Sessions, State, Visit, due};
 use crate::{shared::Shared, visits::LONGEST};
 
 impl Sessions {
-    /// All visits that are held; those of one product that ended as they stand in line.
-    pub fn export(&self, shared: &Shared) -> Vec<Visit> {
+    /// All visits that are held: first those of one product that ended, as they stand in line, then the others in the
+    /// order in which they will end. What has ended by the time of events is ended first: whoever reads it back cannot
+    /// tell it from what stands in line.
+    pub fn export(&mut self, shared: &Shared) -> Vec<Visit> {
+        self.end_quiet(shared);
         let mut line: Vec<u32> = vec![u32::MAX; self.held.len()];
         for (place, (at, number)) in self.single.iter().enumerate() {
             if self.held[*at as usize].lined == *number {
                 line[*at as usize] = place as u32;
+            }
+        }
+        let ending = self
+            .due
+            .iter()
+            .flat_map(|(due, list)| list.iter().map(move |at| (*due, *at)));
+        for (place, (when, at)) in (self.single.len() as u32..).zip(ending) {
+            // One that went on stands in several places.
+            let held = &self.held[at as usize];
+            if line[at as usize] == u32::MAX && due(held.last_ms) == when {
+                line[at as usize] = place;
             }
         }
         let mut order: Vec<u32> = (0..self.held.len() as u32).collect();
