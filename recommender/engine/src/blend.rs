@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::scratch::{Candidate, NO_SOURCE, Scratch, ascending, descending, in_order};
+use crate::scratch::{Candidate, NO_SOURCE, Scratch, in_order, key, score_of};
 
 /// What each member of `Hybrid` counts. Members that have nothing to say (no visit, no fitted model) are
 /// left out.
@@ -186,17 +186,14 @@ impl Pool {
     pub fn finish(&self, blend: &Blend, tie: impl Fn(u32, u32) -> Ordering) -> Vec<Candidate> {
         let weights = blend.weights();
         let scores = self.found.iter().map(|found| found.score(&weights, blend.trend));
-        let mut keys: Vec<u64> = (0..)
-            .zip(scores)
-            .map(|(at, score): (u64, f32)| u64::from(descending(score)) << 32 | at)
-            .collect();
+        let mut keys: Vec<u64> = scores.zip(0..).map(|(score, at)| key(score, at)).collect();
         let product = |at: u32| self.found[at as usize].product;
         in_order(&mut keys, |a, b| tie(product(a), product(b)));
         let candidate = |key: u64| {
             let found = &self.found[key as u32 as usize];
             Candidate {
                 product: found.product,
-                score: ascending((key >> 32) as u32),
+                score: score_of(key),
                 source: found.source(&weights),
             }
         };

@@ -9,7 +9,7 @@ use crate::{
     popularity::{Buckets, bucket},
     recount::Recount,
     rows::Row,
-    scratch::{ascending, descending, in_order, smallest},
+    scratch::{in_order, key, score_of, smallest},
     shared::{Neighbor, prefix},
     similarity::{Bm25, Lengths, Similarity},
 };
@@ -266,7 +266,7 @@ impl Counts {
 #[inline]
 fn push_finite(list: &mut Vec<u64>, product: u32, similarity: f32) {
     if similarity.is_finite() && similarity > 0.0 {
-        list.push(u64::from(descending(similarity)) << 32 | u64::from(product));
+        list.push(key(similarity, product));
     }
 }
 
@@ -276,7 +276,7 @@ fn strongest(list: &mut [u64], keep: usize, names: &Ordered) -> Vec<Neighbor> {
     in_order(best, |a, b| names.compare(a, b));
     let neighbor = |key: &u64| Neighbor {
         product: *key as u32,
-        similarity: ascending((key >> 32) as u32),
+        similarity: score_of(*key),
     };
     best.iter().take(keep).map(neighbor).collect()
 }

@@ -38,6 +38,11 @@ impl Moved {
     }
 }
 
+/// Those whose counts with the one in this place change: the first `changed` meet all, the others meet those.
+fn partners(moved: &[Moved], changed: usize, at: usize) -> &[Moved] {
+    &moved[..if at < changed { moved.len() } else { changed }]
+}
+
 /// Buffers of [`Counts::recount`].
 #[derive(Default)]
 pub(crate) struct Recount {
@@ -131,8 +136,7 @@ impl Counts {
         let moved = &work.moved;
         for (at, one) in moved.iter().enumerate() {
             let product = one.product;
-            // Those that did not change meet those that did.
-            let others = &moved[..if at < changed { moved.len() } else { changed }];
+            let others = partners(moved, changed, at);
             if at < changed {
                 self.norms[product as usize] += square(one.is) * new_share - square(one.was) * old_share;
                 self.rescale(product);
@@ -159,8 +163,7 @@ impl Counts {
         let mut seen = 0;
         for (at, one) in products.iter().enumerate() {
             let row = &self.rows[one.product as usize];
-            let others = &products[..if at < changed { products.len() } else { changed }];
-            seen = others
+            seen = partners(products, changed, at)
                 .iter()
                 .fold(seen, |seen, other| seen ^ row.peek(other.product));
         }

@@ -209,9 +209,7 @@ impl Scratch {
         keys.clear();
         let finite = self.touched[..self.filled].iter().filter_map(|&product| {
             let score = self.scores[product as usize];
-            score
-                .is_finite()
-                .then(|| u64::from(descending(score)) << 32 | u64::from(product))
+            score.is_finite().then(|| key(score, product))
         });
         keys.extend(finite);
         // Whether a candidate may be shown costs more than comparing scores, so only the best are asked,
@@ -271,14 +269,26 @@ pub(crate) fn in_order(keys: &mut [u64], tie: impl Fn(u32, u32) -> Ordering) {
 }
 
 /// A number that is the smaller the higher the score.
-pub(crate) fn descending(score: f32) -> u32 {
+fn descending(score: f32) -> u32 {
     let bits = score.to_bits();
     // As in `f32::total_cmp`, turned round.
     if bits >> 31 == 0 { !(bits | 1 << 31) } else { bits }
 }
 
+/// A key that is the smaller the higher the score, with a number in its lower half.
+#[inline]
+pub(crate) fn key(score: f32, low: u32) -> u64 {
+    u64::from(descending(score)) << 32 | u64::from(low)
+}
+
+/// The score of a key.
+#[inline]
+pub(crate) fn score_of(key: u64) -> f32 {
+    ascending((key >> 32) as u32)
+}
+
 /// The reverse of [`descending`].
-pub(crate) fn ascending(key: u32) -> f32 {
+fn ascending(key: u32) -> f32 {
     f32::from_bits(if key >> 31 == 0 { !key & !(1 << 31) } else { key })
 }
 
@@ -336,8 +346,7 @@ mod tests {
         fn keys_stand_in_the_order_of_scores_and_ties_of_products(bits in prop::collection::vec(any::<u32>(), 0..60)) {
             // Few that differ, so that some are equal.
             let scores: Vec<f32> = bits.iter().map(|bits| f32::from_bits(bits & 0xC060_0000)).collect();
-            let key = |(score, at): (&f32, u64)| u64::from(descending(*score)) << 32 | at;
-            let mut keys: Vec<u64> = scores.iter().zip(0..).map(key).collect();
+            let mut keys: Vec<u64> = scores.iter().zip(0..).map(|(score, at)| key(*score, at)).collect();
             in_order(&mut keys, |a, b| b.cmp(&a));
             let mut expected: Vec<usize> = (0..scores.len()).collect();
             expected.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(b.cmp(a)));

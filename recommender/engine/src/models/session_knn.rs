@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::{
-    scratch::{Scratch, descending},
+    scratch::{self, Scratch},
     shared::Shared,
     visits::{LONGEST, Posting},
 };
@@ -258,7 +258,7 @@ fn reach(params: &SessionParams) -> usize {
 /// Keeps the `keep` most similar (of equals the newer), in the order in which they were found.
 fn strongest(near: &mut Vec<Near>, keys: &mut Vec<u64>, keep: usize) {
     keys.clear();
-    let key = |near: &Near| u64::from(descending(near.similarity)) << 32 | u64::from(!near.posting.seconds);
+    let key = |near: &Near| scratch::key(near.similarity, !near.posting.seconds);
     keys.extend(near.iter().map(key));
     let last = *keys.select_nth_unstable(keep).1;
     let better = near.iter().filter(|near| key(near) < last).count();
