@@ -73,7 +73,7 @@ pub(crate) const ALS: usize = 5;
 
 /// How many candidates of each model are worth blending for an answer of this length.
 pub(crate) fn candidates(limit: usize) -> usize {
-    limit.saturating_mul(5).saturating_add(100)
+    limit.saturating_mul(3).saturating_add(60)
 }
 
 /// Candidates that define a model's scale.
@@ -124,11 +124,14 @@ impl Found {
 
     /// The source of the member that contributes most.
     fn source(&self, weights: &[f32; MEMBERS]) -> u32 {
-        let part = |at: usize| self.scores[at] * weights[at];
-        let strongest = (0..MEMBERS)
-            .filter(|at| *at != ALS)
-            .max_by(|a, b| part(*a).total_cmp(&part(*b)).then(b.cmp(a)));
-        strongest.map_or(NO_SOURCE, |at| self.sources[at])
+        let mut strongest = (f32::NEG_INFINITY, NO_SOURCE);
+        for at in (0..MEMBERS).filter(|at| *at != ALS) {
+            let part = self.scores[at] * weights[at];
+            if part > strongest.0 {
+                strongest = (part, self.sources[at]);
+            }
+        }
+        strongest.1
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
-use ahash::AHashMap;
 use arc_swap::ArcSwap;
+use hashbrown::HashTable;
 
 use crate::{
     counts::{share, square},
@@ -33,8 +33,7 @@ pub(crate) struct Loaded {
 /// Events of a log on their way into the model, in its order; see [`Writer::gather`].
 #[derive(Default)]
 pub struct Gathered {
-    ids: AHashMap<Arc<str>, u32>,
-    names: Vec<Arc<str>>,
+    customers: Numbered,
     admitted: Vec<BulkEvent>,
     report: BulkReport,
 }
@@ -49,16 +48,58 @@ impl Gathered {
     pub fn is_empty(&self) -> bool {
         self.admitted.is_empty()
     }
+}
 
+/// Customers in the order in which they were met. Their names lie side by side, and not each in a place of its own: they
+/// are looked up for every event, in an order that memory does not favour.
+#[derive(Default)]
+struct Numbered {
+    text: String,
+    /// Where each name ends.
+    ends: Vec<usize>,
+    owners: Vec<u64>,
+    places: HashTable<Place>,
+}
+
+/// Where a name lies, and whose it is.
+struct Place {
+    start: usize,
+    length: u32,
+    number: u32,
+}
+
+impl Numbered {
     /// The number of a customer; a new one if there is none.
-    fn customer(&mut self, name: &str) -> u32 {
-        if let Some(id) = self.ids.get(name) {
-            return *id;
+    fn number(&mut self, name: &str) -> u32 {
+        let (owner, text, owners) = (owner(name), &self.text, &self.owners);
+        let known = |place: &Place| {
+            text.as_bytes()
+                .get(place.start..place.start + place.length as usize)
+                == Some(name.as_bytes())
+        };
+        if let Some(place) = self.places.find(owner, known) {
+            return place.number;
         }
-        let (id, name) = (self.names.len() as u32, Arc::<str>::from(name));
-        self.names.push(Arc::clone(&name));
-        self.ids.insert(name, id);
-        id
+        let place = Place {
+            start: text.len(),
+            length: name.len() as u32,
+            number: owners.len() as u32,
+        };
+        let number = place.number;
+        self.places
+            .insert_unique(owner, place, |known| owners[known.number as usize]);
+        self.text.push_str(name);
+        self.ends.push(self.text.len());
+        self.owners.push(owner);
+        number
+    }
+
+    fn names(&self) -> Vec<Arc<str>> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts
+            .zip(&self.ends)
+            .map(|(start, end)| self.text[start..*end].into())
+            .collect()
     }
 }
 
@@ -94,7 +135,7 @@ impl Writer {
         match self.admit(event, now_ms) {
             Ok(weighted) => {
                 let session = event.session.map_or(0, |_| self.session_key(event).0);
-                let customer = gathered.customer(event.customer);
+                let customer = gathered.customers.number(event.customer);
                 gathered.admitted.push(BulkEvent {
                     customer,
                     session,
@@ -109,16 +150,16 @@ impl Writer {
     /// anything else is learned. Readers see everything when it returns.
     pub fn learn_gathered(&mut self, gathered: Gathered, now_ms: i64, threads: usize) -> BulkReport {
         let Gathered {
-            ids,
-            names,
+            customers,
             mut admitted,
             mut report,
         } = gathered;
-        drop(ids);
+        let names = customers.names();
+        let owners = customers.owners;
         if !admitted.is_empty() {
             let (histories, learned) = self.histories(&mut admitted, &names, threads);
             report.learned += learned;
-            self.take_up_all(admitted, names, histories, threads);
+            self.take_up_all(admitted, names, owners, histories, threads);
         }
         self.flush_on(now_ms, threads);
         report
@@ -216,15 +257,15 @@ impl Writer {
         &mut self,
         admitted: Vec<BulkEvent>,
         names: Vec<Arc<str>>,
+        owners: Vec<u64>,
         histories: Vec<Option<History>>,
         threads: usize,
     ) {
         // Visits are followed in the order of the log, as event by event, and need nothing but it: beside the rest,
         // where there is a thread for it.
         let mut sessions = std::mem::replace(&mut self.sessions, Sessions::new(0, 0));
-        let (shared, owned) = (Arc::clone(&self.shared), names.clone());
+        let shared = Arc::clone(&self.shared);
         let follow = move || {
-            let owners: Vec<u64> = owned.iter().map(|name| owner(name)).collect();
             let visit = |event: &BulkEvent| {
                 let owner = owners[event.customer as usize];
                 (if event.session == 0 { owner } else { event.session }, owner)

@@ -44,6 +44,8 @@ pub(crate) fn rank(
         {
             scratch.clear();
             model.score(question, scratch);
+            // What another member found was asked about then.
+            let keep = |product: u32| scratch.mark_of(product) != 0 || keep(product);
             scratch.best(candidates(limit), keep, tie, &mut list);
             pool.add(member, scratch, &list);
         }

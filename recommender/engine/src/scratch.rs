@@ -1,6 +1,6 @@
 //! Memory that a thread keeps between answers, so that answering allocates next to nothing.
 
-use std::{cell::RefCell, cmp::Ordering};
+use std::{cell::RefCell, cmp::Ordering, hint::select_unpredictable};
 
 use crate::{lists::Word, models::session_knn::SessionScratch, trace::Said};
 
@@ -13,11 +13,24 @@ pub(crate) const PROFILE: u32 = u32::MAX - 1;
 /// found once it is known what will be shown; see [`crate::trace`].
 pub(crate) const LISTED: u32 = u32::MAX - 16;
 
-/// What contributed most to a score.
+/// What contributed most to a score, in one word: the part in the upper half, its source in the lower.
 #[derive(Clone, Copy, Debug)]
-struct Strongest {
-    part: f32,
-    source: u32,
+struct Strongest(u64);
+
+impl Strongest {
+    #[inline(always)]
+    fn new(part: f32, source: u32) -> Self {
+        Strongest(u64::from(part.to_bits()) << 32 | u64::from(source))
+    }
+
+    #[inline(always)]
+    fn part(self) -> f32 {
+        f32::from_bits((self.0 >> 32) as u32)
+    }
+
+    fn source(self) -> u32 {
+        self.0 as u32
+    }
 }
 
 /// Nothing scored yet. No sum is ever that: 0 is added to each part, and -0 plus 0 is 0.
@@ -76,11 +89,8 @@ impl Scratch {
     fn make_room(&mut self, products: usize) {
         if self.touched.len() <= products {
             self.scores.resize(products, FRESH);
-            let nobody = Strongest {
-                part: f32::NEG_INFINITY,
-                source: NO_SOURCE,
-            };
-            self.sources.resize(products, nobody);
+            self.sources
+                .resize(products, Strongest::new(f32::NEG_INFINITY, NO_SOURCE));
             self.touched.resize(products + 1, 0);
         }
     }
@@ -91,25 +101,36 @@ impl Scratch {
     }
 
     /// Adds to a candidate's score.
-    #[inline]
     pub fn add(&mut self, product: u32, score: f32, source: u32) {
-        let at = product as usize;
-        if at >= self.scores.len() {
-            // The writer took up a product after this answer began.
-            self.make_more_room(at + 1);
+        self.add_all(&[product], &[score], 1.0, source);
+    }
+
+    /// Adds to the scores of candidates what each has in `parts`, times `weight`.
+    #[inline]
+    pub fn add_all(&mut self, products: &[u32], parts: &[f32], weight: f32, source: u32) {
+        let (scores, sources, touched) = (&mut self.scores[..], &mut self.sources[..], &mut self.touched[..]);
+        let mut filled = self.filled;
+        for (at, (&product, part)) in products.iter().zip(parts).enumerate() {
+            let place = product as usize;
+            let (Some(sum), Some(strongest)) = (scores.get_mut(place), sources.get_mut(place)) else {
+                // The writer took up a product after this answer began.
+                self.filled = filled;
+                self.make_more_room(place + 1);
+                return self.add_all(&products[at..], &parts[at..], weight, source);
+            };
+            // Whether it is new, and which source is the strongest, nothing foretells: no branches here.
+            let (part, new) = (weight * part, is_fresh(*sum));
+            touched[filled] = product;
+            filled += usize::from(new);
+            *sum += part + 0.0;
+            let stronger = new | (part > strongest.part());
+            *strongest = Strongest(select_unpredictable(
+                stronger,
+                Strongest::new(part, source).0,
+                strongest.0,
+            ));
         }
-        // Whether it is new, and which source is the strongest, nothing foretells: no branches here.
-        let sum = &mut self.scores[at];
-        self.touched[self.filled] = product;
-        let new = is_fresh(*sum);
-        self.filled += usize::from(new);
-        *sum += score + 0.0;
-        let strongest = &mut self.sources[at];
-        let stronger = new | (score > strongest.part);
-        *strongest = Strongest {
-            part: if stronger { score } else { strongest.part },
-            source: if stronger { source } else { strongest.source },
-        };
+        self.filled = filled;
     }
 
     /// Says that the scores come from lists; `source` is from [`LISTED`] on.
@@ -225,7 +246,7 @@ impl Scratch {
                 .map(|key| *key as u32)
                 .filter(|product| keep(*product));
             out.extend(kept.take(limit - out.len()).map(|product| {
-                let known = || self.sources[product as usize].source;
+                let known = || self.sources[product as usize].source();
                 Candidate {
                     product,
                     score: self.scores[product as usize],

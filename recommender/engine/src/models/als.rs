@@ -79,7 +79,15 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
             lanes[lane] += x[lane] * y[lane];
         }
     }
-    lanes.iter().sum::<f32>() + rest
+    // In halves: one after the other, each would wait for the one before.
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+    }
+    lanes[0] + rest
 }
 
 fn axpy(scale: f32, x: &[f32], y: &mut [f32]) {

@@ -230,9 +230,7 @@ impl SessionScratch {
             shared.visits.read(&near.posting, within, &mut self.products);
             let source = visit[visit.len() - 1 - usize::from(near.back)];
             let weights = &tables.around[first + reach - anchor..];
-            for (&product, weight) in self.products.iter().zip(weights) {
-                scratch.add(product, near.similarity * weight, source);
-            }
+            scratch.add_all(&self.products, weights, near.similarity, source);
         }
         // What depends on the candidate alone is applied to its sum.
         scratch.scale(|product| look_up(&tables.penalty, shared.visits.frequency(product) as usize));

@@ -78,14 +78,29 @@ impl Asking {
             ..all
         };
         self.line(address, trending).await?;
-        // Half of the most, while events are learned.
-        let live = Live::start(&self.shop, address, &token, args.live_events)?;
-        let what = format!("half of that, {} events/s learned", args.live_events);
+        // Half of the most, with nothing learned and while events are learned; and half of the most that there is then.
         let half = Question {
-            what: &what,
+            what: "half of that",
             algorithm: "Hybrid",
             pace: Pace::Rate(hybrid / 2.0),
             ..all
+        };
+        self.line(address, half).await?;
+        let live = Live::start(&self.shop, address, &token, args.live_events)?;
+        let learned = format!("{} events/s learned", args.live_events);
+        let what = format!("half of that, {learned}");
+        self.line(address, Question { what: &what, ..half }).await?;
+        let most = Question {
+            what: &learned,
+            pace: Pace::Full,
+            ..half
+        };
+        let most = self.line(address, most).await?;
+        let what = format!("half of the line above, {learned}");
+        let half = Question {
+            what: &what,
+            pace: Pace::Rate(most / 2.0),
+            ..half
         };
         self.line(address, half).await?;
         let sent = live.stop()?;
