@@ -150,6 +150,12 @@ pub(crate) fn recommend_observed(
         query.limit
     };
 
+    // A cap per category lets others move up, from further down.
+    let reach = match tuning.rules.max_per_category {
+        0 => query.limit,
+        _ => query.limit.saturating_mul(2),
+    };
+
     let tie = |a: u32, b: u32| by_name(shared, a, b);
     let keep = |id: u32| filter.keeps(id);
     let answer = Scratch::with(shared.products.count(), |scratch| {
@@ -166,13 +172,13 @@ pub(crate) fn recommend_observed(
             None if algorithm == Algorithm::Onnx => {
                 let best = |scratch: &Scratch, out: &mut Vec<Candidate>| scratch.best(wanted, keep, tie, out);
                 let blend = |scratch: &mut Scratch| {
-                    hybrid::rank(&question, &rules.blend, query.limit, scratch, &keep, observe)
+                    hybrid::rank(&question, &rules.blend, reach, scratch, &keep, observe)
                 };
                 if !onnx::answer(&question, scratch, &mut ranked, best, blend) {
                     algorithm = Algorithm::Hybrid;
                 }
             }
-            None => ranked = hybrid::rank(&question, &rules.blend, query.limit, scratch, &keep, observe),
+            None => ranked = hybrid::rank(&question, &rules.blend, reach, scratch, &keep, observe),
         }
         let personal = ranked.iter().any(|candidate| candidate.source != NO_SOURCE);
         let mut explored = Explored::default();

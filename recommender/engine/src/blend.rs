@@ -71,9 +71,10 @@ pub(crate) const EASE: usize = 3;
 /// Position of iALS, which scores what others found.
 pub(crate) const ALS: usize = 5;
 
-/// How many candidates of each model are worth blending for an answer of this length.
+/// How many candidates of each model are worth blending for an answer of this length: twice as many find the same (within
+/// .1 % of recall@20 on Gowalla), and no fewer than a ranker of the user's is asked about.
 pub(crate) fn candidates(limit: usize) -> usize {
-    limit.saturating_mul(3).saturating_add(60)
+    limit.saturating_mul(3).saturating_add(60).max(128)
 }
 
 /// Candidates that define a model's scale.
@@ -136,12 +137,18 @@ impl Found {
 }
 
 /// Everything that the members found for one question.
-#[derive(Default)]
 pub(crate) struct Pool {
     pub found: Vec<Found>,
 }
 
 impl Pool {
+    /// With room for what members that agree somewhat find for an answer of this length.
+    pub fn new(limit: usize) -> Self {
+        Pool {
+            found: Vec::with_capacity(2 * candidates(limit.min(100))),
+        }
+    }
+
     /// Adds a member's candidates, best first.
     pub fn add(&mut self, member: usize, scratch: &mut Scratch, list: &[Candidate]) {
         let top = &list[..list.len().min(SCALE)];

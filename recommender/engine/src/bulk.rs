@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use hashbrown::HashTable;
 
 use crate::{
     counts::{share, square},
     event::{Applied, EventKind, Interaction},
     history::{History, Recorded},
+    name_table::NameTable,
+    passing::Passing,
     rows::Row,
     sessions::Sessions,
     shared::{BulkEvent, CustomerSlot, bump},
@@ -33,7 +34,7 @@ pub(crate) struct Loaded {
 /// Events of a log on their way into the model, in its order; see [`Writer::gather`].
 #[derive(Default)]
 pub struct Gathered {
-    customers: Numbered,
+    customers: NameTable,
     admitted: Vec<BulkEvent>,
     report: BulkReport,
 }
@@ -50,59 +51,6 @@ impl Gathered {
     }
 }
 
-/// Customers in the order in which they were met. Their names lie side by side, and not each in a place of its own: they
-/// are looked up for every event, in an order that memory does not favour.
-#[derive(Default)]
-struct Numbered {
-    text: String,
-    /// Where each name ends.
-    ends: Vec<usize>,
-    owners: Vec<u64>,
-    places: HashTable<Place>,
-}
-
-/// Where a name lies, and whose it is.
-struct Place {
-    start: usize,
-    length: u32,
-    number: u32,
-}
-
-impl Numbered {
-    /// The number of a customer; a new one if there is none.
-    fn number(&mut self, name: &str) -> u32 {
-        let (owner, text, owners) = (owner(name), &self.text, &self.owners);
-        let known = |place: &Place| {
-            text.as_bytes()
-                .get(place.start..place.start + place.length as usize)
-                == Some(name.as_bytes())
-        };
-        if let Some(place) = self.places.find(owner, known) {
-            return place.number;
-        }
-        let place = Place {
-            start: text.len(),
-            length: name.len() as u32,
-            number: owners.len() as u32,
-        };
-        let number = place.number;
-        self.places
-            .insert_unique(owner, place, |known| owners[known.number as usize]);
-        self.text.push_str(name);
-        self.ends.push(self.text.len());
-        self.owners.push(owner);
-        number
-    }
-
-    fn names(&self) -> Vec<Arc<str>> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts
-            .zip(&self.ends)
-            .map(|(start, end)| self.text[start..*end].into())
-            .collect()
-    }
-}
-
 /// What a thread met while it made histories.
 #[derive(Default)]
 struct Met {
@@ -113,7 +61,8 @@ struct Met {
 }
 
 impl Writer {
-    /// Learns many events at once, several times faster than one by one, with the same result. Only an
+    /// Learns many events at once, several times faster than one by one, with the same result while
+    /// [`crate::Limits::max_sessions`] does not bind. Only an
     /// engine without customers has the fast path (and only if the limit on customers is not exceeded);
     /// otherwise this is [`Writer::apply`] in a loop. Readers see everything when it returns.
     pub fn bulk<'a>(&mut self, events: impl IntoIterator<Item = Interaction<'a>>, now_ms: i64) -> BulkReport {
@@ -135,7 +84,8 @@ impl Writer {
         match self.admit(event, now_ms) {
             Ok(weighted) => {
                 let session = event.session.map_or(0, |_| self.session_key(event).0);
-                let customer = gathered.customers.number(event.customer);
+                let known = gathered.customers.get(event.customer);
+                let customer = known.unwrap_or_else(|| gathered.customers.push(event.customer));
                 gathered.admitted.push(BulkEvent {
                     customer,
                     session,
@@ -154,12 +104,12 @@ impl Writer {
             mut admitted,
             mut report,
         } = gathered;
-        let names = customers.names();
-        let owners = customers.owners;
+        let names = customers.into_names();
         if !admitted.is_empty() {
-            let (histories, learned) = self.histories(&mut admitted, &names, threads);
+            let passing = Passing::new(admitted.len(), self.sessions.is_empty());
+            let (histories, learned) = self.histories(&mut admitted, &names, &passing, threads);
             report.learned += learned;
-            self.take_up_all(admitted, names, owners, histories, threads);
+            self.take_up_all(admitted, names, passing, histories, threads);
         }
         self.flush_on(now_ms, threads);
         report
@@ -171,6 +121,7 @@ impl Writer {
         &mut self,
         admitted: &mut [BulkEvent],
         names: &[Arc<str>],
+        passing: &Passing,
         threads: usize,
     ) -> (Vec<Option<History>>, u64) {
         let rules = self.history_rules();
@@ -193,6 +144,9 @@ impl Writer {
                             continue 'customers;
                         }
                     }
+                }
+                if met.too_old.len() == before {
+                    passing.mark(events, of(customer));
                 }
                 history.entries.shrink_to_fit();
                 *made = Some(history);
@@ -257,26 +211,39 @@ impl Writer {
         &mut self,
         admitted: Vec<BulkEvent>,
         names: Vec<Arc<str>>,
-        owners: Vec<u64>,
+        passing: Passing,
         histories: Vec<Option<History>>,
         threads: usize,
     ) {
         // Visits are followed in the order of the log, as event by event, and need nothing but it: beside the rest,
         // where there is a thread for it.
         let mut sessions = std::mem::replace(&mut self.sessions, Sessions::new(0, 0));
-        let shared = Arc::clone(&self.shared);
+        let (shared, owned) = (Arc::clone(&self.shared), names.clone());
         let follow = move || {
+            let owners: Vec<u64> = owned.iter().map(|name| owner(name)).collect();
             let visit = |event: &BulkEvent| {
                 let owner = owners[event.customer as usize];
                 (if event.session == 0 { owner } else { event.session }, owner)
             };
-            for chunk in admitted.chunks(AHEAD) {
-                // Visits lie all over memory: several are asked for before the first is needed, so that the processor
-                // fetches them side by side.
-                let peeks = chunk.iter().map(|event| sessions.peek(visit(event).0));
+            let mut followed = admitted
+                .iter()
+                .enumerate()
+                .filter(|(at, admitted)| {
+                    let event = &admitted.event;
+                    event.units != 0 && event.kind != EventKind::Return && !passing.contains(*at)
+                })
+                .map(|(_, admitted)| admitted);
+            // Visits lie all over memory: several are asked for before the first is needed, so that the processor fetches
+            // them side by side.
+            let mut ahead: Vec<&BulkEvent> = Vec::with_capacity(AHEAD);
+            loop {
+                ahead.extend(followed.by_ref().take(AHEAD));
+                if ahead.is_empty() {
+                    break;
+                }
+                let peeks = ahead.iter().map(|event| sessions.peek(visit(event).0));
                 std::hint::black_box(peeks.fold(0, |all, one| all ^ one));
-                let learned = chunk.iter().filter(|event| event.event.units != 0);
-                for admitted in learned.filter(|event| event.event.kind != EventKind::Return) {
+                for admitted in ahead.drain(..) {
                     let ((key, owner), event) = (visit(admitted), &admitted.event);
                     sessions.touch(&shared, key, owner, event.product, event.time_ms);
                 }
@@ -361,7 +328,7 @@ impl Writer {
         let (products, window) = (self.names.len(), self.config.limits.pair_history);
         let (damping, capacity) = (self.config.damping, self.config.limits.row_capacity);
         // What is counted of each customer lies side by side: a row reads that of many of them, in no order that
-        // memory would favour.
+        // memory would favour, and nothing else.
         let mut lines: Vec<(u32, u16)> = Vec::new();
         let mut ends: Vec<usize> = Vec::with_capacity(customers.len());
         let mut starts = vec![0usize; products + 1];
@@ -375,22 +342,27 @@ impl Writer {
         for at in 0..products {
             starts[at + 1] += starts[at];
         }
-        let line = |customer: usize| &lines[customer.checked_sub(1).map_or(0, |at| ends[at])..ends[customer]];
         let mut fill = starts.clone();
-        let mut postings = vec![(0u32, 0u16); starts[products]];
-        for customer in 0..customers.len() {
-            for &(product, interest) in line(customer) {
+        let mut interested = vec![Interested::default(); starts[products]];
+        let mut start = 0;
+        for (Loaded { history, .. }, end) in customers.iter().zip(ends) {
+            let share = share(history.degree, damping);
+            for &(product, interest) in &lines[start..end] {
                 let at = &mut fill[product as usize];
-                postings[*at] = (customer as u32, interest);
+                interested[*at] = Interested {
+                    start: start as u32,
+                    length: (end - start) as u32,
+                    interest: u32::from(interest) * share as u32,
+                };
                 *at += 1;
             }
+            start = end;
         }
         let count = |sums: &mut Sums, first: usize, rows: &mut [Row]| {
             for (product, counted) in (first..).zip(rows) {
-                for &(customer, interest) in &postings[starts[product]..starts[product + 1]] {
-                    let degree = customers[customer as usize].history.degree;
-                    let interest = i64::from(interest) * share(degree, damping);
-                    for &(other, its) in line(customer as usize) {
+                for one in &interested[starts[product]..starts[product + 1]] {
+                    let (start, interest) = (one.start as usize, i64::from(one.interest));
+                    for &(other, its) in &lines[start..start + one.length as usize] {
                         let sum = &mut sums.of[other as usize];
                         if *sum == 0 {
                             sums.touched.push(other);
@@ -417,6 +389,16 @@ impl Writer {
             self.counts.pairs += sums.pairs;
         }
     }
+}
+
+/// A customer whom a product interests.
+#[derive(Clone, Copy, Default)]
+struct Interested {
+    /// Where what is counted of the customer begins. (Events are numbered in as many bits.)
+    start: u32,
+    length: u32,
+    /// In the product, times [`share`]: 16 bits and 15.
+    interest: u32,
 }
 
 /// What a thread sums rows up with.

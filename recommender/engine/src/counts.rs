@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
-
 use crate::{
     history::{Change, Entry, INTEREST_STEPS, Names},
+    name_table::NameTable,
     popularity::{Buckets, bucket},
     recount::Recount,
     rows::Row,
@@ -286,20 +285,20 @@ fn strongest(list: &mut [u64], keep: usize, names: &Ordered) -> Vec<Neighbor> {
 pub(crate) struct Ordered {
     pub names: Vec<Arc<str>>,
     /// The writer's own way from names to numbers: readers' is a map that may change under them, which costs more.
-    ids: AHashMap<Arc<str>, u32>,
+    ids: NameTable,
     prefixes: Vec<u64>,
 }
 
 impl Ordered {
     pub fn push(&mut self, name: Arc<str>) {
         self.prefixes.push(prefix(&name));
-        self.ids.insert(Arc::clone(&name), self.names.len() as u32);
+        self.ids.push(&name);
         self.names.push(name);
     }
 
     /// The number of a name.
     pub fn id(&self, name: &str) -> Option<u32> {
-        self.ids.get(name).copied()
+        self.ids.get(name)
     }
 
     pub fn len(&self) -> usize {

@@ -66,6 +66,8 @@ pub(crate) struct Scratch {
     keys: RefCell<Vec<u64>>,
     /// Position plus one of marked products.
     marks: Vec<u32>,
+    /// Whether an answer is being worked out; one that panicked has left its marks.
+    lent: bool,
     /// Buffer of [`crate::trace::trace`].
     pub said: Vec<Said>,
     /// Buffers of the session model.
@@ -82,7 +84,12 @@ impl Scratch {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             scratch.make_room(products);
-            work(scratch)
+            if std::mem::replace(&mut scratch.lent, true) {
+                scratch.marks.fill(0);
+            }
+            let done = work(scratch);
+            scratch.lent = false;
+            done
         })
     }
 
@@ -101,6 +108,7 @@ impl Scratch {
     }
 
     /// Adds to a candidate's score.
+    #[inline]
     pub fn add(&mut self, product: u32, score: f32, source: u32) {
         self.add_all(&[product], &[score], 1.0, source);
     }
@@ -233,10 +241,10 @@ impl Scratch {
             score.is_finite().then(|| key(score, product))
         });
         keys.extend(finite);
-        // Whether a candidate may be shown costs more than comparing scores, so only the best are asked,
-        // and the rest in turn if too few of them may.
+        // Whether a candidate may be shown costs more than comparing scores, so only the best are asked, with some to
+        // spare, for most of them may; and the rest in turn if too few of them may.
         let mut rest = &mut keys[..];
-        let mut step = limit.saturating_add(limit / 2 + 16);
+        let mut step = limit.saturating_add(limit / 8 + 16);
         while out.len() < limit && !rest.is_empty() {
             let end = smallest(rest, step);
             let (best, later) = rest.split_at_mut(end);
@@ -376,6 +384,48 @@ mod tests {
                 prop_assert_eq!(ascending(descending(f32::from_bits(bits))).to_bits(), bits);
             }
         }
+    }
+
+    proptest! {
+        #[test]
+        fn all_at_once_are_as_one_by_one(
+            lists in prop::collection::vec((prop::collection::vec((0u32..40, -4i32..8), 0..12), 1u32..4, 0u32..5), 0..12),
+        ) {
+            let mut plain: std::collections::BTreeMap<u32, (f32, f32, u32)> = Default::default();
+            let mut found = Scratch::with(10, |scratch| {
+                for (list, weight, source) in &lists {
+                    let (products, parts): (Vec<u32>, Vec<f32>) = list.iter().map(|(p, part)| (*p, *part as f32)).unzip();
+                    scratch.add_all(&products, &parts, *weight as f32, *source);
+                    for (product, part) in products.iter().zip(parts) {
+                        let part = *weight as f32 * part;
+                        // Of equally strong sources the first stays.
+                        let known = plain.entry(*product).or_insert((0.0, part, *source));
+                        known.0 += part;
+                        if part > known.1 {
+                            (known.1, known.2) = (part, *source);
+                        }
+                    }
+                }
+                let mut out = Vec::new();
+                scratch.best(100, |_| true, |a, b| a.cmp(&b), &mut out);
+                out
+            });
+            found.sort_by_key(|one| one.product);
+            let expected = plain.into_iter().map(|(product, (score, _, source))| Candidate { product, score, source });
+            prop_assert_eq!(found, expected.collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn an_answer_that_panicked_leaves_no_marks() {
+        let panics = || {
+            Scratch::with(10, |scratch| {
+                scratch.mark_one(3, 0);
+                panic!("on purpose");
+            })
+        };
+        assert!(std::panic::catch_unwind(panics).is_err());
+        assert_eq!(Scratch::with(10, |scratch| scratch.marked(3)), None);
     }
 
     #[test]

@@ -181,6 +181,11 @@ impl Sessions {
         self.due.entry(due(time_ms)).or_default().push(at);
     }
 
+    /// Whether there is no visit.
+    pub fn is_empty(&self) -> bool {
+        self.owned.is_empty()
+    }
+
     /// Looks where a visit is, for no other reason than to have it fetched.
     pub fn peek(&self, key: u64) -> u32 {
         let held = self.latest.get(&key).map(|at| &self.held[*at as usize]);
@@ -245,13 +250,16 @@ impl Sessions {
         while let Some(entry) = self.due.first_entry()
             && *entry.key() <= now
         {
-            for at in entry.remove() {
+            let (step, visits) = entry.remove_entry();
+            for at in visits {
                 let held = &self.held[at as usize];
                 if !held.latest || !matches!(held.state, State::Loose(_)) {
                     continue;
                 }
                 let due = due(held.last_ms);
-                if due <= now {
+                // One that went on ends later; and in the place of one that is gone may be another, whose turn comes when
+                // it is due and not before.
+                if due == step {
                     self.finish(shared, at);
                 } else {
                     self.due.entry(due).or_default().push(at);

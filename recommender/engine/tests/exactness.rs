@@ -128,6 +128,28 @@ fn in_visit((event, tab): &(Event, bool)) -> Interaction<'_> {
     }
 }
 
+/// Two days in the order of time, when most come for one product and come again; and the hour after them, some of whose
+/// events come late.
+fn days() -> impl Strategy<Value = Vec<(Event, bool)>> {
+    let kind = prop_oneof![4 => Just(EventKind::View), 1 => Just(EventKind::Return)];
+    let event = (0u32..6, 0u32..10, kind, 0i64..2_940, 0i64..90, any::<bool>()).prop_map(
+        |(customer, product, kind, minute, late, tab)| {
+            let late = if minute < 2_880 { 0 } else { late };
+            let event = Event {
+                customer: format!("c{customer}"),
+                product: format!("p{product}"),
+                kind,
+                time_ms: NOW - (2_940 - minute + late) * 60_000,
+            };
+            (minute, event, tab)
+        },
+    );
+    prop::collection::vec(event, 0..150).prop_map(|mut events| {
+        events.sort_by_key(|(minute, _, _)| *minute);
+        events.into_iter().map(|(_, event, tab)| (event, tab)).collect()
+    })
+}
+
 /// What the models that look at visits answer.
 fn by_visits(reader: &Reader) -> Vec<Vec<Scored>> {
     let mut answers = Vec::new();
@@ -193,6 +215,28 @@ proptest! {
         }
         on_threads.learn_gathered(gathered, NOW, 2);
         prop_assert_eq!(by_visits(&online), by_visits(&bulk));
+    }
+
+    #[test]
+    fn visits_of_one_event_that_bulk_passes_over_are_missed_by_nobody(events in days(), threads in 1usize..3) {
+        let (mut one_by_one, online) = empty();
+        for event in &events {
+            one_by_one.apply(&in_visit(event), NOW);
+        }
+        one_by_one.flush(NOW);
+        // All but the last hour at once: what comes late then may belong to visits of before.
+        let before = events.partition_point(|(event, _)| event.time_ms < NOW - 150 * 60_000);
+        let (mut writer, reader) = empty();
+        let mut gathered = Gathered::default();
+        for event in &events[..before] {
+            writer.gather(&mut gathered, &in_visit(event), NOW);
+        }
+        writer.learn_gathered(gathered, NOW, threads);
+        for event in &events[before..] {
+            writer.apply(&in_visit(event), NOW);
+        }
+        writer.flush(NOW);
+        prop_assert_eq!(by_visits(&online), by_visits(&reader));
     }
 
     #[test]
@@ -415,6 +459,56 @@ fn the_customer_idle_for_longest_makes_room() {
         (reader.stats().customers, reader.stats().evicted_customers),
         (2, 1)
     );
+}
+
+#[test]
+fn visits_of_one_event_stand_in_line_as_they_end_however_they_were_learned() {
+    let mut config = EngineConfig::default();
+    config.limits.max_sessions = 2;
+    let start = NOW - 10 * HOUR;
+    let event = |customer: &str, product: &str, time_ms| Event {
+        customer: customer.into(),
+        product: product.into(),
+        kind: EventKind::View,
+        time_ms: start + time_ms,
+    };
+    let minute = 60_000;
+    // The first two are of one customer, whose second visit begins before the first is seen to have ended.
+    let before = [
+        event("c", "p2", 0),
+        event("d", "p3", 10 * minute),
+        event("c", "p4", 30 * minute + 1),
+        event("z", "p5", 100 * minute),
+    ];
+    // The third to end makes the first of the line go; whom the late one joins tells who that was.
+    let after = [event("w", "p6", 200 * minute), event("c", "p1", 31 * minute)];
+    let joined = |writer: &mut Writer, reader: &Reader| {
+        for event in &after {
+            writer.apply(&event.interaction(), NOW);
+        }
+        writer.apply(&event("v", "p7", 400 * minute).interaction(), NOW);
+        writer.flush(NOW);
+        let query = Query {
+            recent: &["p1"],
+            algorithm: Some(Algorithm::SessionKnn),
+            limit: 1,
+            now_ms: NOW,
+            ..Query::default()
+        };
+        reader
+            .recommend(&query)
+            .items
+            .first()
+            .map(|item| item.product.to_string())
+    };
+    let (mut writer, reader) = engine(config.clone()).unwrap();
+    for event in &before {
+        writer.apply(&event.interaction(), NOW);
+    }
+    assert_eq!(joined(&mut writer, &reader).as_deref(), Some("p4"));
+    let (mut writer, reader) = engine(config).unwrap();
+    writer.bulk(before.iter().map(Event::interaction), NOW);
+    assert_eq!(joined(&mut writer, &reader).as_deref(), Some("p4"));
 }
 
 #[test]

@@ -63,6 +63,7 @@ pub struct Als {
 /// Rows that are taken at once: what is summed in which order does not depend on the number of threads.
 const BLOCK: usize = 512;
 const LANES: usize = 16;
+const _: () = assert!(LANES.is_power_of_two());
 
 /// Summed in lanes, so that it can be vectorised, in an order that never changes.
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {

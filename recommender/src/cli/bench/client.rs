@@ -123,8 +123,8 @@ impl Load {
 /// use. What falls due meanwhile is late by as much, and counted so.
 const REST: Duration = Duration::from_micros(400);
 
-/// Tells the connections in turn when a request is due. The runtime's own clock goes by milliseconds, in which it would
-/// have a dozen of them begin at once.
+/// Tells the connections in turn when a request is due. The runtime's own clock goes by milliseconds, in which several
+/// times as many would begin at once.
 fn tick(connections: &[mpsc::UnboundedSender<Instant>], begun: Instant, until: Instant, rate: f64) {
     for (n, connection) in connections.iter().cycle().enumerate() {
         let due = begun + Duration::from_secs_f64(n as f64 / rate.max(1.0));

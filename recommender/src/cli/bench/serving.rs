@@ -80,31 +80,30 @@ impl Asking {
         self.line(address, trending).await?;
         // Half of the most, with nothing learned and while events are learned; and half of the most that there is then.
         let half = Question {
-            what: "half of that",
+            what: "half of Hybrid's most",
             algorithm: "Hybrid",
             pace: Pace::Rate(hybrid / 2.0),
             ..all
         };
         self.line(address, half).await?;
-        let live = Live::start(&self.shop, address, &token, args.live_events)?;
+        let live = Live::of(&self.shop, address, &token, args.live_events);
         let learned = format!("{} events/s learned", args.live_events);
-        let what = format!("half of that, {learned}");
-        self.line(address, Question { what: &what, ..half }).await?;
+        let what = format!("half of Hybrid's most, {learned}");
+        self.line_while(&live, address, Question { what: &what, ..half })
+            .await?;
         let most = Question {
             what: &learned,
             pace: Pace::Full,
             ..half
         };
-        let most = self.line(address, most).await?;
+        let most = self.line_while(&live, address, most).await?;
         let what = format!("half of the line above, {learned}");
         let half = Question {
             what: &what,
             pace: Pace::Rate(most / 2.0),
             ..half
         };
-        self.line(address, half).await?;
-        let sent = live.stop()?;
-        eprintln!("{sent:.0} events a second were acknowledged meanwhile");
+        self.line_while(&live, address, half).await?;
         service.stop().await?;
         let service = Running::start(folder, mode, config(true)).await?;
         let again = Question {
@@ -137,6 +136,20 @@ impl Asking {
             of_nothing: 0.0,
             figures,
         });
+        Ok(per_second)
+    }
+
+    /// Asks one question while events are sent; tells how many a second were acknowledged.
+    async fn line_while(
+        &mut self,
+        live: &Live,
+        address: SocketAddr,
+        question: Question<'_>,
+    ) -> anyhow::Result<f64> {
+        let sending = live.start()?;
+        let per_second = self.line(address, question).await?;
+        let sent = sending.stop()?;
+        eprintln!("{sent:.0} events a second were acknowledged meanwhile");
         Ok(per_second)
     }
 

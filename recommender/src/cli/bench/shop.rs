@@ -92,46 +92,62 @@ impl Shop {
     }
 }
 
-/// Sends events to a service as a shop would, from a thread of its own that shares nothing with the service but the
-/// machine.
+/// Events that are sent to a service as by a shop, so many a second, in batches.
 pub(super) struct Live {
+    service: SocketAddr,
+    /// Written once and sent again and again: making them up must not take the processor from what is measured.
+    requests: Arc<Vec<Vec<u8>>>,
+    /// Events of a batch.
+    size: usize,
+}
+
+impl Live {
+    pub fn of(shop: &Shop, service: SocketAddr, token: &str, per_second: usize) -> Self {
+        let mut random = SmallRng::seed_from_u64(43);
+        let size = (per_second / BATCHES).max(1);
+        let requests = (0..BODIES).map(|n| {
+            let events: Vec<Value> = (0..size)
+                .map(|at| {
+                    let mut event = shop.event(&mut random, n * size + at, 0);
+                    // The record's own time, whenever it is sent.
+                    event["timestamp"] = Value::Null;
+                    event
+                })
+                .collect();
+            let body = json!({ "events": events }).to_string();
+            let head = format!(
+                "POST /v1/events/batch HTTP/1.1\r\nhost: {service}\r\nauthorization: Bearer {token}\r\n\
+                 content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            [head, body].concat().into_bytes()
+        });
+        Self {
+            service,
+            requests: Arc::new(requests.collect()),
+            size,
+        }
+    }
+
+    /// Sends them until it is stopped, from a thread of its own that shares nothing with the service but the machine.
+    pub fn start(&self) -> anyhow::Result<Sending> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (service, size) = (self.service, self.size);
+        let (requests, stopped) = (Arc::clone(&self.requests), Arc::clone(&stop));
+        let thread = std::thread::Builder::new()
+            .name("bench-live".into())
+            .spawn(move || send(service, &requests, size, &stopped))?;
+        Ok(Sending { stop, thread })
+    }
+}
+
+/// Events on their way.
+pub(super) struct Sending {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<anyhow::Result<f64>>,
 }
 
-impl Live {
-    /// So many a second, in batches, until stopped.
-    pub fn start(shop: &Shop, service: SocketAddr, token: &str, per_second: usize) -> anyhow::Result<Self> {
-        let mut random = SmallRng::seed_from_u64(43);
-        let size = (per_second / BATCHES).max(1);
-        // Written once and sent again and again: making them up must not take the processor from what is measured.
-        let requests: Vec<Vec<u8>> = (0..BODIES)
-            .map(|n| {
-                let events: Vec<Value> = (0..size)
-                    .map(|at| {
-                        let mut event = shop.event(&mut random, n * size + at, 0);
-                        // The record's own time, whenever it is sent.
-                        event["timestamp"] = Value::Null;
-                        event
-                    })
-                    .collect();
-                let body = json!({ "events": events }).to_string();
-                let head = format!(
-                    "POST /v1/events/batch HTTP/1.1\r\nhost: {service}\r\nauthorization: Bearer {token}\r\n\
-                     content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-                    body.len()
-                );
-                [head, body].concat().into_bytes()
-            })
-            .collect();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("bench-live".into())
-            .spawn(move || send(service, &requests, size, &stopped))?;
-        Ok(Self { stop, thread })
-    }
-
+impl Sending {
     /// Stops sending; events a second that were acknowledged.
     pub fn stop(self) -> anyhow::Result<f64> {
         self.stop.store(true, Relaxed);
