@@ -153,7 +153,7 @@ pub(crate) fn recommend_observed(
     // A cap per category lets others move up, from further down.
     let reach = match tuning.rules.max_per_category {
         0 => query.limit,
-        _ => query.limit.saturating_mul(2),
+        _ => query.limit.saturating_mul(4),
     };
 
     let tie = |a: u32, b: u32| by_name(shared, a, b);

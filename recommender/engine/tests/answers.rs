@@ -2,7 +2,7 @@
 
 use recommender_engine::{
     Algorithm, EngineConfig, EventKind, Fallback, Interaction, ProductMeta, Query, Reader, Reason, Rules,
-    Tuning, Writer, engine,
+    Scored, Tuning, Writer, engine,
 };
 
 const NOW: i64 = 1_700_000_000_000;
@@ -130,6 +130,60 @@ fn rules_exclude_pin_and_cap_and_follow_a_swap() {
         .unwrap();
     assert_eq!(names(&reader), ["knife", "saucer"]);
     assert_eq!(reader.recommend(&ask("stranger")).items[0].reason, Reason::Pinned);
+}
+
+#[test]
+fn a_category_that_holds_all_the_best_leaves_room_for_others_where_it_is_capped() {
+    let mut config = EngineConfig {
+        neighbors: 200,
+        ..EngineConfig::default()
+    };
+    config.tuning.rules.max_per_category = 1;
+    (config.tuning.diversity, config.tuning.exploration) = (0.0, 0.0);
+    let (mut writer, reader) = engine(config).unwrap();
+    let mut learn = |customer: &str, product: &str| {
+        writer.apply(&Interaction::new(customer, product, EventKind::View, NOW), NOW);
+    };
+    // Teas are far nearer to the pot than anything else.
+    for customer in 0..3 {
+        for tea in 0..140 {
+            let customer = format!("tea-{customer}-{tea}");
+            learn(&customer, "pot");
+            learn(&customer, &format!("tea-{tea}"));
+        }
+    }
+    for other in 0..20 {
+        let customer = format!("other-{other}");
+        learn(&customer, "pot");
+        learn(&customer, &format!("other-{other}"));
+        learn(&customer, "tea-0");
+    }
+    for tea in 0..140 {
+        writer.set_product(&format!("tea-{tea}"), product("Tea", "tea"));
+    }
+    for other in 0..20 {
+        writer.set_product(
+            &format!("other-{other}"),
+            product("Other", &format!("category-{other}")),
+        );
+    }
+    writer.flush(NOW);
+    let answer = reader.recommend(&Query {
+        recent: &["pot"],
+        exclude_recent: true,
+        limit: 10,
+        now_ms: NOW,
+        ..Query::default()
+    });
+    let because = |item: &&Scored| matches!(item.reason, Reason::BecauseOf { .. });
+    assert_eq!(
+        answer.items.iter().filter(because).count(),
+        10,
+        "{:?}",
+        answer.items
+    );
+    let teas = answer.items.iter().filter(|item| item.product.starts_with("tea"));
+    assert_eq!(teas.count(), 1);
 }
 
 #[test]
