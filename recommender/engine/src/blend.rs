@@ -137,18 +137,12 @@ impl Found {
 }
 
 /// Everything that the members found for one question.
+#[derive(Default)]
 pub(crate) struct Pool {
     pub found: Vec<Found>,
 }
 
 impl Pool {
-    /// With room for what members that agree somewhat find for an answer of this length.
-    pub fn new(limit: usize) -> Self {
-        Pool {
-            found: Vec::with_capacity(2 * candidates(limit.min(100))),
-        }
-    }
-
     /// Adds a member's candidates, best first.
     pub fn add(&mut self, member: usize, scratch: &mut Scratch, list: &[Candidate]) {
         let top = &list[..list.len().min(SCALE)];

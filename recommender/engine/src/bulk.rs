@@ -62,9 +62,9 @@ struct Met {
 
 impl Writer {
     /// Learns many events at once, several times faster than one by one, with the same result while
-    /// [`crate::Limits::max_sessions`] does not bind. Only an
-    /// engine without customers has the fast path (and only if the limit on customers is not exceeded);
-    /// otherwise this is [`Writer::apply`] in a loop. Readers see everything when it returns.
+    /// [`crate::Limits::max_sessions`] does not bind. Only an engine without customers has the fast path (and only if the
+    /// limit on customers is not exceeded); otherwise this is [`Writer::apply`] in a loop. Readers see everything when it
+    /// returns.
     pub fn bulk<'a>(&mut self, events: impl IntoIterator<Item = Interaction<'a>>, now_ms: i64) -> BulkReport {
         let mut gathered = Gathered::default();
         for event in events {

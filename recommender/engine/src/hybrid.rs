@@ -23,7 +23,7 @@ pub(crate) fn rank(
 ) -> Vec<Candidate> {
     let shared = question.shared;
     let tie = |a: u32, b: u32| by_name(shared, a, b);
-    let mut pool = Pool::new(limit);
+    let mut pool = Pool::default();
     let mut list = Vec::new();
     let fitted = question.fitted;
     // Weights fitted to this shop's own customers take the place of the configured ones.

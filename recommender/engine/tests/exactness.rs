@@ -102,6 +102,12 @@ fn visible(reader: &Reader) -> Visible {
     )
 }
 
+/// Events in the order of the minutes in which they arrive.
+fn as_they_arrive(mut events: Vec<(i64, Event, bool)>) -> Vec<(Event, bool)> {
+    events.sort_by_key(|(minute, _, _)| *minute);
+    events.into_iter().map(|(_, event, tab)| (event, tab)).collect()
+}
+
 /// A few hours of visits, tab by tab, some of whose events come late.
 fn visits() -> impl Strategy<Value = Vec<(Event, bool)>> {
     let event = (0u32..6, 0u32..10, 0i64..300, 0i64..40, any::<bool>()).prop_map(
@@ -115,10 +121,7 @@ fn visits() -> impl Strategy<Value = Vec<(Event, bool)>> {
             (minute, event, tab)
         },
     );
-    prop::collection::vec(event, 0..150).prop_map(|mut events| {
-        events.sort_by_key(|(minute, _, _)| *minute);
-        events.into_iter().map(|(_, event, tab)| (event, tab)).collect()
-    })
+    prop::collection::vec(event, 0..150).prop_map(as_they_arrive)
 }
 
 fn in_visit((event, tab): &(Event, bool)) -> Interaction<'_> {
@@ -144,10 +147,7 @@ fn days() -> impl Strategy<Value = Vec<(Event, bool)>> {
             (minute, event, tab)
         },
     );
-    prop::collection::vec(event, 0..150).prop_map(|mut events| {
-        events.sort_by_key(|(minute, _, _)| *minute);
-        events.into_iter().map(|(_, event, tab)| (event, tab)).collect()
-    })
+    prop::collection::vec(event, 0..150).prop_map(as_they_arrive)
 }
 
 /// What the models that look at visits answer.
