@@ -168,9 +168,9 @@ impl Pool {
         scratch.unmark(self.found.iter().map(|found| found.product));
     }
 
-    /// Adds a member that scores any product: to the candidates that others found.
-    pub fn rescore(&mut self, member: usize, score: impl Fn(u32) -> Option<f32>) {
-        let scores: Vec<Option<f32>> = self.found.iter().map(|found| score(found.product)).collect();
+    /// Adds a member that scores any product: what it says of each candidate that others found.
+    pub fn rescore(&mut self, member: usize, scores: impl Iterator<Item = Option<f32>>) {
+        let scores: Vec<Option<f32>> = scores.collect();
         let positive = scores.iter().flatten().copied().filter(|score| *score > 0.0);
         let mut best: Vec<f32> = positive.collect();
         if best.len() > SCALE {

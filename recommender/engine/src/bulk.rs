@@ -1,5 +1,7 @@
 //! Starting from a log: group by customer, then count, instead of event by event.
 
+mod pairs;
+
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
@@ -16,7 +18,7 @@ use crate::{
     writer::{BulkReport, Writer, owner},
 };
 
-/// Visits that are asked for at once.
+/// Names or visits that are asked for at once.
 const AHEAD: usize = 32;
 /// Customers whose histories a thread makes before it takes others.
 const CUSTOMERS_AT_ONCE: usize = 4_096;
@@ -66,9 +68,24 @@ impl Writer {
     /// limit on customers is not exceeded); otherwise this is [`Writer::apply`] in a loop. Readers see everything when it
     /// returns.
     pub fn bulk<'a>(&mut self, events: impl IntoIterator<Item = Interaction<'a>>, now_ms: i64) -> BulkReport {
-        let mut gathered = Gathered::default();
-        for event in events {
-            self.gather(&mut gathered, &event, now_ms);
+        let (mut gathered, mut events) = (Gathered::default(), events.into_iter());
+        gathered.admitted.reserve(events.size_hint().0);
+        // Names lie all over memory, as visits do below.
+        let mut ahead: Vec<(Interaction<'a>, Option<u32>, Option<u32>)> = Vec::with_capacity(AHEAD);
+        loop {
+            ahead.extend(events.by_ref().take(AHEAD).map(|event| (event, None, None)));
+            if ahead.is_empty() {
+                break;
+            }
+            for (event, customer, _) in &mut ahead {
+                *customer = gathered.customers.get(event.customer);
+            }
+            for (event, _, product) in &mut ahead {
+                *product = self.names.id(event.product);
+            }
+            for (event, customer, product) in ahead.drain(..) {
+                self.gather_known(&mut gathered, &event, customer, product, now_ms);
+            }
         }
         self.learn_gathered(gathered, now_ms, 1)
     }
@@ -76,15 +93,27 @@ impl Writer {
     /// [`Writer::bulk`] for a log that is still being read: takes up one event. It is decided whether it counts at
     /// all; the model changes with [`Writer::learn_gathered`].
     pub fn gather(&mut self, gathered: &mut Gathered, event: &Interaction<'_>, now_ms: i64) {
+        self.gather_known(gathered, event, None, None, now_ms);
+    }
+
+    /// The same, with the numbers of customer and product where they were found before.
+    fn gather_known(
+        &mut self,
+        gathered: &mut Gathered,
+        event: &Interaction<'_>,
+        customer: Option<u32>,
+        product: Option<u32>,
+        now_ms: i64,
+    ) {
         gathered.report.events += 1;
         if self.shared.counters.customers.load(Relaxed) > 0 {
             gathered.report.learned += u64::from(self.apply(event, now_ms) == Applied::Learned);
             return;
         }
-        match self.admit(event, now_ms) {
+        match self.admit(event, product, now_ms) {
             Ok(weighted) => {
                 let session = event.session.map_or(0, |_| self.session_key(event).0);
-                let known = gathered.customers.get(event.customer);
+                let known = customer.or_else(|| gathered.customers.get(event.customer));
                 let customer = known.unwrap_or_else(|| gathered.customers.push(event.customer));
                 gathered.admitted.push(BulkEvent {
                     customer,
@@ -320,104 +349,6 @@ impl Writer {
             self.known.insert(&name);
             self.shared.customers.pin().insert(name, slot);
             bump(&self.shared.counters.customers, 1);
-        }
-    }
-
-    /// Row by row: every row is summed up densely, touching each pair once per customer and row.
-    fn count_pairs(&mut self, customers: &[Loaded], threads: usize) {
-        let (products, window) = (self.names.len(), self.config.limits.pair_history);
-        let (damping, capacity) = (self.config.damping, self.config.limits.row_capacity);
-        // What is counted of each customer lies side by side: a row reads that of many of them, in no order that
-        // memory would favour, and nothing else.
-        let mut lines: Vec<(u32, u16)> = Vec::new();
-        let mut ends: Vec<usize> = Vec::with_capacity(customers.len());
-        let mut starts = vec![0usize; products + 1];
-        for Loaded { history, .. } in customers {
-            for entry in history.counted(window).filter(|entry| entry.interest > 0) {
-                lines.push((entry.product, entry.interest));
-                starts[entry.product as usize + 1] += 1;
-            }
-            ends.push(lines.len());
-        }
-        for at in 0..products {
-            starts[at + 1] += starts[at];
-        }
-        let mut fill = starts.clone();
-        let mut interested = vec![Interested::default(); starts[products]];
-        let mut start = 0;
-        for (Loaded { history, .. }, end) in customers.iter().zip(ends) {
-            let share = share(history.degree, damping);
-            for &(product, interest) in &lines[start..end] {
-                let at = &mut fill[product as usize];
-                interested[*at] = Interested {
-                    start: start as u32,
-                    length: (end - start) as u32,
-                    interest: u32::from(interest) * share as u32,
-                };
-                *at += 1;
-            }
-            start = end;
-        }
-        let count = |sums: &mut Sums, first: usize, rows: &mut [Row]| {
-            for (product, counted) in (first..).zip(rows) {
-                for one in &interested[starts[product]..starts[product + 1]] {
-                    let (start, interest) = (one.start as usize, i64::from(one.interest));
-                    for &(other, its) in &lines[start..start + one.length as usize] {
-                        let sum = &mut sums.of[other as usize];
-                        if *sum == 0 {
-                            sums.touched.push(other);
-                        }
-                        *sum += interest * i64::from(its);
-                    }
-                }
-                sums.counts.clear();
-                for other in sums.touched.drain(..) {
-                    let sum = std::mem::take(&mut sums.of[other as usize]);
-                    if other as usize != product {
-                        sums.counts.push((other, sum));
-                    }
-                }
-                let mut row = Row::from_counts(&sums.counts, products);
-                sums.cut |= row.prune(capacity, products) > 0;
-                sums.pairs += row.len() as i64;
-                *counted = row;
-            }
-        };
-        let new = || Sums::new(products);
-        for sums in in_parts(&mut self.counts.rows, PRODUCTS_AT_ONCE, threads, new, count) {
-            self.counts.cut |= sums.cut;
-            self.counts.pairs += sums.pairs;
-        }
-    }
-}
-
-/// A customer whom a product interests.
-#[derive(Clone, Copy, Default)]
-struct Interested {
-    /// Where what is counted of the customer begins. (Events are numbered in as many bits.)
-    start: u32,
-    length: u32,
-    /// In the product, times [`share`]: 16 bits and 15.
-    interest: u32,
-}
-
-/// What a thread sums rows up with.
-struct Sums {
-    of: Vec<i64>,
-    touched: Vec<u32>,
-    counts: Vec<(u32, i64)>,
-    cut: bool,
-    pairs: i64,
-}
-
-impl Sums {
-    fn new(products: usize) -> Self {
-        Sums {
-            of: vec![0; products],
-            touched: Vec::new(),
-            counts: Vec::new(),
-            cut: false,
-            pairs: 0,
         }
     }
 }

@@ -55,7 +55,10 @@ pub(crate) fn rank(
         && blend.als > 0.0
         && let Some(vector) = als.fold(question)
     {
-        pool.rescore(ALS, |product| Some(als.model.score(&vector, als.row(product)?)));
+        let rows: Vec<Option<u32>> = pool.found.iter().map(|found| als.row(found.product)).collect();
+        let known = rows.iter().flatten().copied();
+        let mut scores = als.model.scores(&vector, known).into_iter();
+        pool.rescore(ALS, rows.iter().map(|row| row.and_then(|_| scores.next())));
     }
     for found in &mut pool.found {
         let slot = shared.product(found.product);

@@ -64,7 +64,7 @@ impl Writer {
             event_id: None,
             ..*event
         };
-        let weighted = self.admit(&unnamed, now_ms).ok()?;
+        let weighted = self.admit(&unnamed, None, now_ms).ok()?;
         Some(PastEvent {
             product: event.product,
             kind: event.kind,

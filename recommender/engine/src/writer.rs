@@ -169,7 +169,7 @@ impl Writer {
     }
 
     fn learn(&mut self, event: &Interaction<'_>, now_ms: i64) -> Applied {
-        let weighted = match self.admit(event, now_ms) {
+        let weighted = match self.admit(event, None, now_ms) {
             Ok(weighted) => weighted,
             Err(refusal) => return refusal,
         };
@@ -217,8 +217,14 @@ impl Writer {
         (key, owner)
     }
 
-    /// Everything that is decided before the customer's history is looked at.
-    pub(crate) fn admit(&mut self, event: &Interaction<'_>, now_ms: i64) -> Result<Weighted, Applied> {
+    /// Everything that is decided before the customer's history is looked at. `product` is its number, if that was found
+    /// before.
+    pub(crate) fn admit(
+        &mut self,
+        event: &Interaction<'_>,
+        product: Option<u32>,
+        now_ms: i64,
+    ) -> Result<Weighted, Applied> {
         if event.customer.is_empty() || event.product.is_empty() {
             return Err(Applied::Invalid);
         }
@@ -227,7 +233,7 @@ impl Writer {
         {
             return Err(Applied::Duplicate);
         }
-        let known = self.names.id(event.product);
+        let known = product.or_else(|| self.names.id(event.product));
         let is_product = match known {
             Some(id) => self.shared.product(id).is_product(),
             None => !self.shared.non_products.contains(event.product),

@@ -13,9 +13,13 @@ use faer::{
     Accum, Mat, MatMut, MatRef, Par, Side,
     linalg::{matmul::matmul, solvers::SelfAdjointEigen},
 };
+use pulp::NullaryFnOnce;
 use serde::{Deserialize, Serialize};
 
-use crate::matrix::Sparse;
+use crate::{
+    dense::{axpy, dot, dots, widest},
+    matrix::Sparse,
+};
 
 /// Hyper-parameters of [`Als::fit`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,41 +66,6 @@ pub struct Als {
 
 /// Rows that are taken at once: what is summed in which order does not depend on the number of threads.
 const BLOCK: usize = 512;
-const LANES: usize = 16;
-const _: () = assert!(LANES.is_power_of_two());
-
-/// Summed in lanes, so that it can be vectorised, in an order that never changes.
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a_chunks
-        .remainder()
-        .iter()
-        .zip(b_chunks.remainder())
-        .map(|(x, y)| x * y)
-        .sum();
-    for (x, y) in a_chunks.zip(b_chunks) {
-        for lane in 0..LANES {
-            lanes[lane] += x[lane] * y[lane];
-        }
-    }
-    // In halves: one after the other, each would wait for the one before.
-    let mut width = LANES;
-    while width > 1 {
-        width /= 2;
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-    }
-    lanes[0] + rest
-}
-
-fn axpy(scale: f32, x: &[f32], y: &mut [f32]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y += scale * x;
-    }
-}
-
 /// Runs `work` on blocks of rows, as they come free, with their number; the results in the order of rows.
 fn in_blocks<T: Send>(
     rows: &mut [f32],
@@ -201,16 +170,28 @@ struct Work {
     turned: Vec<f32>,
 }
 
+/// A row to be solved.
+struct Solve<'a> {
+    system: &'a System<'a>,
+    columns: &'a [u32],
+    weights: &'a [f32],
+    ridge: f32,
+    x: &'a mut [f32],
+    work: &'a mut Work,
+}
+
 /// What is left of a residual that is not worth another step.
 const SOLVED: f32 = 1e-8;
 
 impl System<'_> {
+    #[inline(always)]
     fn vector(&self, id: u32) -> &[f32] {
         let at = id as usize * self.factors;
         &self.others[at..at + self.factors]
     }
 
     /// `image = (spectrum + sum of weight v vᵀ + ridge) x`.
+    #[inline(always)]
     fn apply(&self, columns: &[u32], weights: &[f32], ridge: f32, x: &[f32], image: &mut [f32]) {
         for ((out, x), own) in image.iter_mut().zip(x).zip(self.spectrum) {
             *out = (own + ridge) * x;
@@ -223,6 +204,30 @@ impl System<'_> {
 
     /// Improves `x` towards the solution for a row with these observations.
     fn solve(&self, columns: &[u32], weights: &[f32], ridge: f32, x: &mut [f32], work: &mut Work) {
+        widest(Solve {
+            system: self,
+            columns,
+            weights,
+            ridge,
+            x,
+            work,
+        });
+    }
+}
+
+impl NullaryFnOnce for Solve<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Solve {
+            system,
+            columns,
+            weights,
+            ridge,
+            x,
+            work,
+        } = self;
         let Work {
             residual,
             direction,
@@ -239,14 +244,14 @@ impl System<'_> {
             &mut *scaled,
         ] {
             buffer.clear();
-            buffer.resize(self.factors, 0.0);
+            buffer.resize(system.factors, 0.0);
         }
-        for (out, own) in diagonal.iter_mut().zip(self.spectrum) {
+        for (out, own) in diagonal.iter_mut().zip(system.spectrum) {
             *out = (own + ridge).max(f32::MIN_POSITIVE);
         }
-        self.apply(columns, weights, ridge, x, image);
+        system.apply(columns, weights, ridge, x, image);
         for (&column, &weight) in columns.iter().zip(weights) {
-            let vector = self.vector(column);
+            let vector = system.vector(column);
             for ((sum, own), value) in residual.iter_mut().zip(&mut *diagonal).zip(vector) {
                 *sum += weight * value;
                 *own += weight * value * value;
@@ -258,11 +263,11 @@ impl System<'_> {
         divide(residual, diagonal, scaled);
         direction.copy_from_slice(scaled);
         let mut energy = dot(residual, scaled);
-        for _ in 0..self.steps {
+        for _ in 0..system.steps {
             if energy <= enough {
                 return;
             }
-            self.apply(columns, weights, ridge, direction, image);
+            system.apply(columns, weights, ridge, direction, image);
             let step = energy / dot(direction, image);
             if !step.is_finite() {
                 return;
@@ -281,6 +286,7 @@ impl System<'_> {
 }
 
 /// A residual, each number in units of its diagonal.
+#[inline(always)]
 fn divide(residual: &[f32], diagonal: &[f32], scaled: &mut [f32]) {
     for ((out, value), own) in scaled.iter_mut().zip(residual).zip(diagonal) {
         *out = value / own;
@@ -357,23 +363,24 @@ impl Als {
         let mut x = vec![0f32; factors];
         let size = columns.len() as f32 + self.ridge;
         let ridge = self.params.regularization * size.powf(self.params.frequency);
-        system.solve(columns, weights, ridge, &mut x, &mut Work::default());
+        let mut work = Work::default();
+        system.solve(columns, weights, ridge, &mut x, &mut work);
         x
     }
 
-    /// How well a product fits a customer's vector.
-    pub fn score(&self, customer: &[f32], product: u32) -> f32 {
-        let at = product as usize * self.params.factors;
-        dot(customer, &self.products[at..at + self.params.factors])
+    /// How well products fit a customer's vector.
+    pub fn scores(&self, customer: &[f32], products: impl Iterator<Item = u32>) -> Vec<f32> {
+        dots(customer, products.map(|product| self.row(product)))
     }
 
-    /// How alike two products are.
-    pub fn likeness(&self, a: u32, b: u32) -> f32 {
-        let row = |product: u32| {
-            let at = product as usize * self.params.factors;
-            &self.products[at..at + self.params.factors]
-        };
-        dot(row(a), row(b))
+    /// How alike a product is to others.
+    pub fn likeness(&self, product: u32, others: impl Iterator<Item = u32>) -> Vec<f32> {
+        self.scores(self.row(product), others)
+    }
+
+    fn row(&self, product: u32) -> &[f32] {
+        let at = product as usize * self.params.factors;
+        &self.products[at..at + self.params.factors]
     }
 
     /// Whether the parts fit together: to be asked of what was read from outside.

@@ -10,8 +10,13 @@
 //! Cost with `p` products and a neighbourhood of `m`: `p × m³ / 6` multiplications and memory of
 //! `8 × p × GRAM_ROW` bytes, in place of `p³` and `12 × p²`.
 
-use super::{als::dot, ease::EaseParams};
-use crate::matrix::{Sparse, keep_strongest};
+use pulp::NullaryFnOnce;
+
+use super::ease::EaseParams;
+use crate::{
+    dense::{dot, widest},
+    matrix::{Sparse, keep_strongest},
+};
 
 /// Counts kept of a product with others.
 const GRAM_ROW: usize = 1_000;
@@ -176,14 +181,34 @@ impl<'a> Solver<'a> {
         for (other, _) in &near {
             self.marks[*other as usize] = 0;
         }
-        cholesky(&mut self.matrix, size);
-        substitute(&self.matrix, size, &mut right);
+        widest(Explain {
+            matrix: &mut self.matrix,
+            right: &mut right,
+        });
         near.iter().map(|(other, _)| *other).zip(right).collect()
+    }
+}
+
+/// A system to be solved in place, with a symmetric matrix.
+struct Explain<'a> {
+    matrix: &'a mut [f32],
+    right: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Explain<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let size = self.right.len();
+        cholesky(self.matrix, size);
+        substitute(self.matrix, size, self.right);
     }
 }
 
 /// Replaces the lower triangle of a symmetric matrix by its Cholesky factor. Counts that were cut may leave a matrix
 /// that is not quite positive: such a pivot is taken as small as rounding.
+#[inline(always)]
 fn cholesky(matrix: &mut [f32], size: usize) {
     for at in 0..size {
         let (above, rest) = matrix.split_at_mut(at * size);
@@ -198,6 +223,7 @@ fn cholesky(matrix: &mut [f32], size: usize) {
 }
 
 /// Solves `L Lᵀ x = right` in place.
+#[inline(always)]
 fn substitute(lower: &[f32], size: usize, right: &mut [f32]) {
     for at in 0..size {
         let row = &lower[at * size..at * size + at + 1];

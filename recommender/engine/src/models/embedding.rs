@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 
-use super::{Basis, als::dot};
+use super::Basis;
 use crate::{
+    dense::{dot, dots},
     scratch::{NO_SOURCE, Scratch},
     shared::StoredMeta,
 };
@@ -161,10 +162,10 @@ impl Embeddings {
         if vector.len() != self.length {
             return Vec::new();
         }
-        let score = |known: &Embedded| (known.product, dot(vector, known.vector()));
-        self.vectors
-            .iter()
-            .map(score)
+        let scores = dots(vector, self.vectors.iter().map(Embedded::vector));
+        let products = self.vectors.iter().map(|known| known.product);
+        products
+            .zip(scores)
             .filter(|(_, score)| score.is_finite())
             .collect()
     }
@@ -209,12 +210,14 @@ impl Embeddings {
             return Vec::new();
         }
         let common = dot(taste, &self.mean);
-        let score = |known: &Embedded| (known.product, dot(taste, known.vector()) * known.scale - common);
-        let mut found: Vec<(u32, f32)> = if self.vectors.len() * self.length <= EXACT {
-            self.vectors.iter().map(score).collect()
+        let near: Vec<&Embedded> = if self.vectors.len() * self.length <= EXACT {
+            self.vectors.iter().collect()
         } else {
-            self.near(signature(taste)).map(score).collect()
+            self.near(signature(taste)).collect()
         };
+        let scores = dots(taste, near.iter().map(|known| known.vector()));
+        let score = |(known, score): (&Embedded, f32)| (known.product, score * known.scale - common);
+        let mut found: Vec<(u32, f32)> = near.into_iter().zip(scores).map(score).collect();
         found.retain(|(_, score)| score.is_finite() && *score > 0.0);
         let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         if found.len() > FOUND {

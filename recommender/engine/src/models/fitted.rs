@@ -53,17 +53,16 @@ impl Model for ImplicitAls {
     fn score(&self, question: &Question<'_>, scratch: &mut Scratch) {
         let Some(als) = &question.fitted.als else { return };
         let Some(vector) = als.fold(question) else { return };
-        for (row, &product) in als
+        let known = als
             .product_of
             .iter()
-            .enumerate()
-            .filter(|(_, product)| **product != NONE)
-        {
-            let score = als.model.score(&vector, row as u32);
-            if score > 0.0 {
-                scratch.add(product, score, NO_SOURCE);
-            }
-        }
+            .zip(0..)
+            .filter(|(product, _)| **product != NONE);
+        let (products, rows): (Vec<u32>, Vec<u32>) = known.unzip();
+        let scores = als.model.scores(&vector, rows.into_iter());
+        let liked = products.into_iter().zip(scores).filter(|(_, score)| *score > 0.0);
+        let (products, scores): (Vec<u32>, Vec<f32>) = liked.unzip();
+        scratch.add_all(&products, &scores, 1.0, NO_SOURCE);
     }
 
     /// The product of the basis whose vector, as weighted, points most to the candidate.
@@ -74,11 +73,12 @@ impl Model for ImplicitAls {
         let Some(row) = als.row(candidate.product) else {
             return NO_SOURCE;
         };
-        let likeness = |product: u32| als.row(product).map(|other| als.model.likeness(row, other));
-        let parts = question
-            .basis
-            .iter()
-            .filter_map(|from| Some((from.product, from.weight * likeness(from.product)?)));
+        let basis = question.basis.iter();
+        let known = basis.filter_map(|from| Some((from, als.row(from.product)?)));
+        let likeness = als.model.likeness(row, known.clone().map(|(_, other)| other));
+        let parts = known
+            .zip(likeness)
+            .map(|((from, _), like)| (from.product, from.weight * like));
         parts
             .max_by(|a, b| a.1.total_cmp(&b.1))
             .map_or(NO_SOURCE, |(product, _)| product)
