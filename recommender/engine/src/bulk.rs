@@ -20,6 +20,8 @@ use crate::{
 
 /// Names or visits that are asked for at once.
 const AHEAD: usize = 32;
+/// Customers whose events or products are asked for at once.
+const AT_ONCE: usize = 8;
 /// Customers whose histories a thread makes before it takes others.
 const CUSTOMERS_AT_ONCE: usize = 4_096;
 /// Products whose rows a thread sums up before it takes others: some are of nearly all customers.
@@ -116,9 +118,12 @@ impl Writer {
                 let known = customer.or_else(|| gathered.customers.get(event.customer));
                 let customer = known.unwrap_or_else(|| gathered.customers.push(event.customer));
                 gathered.admitted.push(BulkEvent {
-                    customer,
                     session,
-                    event: weighted,
+                    time_ms: weighted.time_ms,
+                    customer,
+                    product: weighted.product,
+                    units: weighted.units,
+                    kind: weighted.kind,
                 });
             }
             Err(refusal) => self.count(refusal),
@@ -161,10 +166,20 @@ impl Writer {
         let (events, products) = (&*admitted, &self.names);
         let make = |met: &mut Met, first: usize, histories: &mut [Option<History>]| {
             'customers: for (customer, made) in (first..).zip(histories) {
+                if (customer - first).is_multiple_of(AT_ONCE) {
+                    // Their events lie all over memory: all are asked for before the first is needed.
+                    let end = (customer + AT_ONCE).min(names.len());
+                    let peeked = &order[starts[customer] as usize..starts[end] as usize];
+                    std::hint::black_box(
+                        peeked
+                            .iter()
+                            .fold(0, |all, at| all ^ events[*at as usize].product),
+                    );
+                }
                 let mut history = History::with_capacity(of(customer).len().min(rules.capacity));
                 let before = met.too_old.len();
                 for &at in of(customer) {
-                    match history.record(&events[at as usize].event, &rules, products) {
+                    match history.record(&events[at as usize].weighted(), &rules, products) {
                         Recorded::Changed(_) => {}
                         Recorded::TooOld => met.too_old.push(at),
                         Recorded::Damped => {
@@ -185,7 +200,7 @@ impl Writer {
         let mut learned = admitted.len() as u64;
         for Met { too_old, too_fast } in met {
             for at in too_old {
-                admitted[at as usize].event.units = 0;
+                admitted[at as usize].units = 0;
                 self.count(Applied::TooOld);
                 learned -= 1;
             }
@@ -207,13 +222,13 @@ impl Writer {
         let mut history = History::default();
         let (mut excluded, mut learned) = (false, 0);
         for &at in events {
-            let event = &mut admitted[at as usize].event;
+            let event = &mut admitted[at as usize];
             if excluded {
                 event.units = 0;
                 self.count(Applied::Excluded);
                 continue;
             }
-            let outcome = match history.record(event, &rules, &self.names) {
+            let outcome = match history.record(&event.weighted(), &rules, &self.names) {
                 Recorded::Changed(_) => Applied::Learned,
                 Recorded::Damped => Applied::Damped,
                 Recorded::TooOld => Applied::TooOld,
@@ -228,7 +243,7 @@ impl Writer {
         }
         if excluded {
             for &at in events {
-                admitted[at as usize].event.units = 0;
+                admitted[at as usize].units = 0;
             }
             return (None, learned);
         }
@@ -257,11 +272,10 @@ impl Writer {
             let mut followed = admitted
                 .iter()
                 .enumerate()
-                .filter(|(at, admitted)| {
-                    let event = &admitted.event;
+                .filter(|(at, event)| {
                     event.units != 0 && event.kind != EventKind::Return && !passing.contains(*at)
                 })
-                .map(|(_, admitted)| admitted);
+                .map(|(_, event)| event);
             // Visits lie all over memory: several are asked for before the first is needed, so that the processor fetches
             // them side by side.
             let mut ahead: Vec<&BulkEvent> = Vec::with_capacity(AHEAD);
@@ -272,8 +286,8 @@ impl Writer {
                 }
                 let peeks = ahead.iter().map(|event| sessions.peek(visit(event).0));
                 std::hint::black_box(peeks.fold(0, |all, one| all ^ one));
-                for admitted in ahead.drain(..) {
-                    let ((key, owner), event) = (visit(admitted), &admitted.event);
+                for event in ahead.drain(..) {
+                    let (key, owner) = visit(event);
                     sessions.touch(&shared, key, owner, event.product, event.time_ms);
                 }
             }
@@ -322,7 +336,12 @@ impl Writer {
             }
         }
         let window = self.config.limits.pair_history;
-        for Loaded { history, .. } in &customers {
+        for (at, Loaded { history, .. }) in customers.iter().enumerate() {
+            if at.is_multiple_of(AT_ONCE) {
+                let ahead = customers[at..].iter().take(AT_ONCE);
+                let entries = ahead.flat_map(|loaded| &loaded.history.entries);
+                entries.for_each(|entry| self.counts.peek(entry.product));
+            }
             for entry in &history.entries {
                 self.counts.shift_popularity(None, Some(entry));
             }

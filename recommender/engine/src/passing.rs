@@ -24,8 +24,8 @@ impl Passing {
         let Some(passing) = &self.0 else { return };
         // Visits with an id of their own are followed apart.
         let own = of_customer.iter().filter_map(|&at| {
-            let BulkEvent { session, event, .. } = &events[at as usize];
-            (*session == 0 && event.kind != EventKind::Return).then_some((at as usize, event.time_ms))
+            let event = &events[at as usize];
+            (event.session == 0 && event.kind != EventKind::Return).then_some((at as usize, event.time_ms))
         });
         if !own.clone().is_sorted_by_key(|(_, time_ms)| time_ms) {
             return;
@@ -49,19 +49,16 @@ impl Passing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Weighted;
 
     /// Positions of those that are passed over.
     fn passed(events: &[(i64, u64, EventKind)]) -> Vec<usize> {
         let event = |&(time_ms, session, kind): &(i64, u64, EventKind)| BulkEvent {
-            customer: 0,
             session,
-            event: Weighted {
-                product: 0,
-                kind,
-                units: 1,
-                time_ms,
-            },
+            time_ms,
+            customer: 0,
+            product: 0,
+            units: 1,
+            kind,
         };
         let events: Vec<BulkEvent> = events.iter().map(event).collect();
         let all: Vec<u32> = (0..events.len() as u32).collect();
