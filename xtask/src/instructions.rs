@@ -1,5 +1,5 @@
-//! `cargo xtask bench instructions`: what an answer of each model takes, in instructions: the same on every machine
-//! and under every load.
+//! `cargo xtask bench instructions`: what an answer of each model takes, in instructions: the same under every load, and
+//! on every machine with the same vector instructions.
 
 use std::path::Path;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! `recommender bench engine` measures this on any file and on a stream that is made up, with the 99th percentile, and
 //! shows what was learned as often as the service; `cargo xtask bench instructions` counts what does not depend on the
-//! machine.
+//! load.
 
 #![allow(missing_docs, reason = "a program")]
 

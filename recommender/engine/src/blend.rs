@@ -4,7 +4,10 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::scratch::{Candidate, NO_SOURCE, Scratch, in_order, key, score_of};
+use crate::{
+    models::onnx,
+    scratch::{Candidate, NO_SOURCE, Scratch, in_order, key, score_of},
+};
 
 /// What each member of `Hybrid` counts. Members that have nothing to say (no visit, no fitted model) are
 /// left out.
@@ -74,7 +77,7 @@ pub(crate) const ALS: usize = 5;
 /// How many candidates of each model are worth blending for an answer of this length: twice as many find the same (within
 /// .1 % of recall@20 on Gowalla), and no fewer than a ranker of the user's is asked about.
 pub(crate) fn candidates(limit: usize) -> usize {
-    limit.saturating_mul(3).saturating_add(60).max(128)
+    limit.saturating_mul(3).saturating_add(60).max(onnx::ROWS)
 }
 
 /// Candidates that define a model's scale.
@@ -168,11 +171,9 @@ impl Pool {
         scratch.unmark(self.found.iter().map(|found| found.product));
     }
 
-    /// Adds a member that scores any product: what it says of each candidate that others found.
-    pub fn rescore(&mut self, member: usize, scores: impl Iterator<Item = Option<f32>>) {
-        let scores: Vec<Option<f32>> = scores.collect();
-        let positive = scores.iter().flatten().copied().filter(|score| *score > 0.0);
-        let mut best: Vec<f32> = positive.collect();
+    /// Adds a member that scores any product: what it says of the candidates in these places, found by others.
+    pub fn rescore(&mut self, member: usize, places: &[usize], scores: &[f32]) {
+        let mut best: Vec<f32> = scores.iter().copied().filter(|score| *score > 0.0).collect();
         if best.len() > SCALE {
             best.select_nth_unstable_by(SCALE - 1, |a, b| b.total_cmp(a));
             best.truncate(SCALE);
@@ -180,8 +181,8 @@ impl Pool {
         best.sort_unstable_by(|a, b| b.total_cmp(a));
         let scale = best.iter().sum::<f32>() / best.len().max(1) as f32;
         if scale > 0.0 && scale.is_finite() {
-            for (found, score) in self.found.iter_mut().zip(scores) {
-                found.scores[member] = score.unwrap_or_default() / scale;
+            for (at, score) in places.iter().zip(scores) {
+                self.found[*at].scores[member] = score / scale;
             }
         }
     }

@@ -20,8 +20,9 @@ use crate::{
 
 /// Names or visits that are asked for at once.
 const AHEAD: usize = 32;
-/// Customers whose events or products are asked for at once.
-const AT_ONCE: usize = 8;
+/// Customers whose events or products are asked for at once, and how many of their events at most: a robot has thousands.
+const CUSTOMERS_AHEAD: usize = 8;
+const EVENTS_AHEAD: usize = 512;
 /// Customers whose histories a thread makes before it takes others.
 const CUSTOMERS_AT_ONCE: usize = 4_096;
 /// Products whose rows a thread sums up before it takes others: some are of nearly all customers.
@@ -70,8 +71,11 @@ impl Writer {
     /// limit on customers is not exceeded); otherwise this is [`Writer::apply`] in a loop. Readers see everything when it
     /// returns.
     pub fn bulk<'a>(&mut self, events: impl IntoIterator<Item = Interaction<'a>>, now_ms: i64) -> BulkReport {
-        let (mut gathered, mut events) = (Gathered::default(), events.into_iter());
-        gathered.admitted.reserve(events.size_hint().0);
+        let (mut gathered, mut events) = (Gathered::default(), events.into_iter().fuse());
+        let from_nothing = self.shared.counters.customers.load(Relaxed) == 0;
+        if from_nothing {
+            gathered.admitted.reserve(events.size_hint().0);
+        }
         // Names lie all over memory, as visits do below.
         let mut ahead: Vec<(Interaction<'a>, Option<u32>, Option<u32>)> = Vec::with_capacity(AHEAD);
         loop {
@@ -79,10 +83,11 @@ impl Writer {
             if ahead.is_empty() {
                 break;
             }
-            for (event, customer, _) in &mut ahead {
+            // A number that was found stays; what was not is looked for again, for it may be taken up meanwhile.
+            for (event, customer, _) in ahead.iter_mut().filter(|_| from_nothing) {
                 *customer = gathered.customers.get(event.customer);
             }
-            for (event, _, product) in &mut ahead {
+            for (event, _, product) in ahead.iter_mut().filter(|_| from_nothing) {
                 *product = self.names.id(event.product);
             }
             for (event, customer, product) in ahead.drain(..) {
@@ -93,7 +98,8 @@ impl Writer {
     }
 
     /// [`Writer::bulk`] for a log that is still being read: takes up one event. It is decided whether it counts at
-    /// all; the model changes with [`Writer::learn_gathered`].
+    /// all; the model changes with [`Writer::learn_gathered`]. (Its names are looked up as it comes, which takes longer than
+    /// [`Writer::bulk`] does for many.)
     pub fn gather(&mut self, gathered: &mut Gathered, event: &Interaction<'_>, now_ms: i64) {
         self.gather_known(gathered, event, None, None, now_ms);
     }
@@ -166,15 +172,12 @@ impl Writer {
         let (events, products) = (&*admitted, &self.names);
         let make = |met: &mut Met, first: usize, histories: &mut [Option<History>]| {
             'customers: for (customer, made) in (first..).zip(histories) {
-                if (customer - first).is_multiple_of(AT_ONCE) {
+                if (customer - first).is_multiple_of(CUSTOMERS_AHEAD) {
                     // Their events lie all over memory: all are asked for before the first is needed.
-                    let end = (customer + AT_ONCE).min(names.len());
-                    let peeked = &order[starts[customer] as usize..starts[end] as usize];
-                    std::hint::black_box(
-                        peeked
-                            .iter()
-                            .fold(0, |all, at| all ^ events[*at as usize].product),
-                    );
+                    let end = (customer + CUSTOMERS_AHEAD).min(names.len());
+                    let theirs = &order[starts[customer] as usize..starts[end] as usize];
+                    let peeks = theirs.iter().take(EVENTS_AHEAD);
+                    std::hint::black_box(peeks.fold(0, |all, at| all ^ events[*at as usize].product));
                 }
                 let mut history = History::with_capacity(of(customer).len().min(rules.capacity));
                 let before = met.too_old.len();
@@ -337,10 +340,12 @@ impl Writer {
         }
         let window = self.config.limits.pair_history;
         for (at, Loaded { history, .. }) in customers.iter().enumerate() {
-            if at.is_multiple_of(AT_ONCE) {
-                let ahead = customers[at..].iter().take(AT_ONCE);
+            if at.is_multiple_of(CUSTOMERS_AHEAD) {
+                let ahead = customers[at..].iter().take(CUSTOMERS_AHEAD);
                 let entries = ahead.flat_map(|loaded| &loaded.history.entries);
-                entries.for_each(|entry| self.counts.peek(entry.product));
+                entries
+                    .take(EVENTS_AHEAD)
+                    .for_each(|entry| self.counts.peek(entry.product));
             }
             for entry in &history.entries {
                 self.counts.shift_popularity(None, Some(entry));

@@ -113,8 +113,8 @@ impl Counts {
         self.dirty.resize(products, false);
     }
 
-    /// Looks where the votes for a product are that an event is about to change, for no other reason than to have them
-    /// fetched while the customer is looked up.
+    /// Looks where the votes for a product are that are about to change, for no other reason than to have them fetched
+    /// while something else is done.
     pub fn peek(&self, product: u32) {
         std::hint::black_box(self.popularity[product as usize].peek());
     }

@@ -20,7 +20,8 @@ use crate::{
 };
 
 /// What models are fitted to: who is interested in what. Rows and columns are in the order of names, so
-/// that replicas with the same histories fit the same model.
+/// that replicas with the same histories fit the same model (on processors of one kind: the kernels of `faer` sum in
+/// an order that depends on it).
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingData {
     /// Names of the columns.

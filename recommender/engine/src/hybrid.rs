@@ -55,10 +55,11 @@ pub(crate) fn rank(
         && blend.als > 0.0
         && let Some(vector) = als.fold(question)
     {
-        let rows: Vec<Option<u32>> = pool.found.iter().map(|found| als.row(found.product)).collect();
-        let known = rows.iter().flatten().copied();
-        let mut scores = als.model.scores(&vector, known).into_iter();
-        pool.rescore(ALS, rows.iter().map(|row| row.and_then(|_| scores.next())));
+        let known = pool.found.iter().enumerate();
+        let known = known.filter_map(|(at, found)| Some((at, als.row(found.product)?)));
+        let (at, rows): (Vec<usize>, Vec<u32>) = known.unzip();
+        let scores = als.model.scores(&vector, rows.into_iter());
+        pool.rescore(ALS, &at, &scores);
     }
     for found in &mut pool.found {
         let slot = shared.product(found.product);

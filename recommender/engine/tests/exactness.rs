@@ -546,6 +546,71 @@ fn an_event_id_counts_once_and_refusals_are_counted() {
 }
 
 #[test]
+fn refusals_within_one_batch_are_decided_in_turn_as_one_by_one() {
+    let config = EngineConfig {
+        non_products: vec!["POST".into()],
+        limits: Limits {
+            max_products: 2,
+            ..Limits::default()
+        },
+        ..EngineConfig::default()
+    };
+    let of = |customer, product, kind, time_ms| Interaction::new(customer, product, kind, time_ms);
+    let with_id = |event_id| Interaction {
+        event_id: Some(event_id),
+        ..of("ann", "mug", EventKind::View, 1)
+    };
+    let view = EventKind::View;
+    // More than is looked up at once, and all of it twice.
+    let once = [
+        with_id("e1"),
+        with_id("e1"),
+        with_id("e2"),
+        of("bob", "POST", view, 2),
+        of("bob", "cup", view, 3),
+        of("bob", "plate", view, 4),
+        of("eve", "cup", EventKind::Email, 5),
+        of("", "cup", view, 6),
+        of("eve", "", view, 7),
+        of("eve", "mug", EventKind::Purchase, 8),
+        of("eve", "mug", EventKind::Return, 9),
+        of("ann", "cup", view, 10),
+    ];
+    let log: Vec<Interaction<'_>> = once.iter().cycle().take(60).copied().collect();
+    let told = |known: &[Interaction<'_>], bulk: bool| {
+        let (mut writer, reader) = engine(config.clone()).unwrap();
+        for event in known {
+            writer.apply(event, NOW);
+        }
+        if bulk {
+            writer.bulk(log.iter().copied(), NOW);
+        } else {
+            for event in &log {
+                writer.apply(event, NOW);
+            }
+            writer.publish(NOW, usize::MAX);
+        }
+        let histories: Vec<_> = ["ann", "bob", "eve"]
+            .map(|customer| reader.customer_history(customer))
+            .into();
+        let similar: Vec<_> = reader
+            .similar("mug", 5)
+            .into_iter()
+            .map(|one| (one.product, one.score))
+            .collect();
+        (
+            format!("{:?}", reader.stats()),
+            format!("{histories:?} {similar:?}"),
+        )
+    };
+    let nobody: [Interaction<'_>; 0] = [];
+    for known in [&nobody[..], &[of("zoe", "mug", view, 0)]] {
+        let (stats, model) = told(known, true);
+        assert_eq!((stats, model), told(known, false));
+    }
+}
+
+#[test]
 fn a_time_far_ahead_is_clamped_to_five_minutes() {
     let (mut writer, reader) = empty();
     writer.apply(&Interaction::new("ann", "mug", EventKind::View, i64::MAX), NOW);

@@ -66,6 +66,7 @@ pub struct Als {
 
 /// Rows that are taken at once: what is summed in which order does not depend on the number of threads.
 const BLOCK: usize = 512;
+
 /// Runs `work` on blocks of rows, as they come free, with their number; the results in the order of rows.
 fn in_blocks<T: Send>(
     rows: &mut [f32],
@@ -363,8 +364,7 @@ impl Als {
         let mut x = vec![0f32; factors];
         let size = columns.len() as f32 + self.ridge;
         let ridge = self.params.regularization * size.powf(self.params.frequency);
-        let mut work = Work::default();
-        system.solve(columns, weights, ridge, &mut x, &mut work);
+        system.solve(columns, weights, ridge, &mut x, &mut Work::default());
         x
     }
 

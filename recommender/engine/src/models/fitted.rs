@@ -53,16 +53,14 @@ impl Model for ImplicitAls {
     fn score(&self, question: &Question<'_>, scratch: &mut Scratch) {
         let Some(als) = &question.fitted.als else { return };
         let Some(vector) = als.fold(question) else { return };
-        let known = als
-            .product_of
-            .iter()
-            .zip(0..)
-            .filter(|(product, _)| **product != NONE);
-        let (products, rows): (Vec<u32>, Vec<u32>) = known.unzip();
-        let scores = als.model.scores(&vector, rows.into_iter());
-        let liked = products.into_iter().zip(scores).filter(|(_, score)| *score > 0.0);
-        let (products, scores): (Vec<u32>, Vec<f32>) = liked.unzip();
-        scratch.add_all(&products, &scores, 1.0, NO_SOURCE);
+        let known = als.product_of.iter().zip(0..);
+        let known = known.filter(|(product, _)| **product != NONE);
+        let scores = als.model.scores(&vector, known.clone().map(|(_, row)| row));
+        for ((&product, _), score) in known.zip(scores) {
+            if score > 0.0 {
+                scratch.add(product, score, NO_SOURCE);
+            }
+        }
     }
 
     /// The product of the basis whose vector, as weighted, points most to the candidate.

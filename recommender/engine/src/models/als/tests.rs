@@ -69,6 +69,37 @@ fn a_row_solved_satisfies_its_normal_equations() {
 }
 
 #[test]
+fn a_row_is_solved_the_same_to_the_bit_with_any_instructions() {
+    let (others, spectrum) = (numbers(90 * 37), vec![0.2f32; 37]);
+    let system = System {
+        factors: 37,
+        spectrum: &spectrum,
+        others: &others,
+        steps: 9,
+    };
+    let (columns, weights): (Vec<u32>, Vec<f32>) =
+        (0..90).step_by(7).map(|at| (at, 1.0 / (at + 1) as f32)).unzip();
+    let solved = |wide: bool| -> Vec<u32> {
+        let (mut x, mut work) = (vec![0f32; 37], Work::default());
+        if wide {
+            system.solve(&columns, &weights, 0.3, &mut x, &mut work);
+        } else {
+            Solve {
+                system: &system,
+                columns: &columns,
+                weights: &weights,
+                ridge: 0.3,
+                x: &mut x,
+                work: &mut work,
+            }
+            .call();
+        }
+        x.iter().map(|value| value.to_bits()).collect()
+    };
+    assert_eq!(solved(true), solved(false));
+}
+
+#[test]
 fn two_tastes_are_told_apart() {
     let mut matrix = Sparse::new(6);
     for customer in 0..20u32 {

@@ -17,7 +17,7 @@ use plan::{Input, Opened, Plan, Port};
 pub(crate) use serve::{LiveOnnx, answer};
 
 /// Candidates that a ranker with an open number of rows is given.
-const ROWS: usize = 128;
+pub(crate) const ROWS: usize = 128;
 /// More rows than this are no ranking.
 const MAX_ROWS: usize = 10_000;
 /// Products of the history that a tower with an open length is given.
