@@ -25,8 +25,6 @@ const CUSTOMERS_AHEAD: usize = 8;
 const EVENTS_AHEAD: usize = 512;
 /// Customers whose histories a thread makes before it takes others.
 const CUSTOMERS_AT_ONCE: usize = 4_096;
-/// Products whose rows a thread sums up before it takes others: some are of nearly all customers.
-const PRODUCTS_AT_ONCE: usize = 16;
 
 /// A customer with a whole history.
 pub(crate) struct Loaded {
@@ -84,11 +82,13 @@ impl Writer {
                 break;
             }
             // A number that was found stays; what was not is looked for again, for it may be taken up meanwhile.
-            for (event, customer, _) in ahead.iter_mut().filter(|_| from_nothing) {
-                *customer = gathered.customers.get(event.customer);
-            }
-            for (event, _, product) in ahead.iter_mut().filter(|_| from_nothing) {
-                *product = self.names.id(event.product);
+            if from_nothing {
+                for (event, customer, _) in &mut ahead {
+                    *customer = gathered.customers.get(event.customer);
+                }
+                for (event, _, product) in &mut ahead {
+                    *product = self.names.id(event.product);
+                }
             }
             for (event, customer, product) in ahead.drain(..) {
                 self.gather_known(&mut gathered, &event, customer, product, now_ms);

@@ -511,17 +511,21 @@ fn visits_of_one_event_stand_in_line_as_they_end_however_they_were_learned() {
     assert_eq!(joined(&mut writer, &reader).as_deref(), Some("p4"));
 }
 
-#[test]
-fn an_event_id_counts_once_and_refusals_are_counted() {
-    let config = EngineConfig {
+/// With no room for more products than these, and postage that is none.
+fn choosy(max_products: usize) -> EngineConfig {
+    EngineConfig {
         non_products: vec!["POST".into()],
         limits: Limits {
-            max_products: 1,
+            max_products,
             ..Limits::default()
         },
         ..EngineConfig::default()
-    };
-    let (mut writer, reader) = engine(config).unwrap();
+    }
+}
+
+#[test]
+fn an_event_id_counts_once_and_refusals_are_counted() {
+    let (mut writer, reader) = engine(choosy(1)).unwrap();
     let event = Interaction {
         event_id: Some("e1"),
         ..Interaction::new("ann", "mug", EventKind::View, 1)
@@ -547,14 +551,6 @@ fn an_event_id_counts_once_and_refusals_are_counted() {
 
 #[test]
 fn refusals_within_one_batch_are_decided_in_turn_as_one_by_one() {
-    let config = EngineConfig {
-        non_products: vec!["POST".into()],
-        limits: Limits {
-            max_products: 2,
-            ..Limits::default()
-        },
-        ..EngineConfig::default()
-    };
     let of = |customer, product, kind, time_ms| Interaction::new(customer, product, kind, time_ms);
     let with_id = |event_id| Interaction {
         event_id: Some(event_id),
@@ -578,7 +574,7 @@ fn refusals_within_one_batch_are_decided_in_turn_as_one_by_one() {
     ];
     let log: Vec<Interaction<'_>> = once.iter().cycle().take(60).copied().collect();
     let told = |known: &[Interaction<'_>], bulk: bool| {
-        let (mut writer, reader) = engine(config.clone()).unwrap();
+        let (mut writer, reader) = engine(choosy(2)).unwrap();
         for event in known {
             writer.apply(event, NOW);
         }

@@ -1,7 +1,10 @@
 //! Counting which products interest the same customers, of all customers at once.
 
-use super::{Loaded, PRODUCTS_AT_ONCE, in_parts};
+use super::{Loaded, in_parts};
 use crate::{counts::share, rows::Row, writer::Writer};
+
+/// Products whose rows a thread sums up before it takes others: some are of nearly all customers.
+const PRODUCTS_AT_ONCE: usize = 16;
 
 /// A customer whom a product interests.
 #[derive(Clone, Copy, Default)]
