@@ -64,6 +64,8 @@ pub struct Privacy {
     pub profiles: String,
     /// Where personal data lies.
     pub places: Places,
+    /// Whether other replicas may take part.
+    pub shared: bool,
 }
 
 impl Default for Privacy {
@@ -104,6 +106,7 @@ impl Privacy {
             erasures: erasures.to_owned(),
             profiles: profiles.to_owned(),
             places: Places::new(config, embedded),
+            shared: !embedded,
         }
     }
 

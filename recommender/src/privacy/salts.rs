@@ -19,8 +19,10 @@ use crate::log::{AppendError, Log, Table};
 
 /// Begins every pseudonym.
 pub const PREFIX: &str = "pseudonym:";
-/// Longest to wait until a salt that was written is read.
+/// Longest to wait until a salt that was written, or its deletion, is read.
 const READ_WITHIN: Duration = Duration::from_secs(5);
+/// In this time other replicas have read what this one has: as an erasure is promised to be everywhere.
+const OTHERS_READ_WITHIN: Duration = Duration::from_secs(1);
 
 type Bytes = [u8; 32];
 
@@ -73,6 +75,7 @@ impl Salts {
     pub fn take(&self, subject: Subject, value: Option<&[u8]>) -> bool {
         let Some(value) = value else {
             self.forget(&subject);
+            self.read.notify_waiters();
             return true;
         };
         let Ok(record) = serde_json::from_slice::<Salt>(value) else {
@@ -90,10 +93,55 @@ impl Salts {
         true
     }
 
-    /// Forgets a salt: the pseudonym is nobody's any more.
-    pub fn forget(&self, subject: &Subject) {
+    fn forget(&self, subject: &Subject) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.remove(subject);
+    }
+
+    /// Deletes salts: their pseudonyms are nobody's any more. Returns once that was read back and, where `shared` with
+    /// other replicas, those have had the time to read it too: until then they would write a customer's next event
+    /// under the old pseudonym, and it would be lost to who came back. May be repeated after an error.
+    pub async fn delete(&self, log: &dyn Log, subjects: &[Subject], shared: bool) -> Result<(), AppendError> {
+        let mut deleted = Vec::with_capacity(subjects.len());
+        for subject in subjects {
+            let Some(pseudonym) = self.pseudonym(subject) else {
+                continue;
+            };
+            log.put(Table::Salts, &subject.hex(), None).await?;
+            if shared {
+                deleted.push((subject, pseudonym));
+            } else {
+                // A table leaves no tombstone to be read.
+                self.forget(subject);
+            }
+        }
+        if deleted.is_empty() {
+            return Ok(());
+        }
+        for (subject, pseudonym) in &deleted {
+            // Whoever comes back meanwhile has another one.
+            self.until(|| (self.pseudonym(subject).as_ref() != Some(pseudonym)).then_some(()))
+                .await?;
+        }
+        tokio::time::sleep(OTHERS_READ_WITHIN).await;
+        Ok(())
+    }
+
+    /// Waits until what was read says so.
+    async fn until<T>(&self, mut said: impl FnMut() -> Option<T>) -> Result<T, AppendError> {
+        let reading = async {
+            loop {
+                // Before looking, or what is read in between would not be heard of.
+                let read = self.read.notified();
+                if let Some(found) = said() {
+                    return found;
+                }
+                read.await;
+            }
+        };
+        tokio::time::timeout(READ_WITHIN, reading)
+            .await
+            .map_err(|_| AppendError::Unavailable("what was written of a salt is not read back".into()))
     }
 
     /// What the log is to call a customer; draws a salt for one who has none, and returns once it has been read back.
@@ -104,19 +152,8 @@ impl Salts {
         let salt: Bytes = rand::random();
         let drawn = format!("{PREFIX}{}", keyed(&salt, customer));
         self.write(log, &subject, salt, &drawn).await?;
-        let counted = async {
-            loop {
-                // Before looking, or what is read in between would not be heard of.
-                let read = self.read.notified();
-                if let Some(found) = self.look(&subject, |known| (known.salt, known.pseudonym.clone())) {
-                    return found;
-                }
-                read.await;
-            }
-        };
-        let (salt, pseudonym) = tokio::time::timeout(READ_WITHIN, counted)
-            .await
-            .map_err(|_| AppendError::Unavailable("a salt that was written is not read back".into()))?;
+        let look = || self.look(&subject, |known| (known.salt, known.pseudonym.clone()));
+        let (salt, pseudonym) = self.until(look).await?;
         if pseudonym != drawn {
             self.write(log, &subject, salt, &pseudonym).await?;
         }

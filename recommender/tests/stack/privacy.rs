@@ -267,8 +267,8 @@ async fn replicas_that_draw_at_once_agree_on_one_pseudonym_and_an_erasure_makes_
         1,
         "a tombstone"
     );
-    // To the replica that erased: another may for a moment not have read yet that the pseudonym is nobody's.
-    send(&b, &[event("customer-7", "plate", "view")]).await;
+    // To the other replica, which has read by now that the pseudonym is nobody's.
+    send(&a, &[event("customer-7", "plate", "view")]).await;
     for replica in [&a, &b] {
         eventually("the return", async || {
             known(replica, "customer-7").await == ["plate"]

@@ -99,12 +99,8 @@ async fn shred(app: &App, customer: &str, ids: &[Arc<str>]) -> Result<(), Proble
     let pseudonyms: Vec<&str> = ids.iter().map(|id| &**id).collect();
     let mut subjects = salts.subjects(&pseudonyms);
     let own = app.privacy.subject(customer);
-    if !subjects.contains(&own) && salts.pseudonym(&own).is_some() {
+    if !subjects.contains(&own) {
         subjects.push(own);
     }
-    for subject in subjects {
-        app.log.put(Table::Salts, &subject.hex(), None).await?;
-        salts.forget(&subject);
-    }
-    Ok(())
+    Ok(salts.delete(&*app.log, &subjects, app.privacy.shared).await?)
 }
