@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use recommendation_api::config::RecommenderConfig;
-use recommendation_api::model::PurchasedPolicy;
+use recommendation_api::model::{Algorithm, PurchasedPolicy};
 use recommendation_api::pipeline::recommender::{Histories, RuleEffect};
 use recommendation_api::records::Product;
 use recommendation_api::{EventError, EventType};
@@ -26,7 +26,7 @@ pub enum ModelError {
     OnnxWithoutModel,
     /// A row that cannot hold the neighbours that are kept.
     #[error(
-        "limits.neighbors: {counted} is below model.neighbors ({kept}): count at least as many as are kept"
+        "limits.neighbors: {counted} is below model.neighbors ({kept}): count at least as many as are kept, or 0 for none"
     )]
     FewNeighbors {
         /// `limits.neighbors`.
@@ -34,6 +34,9 @@ pub enum ModelError {
         /// `model.neighbors`.
         kept: u32,
     },
+    /// An algorithm that answers from pairs, which are not counted.
+    #[error("model.algorithm: {0} needs what customers have in common counted; set limits.neighbors above 0")]
+    NothingCounted(&'static str),
     /// A rule's weight that is none.
     #[error("model.knowledge[{0}].weight: must be between 0 and 100")]
     RuleWeight(usize),
@@ -52,6 +55,11 @@ pub fn tuning(config: &RecommenderConfig) -> Result<Tuning, ModelError> {
     let name = model.algorithm.name();
     if name == engine::Algorithm::Onnx.name() && model.onnx.is_none() {
         return Err(ModelError::OnnxWithoutModel);
+    }
+    if config.limits.neighbors == 0
+        && matches!(config.model.algorithm, Algorithm::ItemKnn | Algorithm::Rp3Beta)
+    {
+        return Err(ModelError::NothingCounted(name));
     }
     // A type that is not named has weight 0.
     let mut weights = engine::EventWeights {
@@ -118,7 +126,7 @@ pub fn knowledge(config: &RecommenderConfig) -> Result<Vec<engine::KnowledgeRule
 /// Everything that the engine is told at its start.
 pub fn engine_config(config: &RecommenderConfig) -> Result<EngineConfig, ModelError> {
     let neighbors = config.model.neighbors as usize;
-    if config.limits.neighbors < config.model.neighbors {
+    if config.limits.neighbors != 0 && config.limits.neighbors < config.model.neighbors {
         return Err(ModelError::FewNeighbors {
             counted: config.limits.neighbors,
             kept: config.model.neighbors,
@@ -231,7 +239,6 @@ fn texts(value: Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use recommendation_api::model::Algorithm;
     use recommendation_api::pipeline::recommender::KnowledgeRule;
 
     use super::*;
@@ -289,6 +296,11 @@ mod tests {
         let error = engine_config(&config).unwrap_err().to_string();
         assert!(error.contains("model.knowledge[0].weight"), "{error}");
         config.model.knowledge.clear();
+        config.limits.neighbors = 0;
+        assert_eq!(engine_config(&config).unwrap().limits.row_capacity, 0);
+        config.model.algorithm = Algorithm::ItemKnn;
+        let error = engine_config(&config).unwrap_err().to_string();
+        assert!(error.contains("limits.neighbors"), "{error}");
         config.limits.neighbors = 50;
         let error = engine_config(&config).unwrap_err().to_string();
         assert!(error.contains("limits.neighbors"), "{error}");

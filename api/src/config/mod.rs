@@ -128,7 +128,7 @@ pub struct LimitsConfig {
     pub max_products: u64,
     /// Customers known at once.
     pub max_customers: u64,
-    /// Candidate neighbours counted per product: of more, the weaker half is let go.
+    /// Candidate neighbours counted per product: of more, the weaker half is let go; 0 counts none.
     pub neighbors: u32,
     /// Sessions per product that are looked at.
     pub postings: u32,

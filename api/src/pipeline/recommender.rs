@@ -257,9 +257,9 @@ pub struct LimitsSpec {
     /// Customers in the memory of a replica; those who were idle longest go first. Default 10,000,000.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_customers: Option<u64>,
-    /// Candidate neighbours counted per product; of more, the weaker half goes. At least `model.neighbors`.
-    /// Default 4,096.
-    #[schemars(range(min = 1, max = 10_000))]
+    /// Candidate neighbours counted per product; of more, the weaker half goes. At least `model.neighbors`, or 0 for
+    /// none: a shop that answers with SessionKnn alone needs two thirds of the memory then. Default 4,096.
+    #[schemars(range(min = 0, max = 10_000))]
     pub neighbors: Option<u32>,
     /// Sessions per product that SessionKnn looks at. Default 1,000.
     #[schemars(range(min = 1, max = 1_000_000))]

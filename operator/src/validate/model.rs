@@ -22,6 +22,7 @@ pub(super) fn trains(recommender: &RecommenderSpec) -> bool {
 /// Whether the rest of the spec has what an algorithm lives on.
 fn possible(algorithm: Algorithm, path: &str, recommender: &RecommenderSpec) -> Result<(), InvalidSpec> {
     let model = recommender.model.clone().unwrap_or_default();
+    let counts_pairs = recommender.limits.as_ref().and_then(|limits| limits.neighbors) != Some(0);
     let problem = match algorithm {
         Algorithm::Ease | Algorithm::ImplicitAls if recommender.snapshots.is_none() => {
             "is fitted by a job that leaves it in the snapshot store: set spec.recommender.snapshots, or use Hybrid"
@@ -29,6 +30,9 @@ fn possible(algorithm: Algorithm, path: &str, recommender: &RecommenderSpec) -> 
         Algorithm::Onnx if model.onnx.is_none() => "needs a model: set spec.recommender.model.onnx",
         Algorithm::Knowledge if model.knowledge.is_none_or(|k| k.rules.is_empty()) => {
             "needs rules: set spec.recommender.model.knowledge.rules"
+        }
+        Algorithm::ItemKnn | Algorithm::Rp3Beta if !counts_pairs => {
+            "needs what customers have in common counted: set spec.recommender.limits.neighbors above 0"
         }
         _ => return Ok(()),
     };

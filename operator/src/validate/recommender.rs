@@ -206,10 +206,10 @@ fn limits(recommender: &RecommenderSpec) -> Result<LimitsConfig, InvalidSpec> {
         .and_then(|m| m.neighbors)
         .unwrap_or(ModelConfig::default().neighbors);
     let neighbors = limits.neighbors.unwrap_or(defaults.neighbors);
-    if neighbors < kept {
+    if neighbors != 0 && neighbors < kept {
         return Err(InvalidSpec::new(
             "spec.recommender.limits.neighbors",
-            format!("must be at least as many as are kept: {kept} (spec.recommender.model.neighbors)"),
+            format!("must be 0, or at least as many as are kept: {kept} (spec.recommender.model.neighbors)"),
         ));
     }
     Ok(LimitsConfig {

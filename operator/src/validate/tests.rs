@@ -177,12 +177,14 @@ fn fewer_neighbours_counted_than_kept_are_refused() {
 #[test]
 fn an_algorithm_without_what_it_lives_on_is_refused_with_what_to_set() {
     for (algorithm, set) in [
+        ("ItemKnn", "spec.recommender.limits.neighbors"),
         ("Onnx", "spec.recommender.model.onnx"),
         ("Knowledge", "spec.recommender.model.knowledge.rules"),
         ("Ease", "spec.recommender.snapshots"),
     ] {
         let spec = format!(
-            "{{kafka: {{bootstrapServers: ['k:1']}}, recommender: {{model: {{algorithm: {algorithm}}}}}}}"
+            "{{kafka: {{bootstrapServers: ['k:1']}},
+              recommender: {{model: {{algorithm: {algorithm}}}, limits: {{neighbors: 0}}}}}}"
         );
         let error = try_validated(&spec).unwrap_err();
         assert_eq!(error.path, "spec.recommender.model.algorithm");

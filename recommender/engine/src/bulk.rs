@@ -330,7 +330,9 @@ impl Writer {
     /// Takes up whole histories of customers that are not known yet, those first that are to be forgotten
     /// first. Counts between products are summed up unless they are given.
     pub(crate) fn take_up(&mut self, customers: Vec<Loaded>, pairs: Option<Vec<Row>>, threads: usize) {
+        let counts_pairs = self.counts.counts_pairs();
         match pairs {
+            None if !counts_pairs => {}
             None => self.count_pairs(&customers, threads),
             Some(mut rows) => {
                 rows.resize_with(self.names.len(), Row::default);
@@ -350,7 +352,7 @@ impl Writer {
             for entry in &history.entries {
                 self.counts.shift_popularity(None, Some(entry));
             }
-            for entry in history.counted(window) {
+            for entry in history.counted(window).filter(|_| counts_pairs) {
                 let share = share(history.degree, self.config.damping);
                 self.counts.norms[entry.product as usize] += square(entry.interest) * share;
                 self.counts.degrees[entry.product as usize] += i64::from(entry.interest);

@@ -153,7 +153,8 @@ pub struct Limits {
     /// it, that of a basket to its square at most.
     /// A product that falls out of this window is taken back out of the counts.
     pub pair_history: usize,
-    /// Products counted together with one product; the weakest half is dropped when it overflows.
+    /// Products counted together with one product; the weakest half is dropped when it overflows. 0 counts none, for a
+    /// shop of visits alone: `ItemKnn`, `Rp3Beta` and [`crate::Reader::similar`] then know no neighbours.
     pub row_capacity: usize,
     /// Finished visits that `SessionKnn` looks at.
     pub max_sessions: usize,
@@ -400,8 +401,8 @@ impl EngineConfig {
         if self.limits.pair_history < 2 {
             return out("limits.pairHistory", "at least 2");
         }
-        if self.limits.row_capacity < self.neighbors.max(2) {
-            return out("limits.rowCapacity", "at least as large as neighbors");
+        if self.limits.row_capacity != 0 && self.limits.row_capacity < self.neighbors.max(2) {
+            return out("limits.rowCapacity", "0, or at least as large as neighbors");
         }
         Ok(())
     }

@@ -103,6 +103,11 @@ impl Counts {
         }
     }
 
+    /// Whether pairs of products are counted at all.
+    pub fn counts_pairs(&self) -> bool {
+        self.counting.row_capacity != 0
+    }
+
     /// Makes room for products up to this many.
     pub fn grow(&mut self, products: usize) {
         self.rows.resize_with(products, Row::default);

@@ -112,6 +112,9 @@ impl Recount {
 impl Counts {
     /// Counts the pairs of a customer whose history was `before` and is `after`.
     pub fn recount(&mut self, before: &History, after: &History, names: &impl Names) {
+        if !self.counts_pairs() {
+            return;
+        }
         let mut work = std::mem::take(&mut self.recounting);
         work.compare(before, after, self.counting.window, names);
         let damping = self.counting.damping;

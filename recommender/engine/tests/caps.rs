@@ -154,3 +154,41 @@ fn with_half_of_the_counts_of_each_product_most_recommendations_stay() {
         });
     }
 }
+
+#[test]
+fn without_pairs_visits_and_popularity_answer_as_they_would_with_them() {
+    let log = log();
+    let exact = EngineConfig::default();
+    let mut capped = exact.clone();
+    capped.limits.row_capacity = 0;
+    let (exact, without) = (learned(&log, &exact), learned(&log, &capped));
+    for algorithm in [Algorithm::SessionKnn, Algorithm::Popularity] {
+        assert_eq!(
+            answers(&without, algorithm),
+            answers(&exact, algorithm),
+            "{algorithm:?}"
+        );
+    }
+    // Who asks for the rest gets what there is.
+    let similar = |reader: &Reader| reader.similar("p1", TOP).len();
+    assert_eq!(
+        (without.stats().pairs, similar(&without), similar(&exact)),
+        (0, 0, TOP)
+    );
+    assert!(
+        answers(&without, Algorithm::Hybrid)
+            .iter()
+            .all(|items| items.len() == TOP)
+    );
+    let (mut writer, in_bulk) = engine(capped).expect("the configuration is valid");
+    let events = log
+        .iter()
+        .map(|(customer, product, time_ms)| Interaction::new(customer, product, EventKind::View, *time_ms));
+    writer.bulk(events, NOW);
+    let algorithm = Algorithm::SessionKnn;
+    assert_eq!(answers(&in_bulk, algorithm), answers(&without, algorithm));
+    assert_eq!(in_bulk.stats().pairs, 0);
+    assert!(writer.erase("c1"));
+    writer.flush(NOW);
+    assert_eq!(in_bulk.stats().pairs, 0);
+}

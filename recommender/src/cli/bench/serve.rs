@@ -45,6 +45,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let mut config = config(false);
     config.model.algorithm = Algorithm::SessionKnn;
+    // As a shop has it that answers from visits alone.
+    config.limits.neighbors = 0;
     let service = Running::start_at(&folder.0, Mode::Embedded(path), config, args.listen).await?;
     print(
         format!(
