@@ -50,8 +50,8 @@ pub fn write(kept: &Kept) -> Vec<u8> {
     for (hash, customer) in kept.customers() {
         customers += 1;
         records.extend_from_slice(&hash.to_le_bytes());
-        records.extend_from_slice(&(customer.acts.len() as u32).to_le_bytes());
-        for act in &customer.acts {
+        records.extend_from_slice(&(customer.acts.iter().count() as u32).to_le_bytes());
+        for act in customer.acts.iter() {
             records.extend_from_slice(&act.time_ms.to_le_bytes());
             records.extend_from_slice(&act.recommendation.to_le_bytes());
             records.extend_from_slice(&number(act.product).to_le_bytes());
@@ -185,6 +185,7 @@ pub fn read(bytes: &[u8]) -> Result<Insights, Damaged> {
                 },
             })
         })?;
+        let acts = acts.into_iter().collect();
         shards[shard_of(hash)].add(hash, Customer { acts, shown });
     }
     if !input.0.is_empty() {

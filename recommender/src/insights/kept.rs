@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use recommendation_api::EventType;
 
+use super::acts::Acts;
 use super::names::Chunk;
 
 /// Customers are spread over so many parts, each copied only if it changes while somebody reads it.
 pub(super) const SHARDS: usize = 64;
-/// Events and answers kept of one customer: who has more in a week is a program.
-const MAX_ACTS: usize = 5_000;
+/// Bytes of events, and answers, kept of one customer: who has more in a week is a program.
+const MAX_ACTS: usize = 80_000;
 const MAX_SHOWN: usize = 1_000;
 /// What a customer takes beside their records, bytes.
 const CUSTOMER: usize = 96;
@@ -92,24 +93,19 @@ impl Cell {
 /// One customer, in no order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Customer {
-    pub acts: Vec<Act>,
+    pub acts: Acts,
     pub shown: Vec<Shown>,
 }
 
 impl Customer {
     fn bytes(&self) -> usize {
         let shown: usize = self.shown.iter().map(Shown::bytes).sum();
-        CUSTOMER + self.acts.len() * size_of::<Act>() + shown
+        CUSTOMER + self.acts.bytes() + shown
     }
 
     /// Records from `from_ms` on, each kind in an order that the set alone decides.
     pub fn ordered(&self, from_ms: i64) -> (Vec<Act>, Vec<&Shown>) {
-        let mut acts: Vec<Act> = self
-            .acts
-            .iter()
-            .filter(|act| act.time_ms >= from_ms)
-            .copied()
-            .collect();
+        let mut acts: Vec<Act> = self.acts.iter().filter(|act| act.time_ms >= from_ms).collect();
         acts.sort_unstable_by(|a, b| {
             let key = |act: &Act| (act.time_ms, act.step, act.product, act.recommendation);
             key(a).cmp(&key(b)).then(a.value.total_cmp(&b.value))
@@ -154,9 +150,10 @@ impl Shard {
 
     pub(super) fn act(&mut self, hash: u64, act: Act) {
         let acts = &mut self.known(hash).acts;
-        if acts.len() < MAX_ACTS {
+        let before = acts.bytes();
+        if before < MAX_ACTS {
             acts.push(act);
-            self.bytes += size_of::<Act>();
+            self.bytes += acts.bytes() - before;
         }
     }
 
@@ -185,7 +182,7 @@ impl Shard {
     }
 
     pub(super) fn add(&mut self, hash: u64, more: Customer) {
-        for act in more.acts {
+        for act in more.acts.iter() {
             self.act(hash, act);
         }
         for shown in more.shown {
@@ -199,7 +196,7 @@ impl Shard {
             if !super::in_sample(*hash, halvings) {
                 return false;
             }
-            customer.acts.retain(|act| act.time_ms >= oldest_ms);
+            customer.acts.sweep(oldest_ms);
             customer.shown.retain(|shown| shown.time_ms >= oldest_ms);
             !(customer.acts.is_empty() && customer.shown.is_empty())
         });

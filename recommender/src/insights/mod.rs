@@ -7,6 +7,7 @@
 //! Highly-Accurate Answers to Distinct Values Queries", VLDB 2001). Whole customers go, so that what is told of the
 //! others stays true; counts are multiplied accordingly.
 
+mod acts;
 mod arms;
 pub mod codec;
 mod credit;
@@ -40,7 +41,7 @@ pub const CREDIT_MS: i64 = DAY_MS;
 /// Records older than this, measured from the newest one, are forgotten: figures about the first day still need the
 /// answers of the day before it.
 pub const KEPT_MS: i64 = DAYS as i64 * DAY_MS + CREDIT_MS;
-/// Memory for what is kept, bytes: two to three million records.
+/// Memory for what is kept, bytes: three to five million records.
 const ROOM: usize = 128 << 20;
 /// Combinations of experiment, arm and placement; further placements count as `other`.
 const MAX_CELLS: usize = 1_000;
