@@ -86,87 +86,35 @@ impl EmbeddedSource {
     }
 
     fn read(&mut self, take: &mut Take<'_>) -> Result<usize, rusqlite::Error> {
-        let mut taken = 0;
+        let connection = &self.connection;
+        let products = "SELECT seq, product_id, value FROM products WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        let mut taken = changed(connection, products, &mut self.seq, BATCH, &mut |record| {
+            take(Item::Product(record))
+        })?;
+        // Before profiles: who was erased may have come back and written a new one.
+        let erasures = "SELECT seq, key, value FROM erasures WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        let erased = changed(
+            connection,
+            erasures,
+            &mut self.erasure_seq,
+            BATCH,
+            &mut |record| take(Item::Erasure(record)),
+        )?;
+        let salts = "SELECT seq, key, value FROM salts WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        taken += changed(connection, salts, &mut self.salt_seq, BATCH, &mut |record| {
+            take(Item::Salt(record))
+        })?;
+        let profiles = "SELECT seq, customer_id, value FROM profiles WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        let limit = if (erased as i64) < BATCH { BATCH } else { 0 };
+        taken += erased
+            + changed(
+                connection,
+                profiles,
+                &mut self.profile_seq,
+                limit,
+                &mut |record| take(Item::Profile(record)),
+            )?;
         {
-            let mut products = self.connection.prepare_cached(
-                "SELECT seq, product_id, value FROM products WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-            )?;
-            let mut rows = products.query(params![self.seq, BATCH])?;
-            while let Some(row) = rows.next()? {
-                self.seq = row.get(0)?;
-                let id = row.get_ref(1)?.as_bytes()?;
-                let value = row.get_ref(2)?.as_bytes_or_null()?;
-                let record = Record {
-                    partition: 0,
-                    offset: self.seq,
-                    time_ms: 0,
-                    key: Some(id),
-                    value,
-                    event: None,
-                    traceparent: None,
-                };
-                // The catalogue was validated when it was written; a bad row is skipped and logged by the taker.
-                let _ = take(Item::Product(record));
-                taken += 1;
-            }
-            // Before profiles: who was erased may have come back and written a new one.
-            let mut erasures = self.connection.prepare_cached(
-                "SELECT seq, key, value FROM erasures WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-            )?;
-            let mut rows = erasures.query(params![self.erasure_seq, BATCH])?;
-            let mut erased = 0;
-            while let Some(row) = rows.next()? {
-                erased += 1;
-                self.erasure_seq = row.get(0)?;
-                let record = Record {
-                    partition: 0,
-                    offset: self.erasure_seq,
-                    time_ms: 0,
-                    key: Some(row.get_ref(1)?.as_bytes()?),
-                    value: row.get_ref(2)?.as_bytes_or_null()?,
-                    event: None,
-                    traceparent: None,
-                };
-                let _ = take(Item::Erasure(record));
-                taken += 1;
-            }
-            let mut salts = self
-                .connection
-                .prepare_cached("SELECT seq, key, value FROM salts WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
-            let mut rows = salts.query(params![self.salt_seq, BATCH])?;
-            while let Some(row) = rows.next()? {
-                self.salt_seq = row.get(0)?;
-                let record = Record {
-                    partition: 0,
-                    offset: self.salt_seq,
-                    time_ms: 0,
-                    key: Some(row.get_ref(1)?.as_bytes()?),
-                    value: row.get_ref(2)?.as_bytes_or_null()?,
-                    event: None,
-                    traceparent: None,
-                };
-                let _ = take(Item::Salt(record));
-                taken += 1;
-            }
-            let mut profiles = self.connection.prepare_cached(
-                "SELECT seq, customer_id, value FROM profiles WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-            )?;
-            let mut rows =
-                profiles.query(params![self.profile_seq, if erased < BATCH { BATCH } else { 0 }])?;
-            while let Some(row) = rows.next()? {
-                self.profile_seq = row.get(0)?;
-                let record = Record {
-                    partition: 0,
-                    offset: self.profile_seq,
-                    time_ms: 0,
-                    key: Some(row.get_ref(1)?.as_bytes()?),
-                    value: row.get_ref(2)?.as_bytes_or_null()?,
-                    event: None,
-                    traceparent: None,
-                };
-                let _ = take(Item::Profile(record));
-                taken += 1;
-            }
             let mut events = self.connection.prepare_cached(
                 "SELECT offset, time_ms, value FROM events WHERE offset > ?1 ORDER BY offset LIMIT ?2",
             )?;
@@ -240,6 +188,35 @@ impl EmbeddedSource {
         );
         Ok(())
     }
+}
+
+/// Hands over the rows of a table by key that were changed after `seq`, which goes along; says how many.
+fn changed(
+    connection: &Connection,
+    sql: &str,
+    seq: &mut i64,
+    limit: i64,
+    take: &mut dyn FnMut(Record<'_>) -> Result<(), EventError>,
+) -> Result<usize, rusqlite::Error> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![*seq, limit])?;
+    let mut taken = 0;
+    while let Some(row) = rows.next()? {
+        *seq = row.get(0)?;
+        let record = Record {
+            partition: 0,
+            offset: *seq,
+            time_ms: 0,
+            key: Some(row.get_ref(1)?.as_bytes()?),
+            value: row.get_ref(2)?.as_bytes_or_null()?,
+            event: None,
+            traceparent: None,
+        };
+        // It was validated when it was written; a bad row is skipped and logged by the taker.
+        let _ = take(record);
+        taken += 1;
+    }
+    Ok(taken)
 }
 
 /// Names of the tables in snapshots.
@@ -377,108 +354,4 @@ impl Source for EmbeddedSource {
 }
 
 #[cfg(test)]
-mod tests {
-    use recommendation_api::Event;
-
-    use super::*;
-
-    fn metrics() -> Arc<Metrics> {
-        Arc::new(Metrics::new().unwrap())
-    }
-
-    fn put(connection: &Connection, value: &[u8]) {
-        connection
-            .execute(
-                "INSERT INTO events (time_ms, value) VALUES (1000, ?1)",
-                params![value],
-            )
-            .unwrap();
-    }
-
-    #[test]
-    fn a_malformed_row_becomes_one_dead_letter_and_nothing_else_is_lost() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("shop.db");
-        let connection = connect(&path).unwrap();
-        put(
-            &connection,
-            br#"{"customer_id":"c","product_id":"p","event_type":"click"}"#,
-        );
-        put(&connection, b"not json");
-        put(
-            &connection,
-            br#"{"customer_id":"c","product_id":"q","event_type":"click"}"#,
-        );
-        // Twice, as after a restart: the letter is not written again.
-        for _ in 0..2 {
-            let mut source = EmbeddedSource::open(&path, Arc::default(), metrics()).unwrap();
-            let mut products = Vec::new();
-            let mut take = |item: Item<'_>| {
-                if let Item::Event(record) = item {
-                    products.push(
-                        Event::parse(record.value.unwrap_or_default(), None)?
-                            .product_id
-                            .unwrap(),
-                    );
-                }
-                Ok(())
-            };
-            assert!(!source.lag(0).caught_up);
-            assert_eq!(source.poll(Duration::ZERO, &mut take).unwrap(), 3);
-            assert_eq!(products, ["p", "q"]);
-            assert_eq!(
-                source.lag(0),
-                Lag {
-                    records: 0,
-                    seconds: 0.0,
-                    caught_up: true
-                }
-            );
-        }
-        let (n, reason): (i64, String) = connection
-            .query_row("SELECT COUNT(*), MAX(reason) FROM dead_letters", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .unwrap();
-        assert_eq!((n, reason.as_str()), (1, "NotJson"));
-    }
-
-    #[test]
-    fn a_catalogue_without_events_is_read_to_its_end_before_the_log_counts_as_caught_up_with() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("shop.db");
-        let mut connection = connect(&path).unwrap();
-        let tx = connection.transaction().unwrap();
-        for i in 0..=BATCH {
-            let insert = "INSERT INTO products (product_id, seq, value) VALUES (?1, ?2, '{}')";
-            tx.execute(insert, params![i.to_string(), i + 1]).unwrap();
-        }
-        tx.commit().unwrap();
-        let mut source = EmbeddedSource::open(&path, Arc::default(), metrics()).unwrap();
-        let mut products = 0;
-        while !source.lag(0).caught_up {
-            let mut take = |_: Item<'_>| {
-                products += 1;
-                Ok(())
-            };
-            source.poll(Duration::ZERO, &mut take).unwrap();
-        }
-        assert_eq!(products, BATCH + 1);
-    }
-
-    #[test]
-    fn an_empty_log_is_fresh() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut source =
-            EmbeddedSource::open(&dir.path().join("shop.db"), Arc::default(), metrics()).unwrap();
-        source.poll(Duration::ZERO, &mut |_| Ok(())).unwrap();
-        assert_eq!(
-            source.lag(now_ms()),
-            Lag {
-                records: 0,
-                seconds: 0.0,
-                caught_up: true
-            }
-        );
-    }
-}
+mod tests;

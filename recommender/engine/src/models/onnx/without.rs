@@ -21,6 +21,7 @@ pub(crate) struct Opened {
 
 pub(crate) struct Plan;
 
+#[expect(dead_code, reason = "nothing is here that could read them")]
 pub(crate) enum Input<'a> {
     Floats(&'a [f32]),
     Integers(&'a [i64]),
