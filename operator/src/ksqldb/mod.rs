@@ -3,10 +3,12 @@
 
 mod client;
 pub mod defaults;
+mod error;
 pub mod http;
 pub mod parse;
 mod protocol;
 pub mod variables;
 
-pub use client::{Credentials, KsqlClient, KsqlError};
+pub use client::{Credentials, KsqlClient};
+pub use error::KsqlError;
 pub use protocol::{Applied, Listing, Query, Source, SourceKind};
