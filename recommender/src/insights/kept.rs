@@ -10,7 +10,8 @@ use super::names::Chunk;
 
 /// Customers are spread over so many parts, each copied only if it changes while somebody reads it.
 pub(super) const SHARDS: usize = 64;
-/// Bytes of events, and answers, kept of one customer: who has more in a week is a program.
+/// Bytes of events (5,000 plain ones, or half as many with a price), and number of answers, kept of one customer: who has
+/// more in a week is a program.
 const MAX_ACTS: usize = 80_000;
 const MAX_SHOWN: usize = 1_000;
 /// What a customer takes beside their records, bytes.
