@@ -164,6 +164,9 @@ fn served(
         Algorithm::Onnx if config.model.onnx.is_none() => {
             Err(refused("answers with a model that you bring: set model.onnx.url"))
         }
+        Algorithm::ItemKnn | Algorithm::Rp3Beta if config.limits.neighbors == 0 => Err(refused(
+            "needs what customers have in common counted: set limits.neighbors above 0",
+        )),
         Algorithm::Ease | Algorithm::ImplicitAls if no_store => Err(refused(
             "is fitted by the trainer, which needs a place for it: set snapshots",
         )),
@@ -259,6 +262,10 @@ mod tests {
             config.kafka = Some(recommendation_api::config::KafkaConfig::default());
             config
         };
+        let without_pairs = |mut config: RecommenderConfig| {
+            config.limits.neighbors = 0;
+            config
+        };
         for (config, part) in [
             (config(&[("", &[(Named::Hybrid, 100)])]), "name"),
             (
@@ -272,6 +279,10 @@ mod tests {
             ),
             (config(&[("a", &[(Named::Onnx, 100)])]), "model.onnx.url"),
             (kafka(config(&[("a", &[(Named::Ease, 100)])])), "set snapshots"),
+            (
+                without_pairs(config(&[("a", &[(Named::ItemKnn, 100)])])),
+                "limits.neighbors",
+            ),
         ] {
             let error = Experiments::new(&config).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -365,9 +365,7 @@ impl Learner {
                 self.traces.learned(trace, taken, SystemTime::now());
             }
         }
-        if published.rows > 0 {
-            self.figures();
-        }
+        self.figures();
         published
     }
 
