@@ -243,7 +243,10 @@ impl Writer {
             for entry in &history.entries {
                 self.counts.shift_popularity(None, Some(entry));
             }
-            for entry in history.counted(window).filter(|_| counts_pairs) {
+            if !counts_pairs {
+                continue;
+            }
+            for entry in history.counted(window) {
                 let share = share(history.degree, self.config.damping);
                 self.counts.norms[entry.product as usize] += square(entry.interest) * share;
                 self.counts.degrees[entry.product as usize] += i64::from(entry.interest);

@@ -10,9 +10,9 @@ use super::names::Chunk;
 
 /// Customers are spread over so many parts, each copied only if it changes while somebody reads it.
 pub(super) const SHARDS: usize = 64;
-/// Bytes of events (5,000 plain ones, or half as many with a price), and number of answers, kept of one customer: who has
+/// Bytes of events (5,000 plain ones, or half as many with a price) and number of answers kept of one customer: who has
 /// more in a week is a program.
-const MAX_ACTS: usize = 80_000;
+const MAX_ACT_BYTES: usize = 80_000;
 const MAX_SHOWN: usize = 1_000;
 /// What a customer takes beside their records, bytes.
 const CUSTOMER: usize = 96;
@@ -152,7 +152,7 @@ impl Shard {
     pub(super) fn act(&mut self, hash: u64, act: Act) {
         let acts = &mut self.known(hash).acts;
         let before = acts.bytes();
-        if before < MAX_ACTS {
+        if before < MAX_ACT_BYTES {
             acts.push(act);
             self.bytes += acts.bytes() - before;
         }

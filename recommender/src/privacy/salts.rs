@@ -100,7 +100,7 @@ impl Salts {
 
     /// Deletes salts: their pseudonyms are nobody's any more. Returns once that was read back and, where `shared` with
     /// other replicas, those have had the time to read it too: until then they would write a customer's next event
-    /// under the old pseudonym, and it would be lost to who came back. May be repeated after an error.
+    /// under the old pseudonym, and it would be lost to who came back. After an error those that are left may be deleted once more.
     pub async fn delete(&self, log: &dyn Log, subjects: &[Subject], shared: bool) -> Result<(), AppendError> {
         let mut deleted = Vec::with_capacity(subjects.len());
         for subject in subjects {

@@ -1,20 +1,24 @@
 //! How `Auto` chooses.
 
-use recommender_engine::{Algorithm, EngineConfig, Query, Tuning, engine};
+use recommender_engine::{Algorithm, EngineConfig, Query, Reader, Tuning, Writer, engine};
 
 use super::{NOW, view};
 
-#[test]
-fn auto_measures_the_models_on_the_events_that_it_learns() {
+fn auto() -> (Writer, Reader) {
     let tuning = Tuning {
         algorithm: Algorithm::Auto,
         ..Tuning::default()
     };
-    let (mut writer, reader) = engine(EngineConfig {
+    engine(EngineConfig {
         tuning,
         ..EngineConfig::default()
     })
-    .unwrap();
+    .expect("the tuning is valid")
+}
+
+#[test]
+fn auto_measures_the_models_on_the_events_that_it_learns() {
+    let (mut writer, reader) = auto();
     for n in 0..4_000i64 {
         let customer = format!("c{n}");
         // Forty pairs of products: whoever takes the first takes the second.
@@ -41,15 +45,7 @@ fn auto_measures_the_models_on_the_events_that_it_learns() {
 #[test]
 fn auto_chooses_the_same_whenever_readers_were_shown_what_was_learned() {
     let run = |batch: i64, rows: usize| {
-        let tuning = Tuning {
-            algorithm: Algorithm::Auto,
-            ..Tuning::default()
-        };
-        let (mut writer, reader) = engine(EngineConfig {
-            tuning,
-            ..EngineConfig::default()
-        })
-        .expect("the tuning is valid");
+        let (mut writer, reader) = auto();
         let mut chosen = Vec::new();
         for n in 0..8_000i64 {
             let customer = format!("c{}", n * 7_919 % 900);
