@@ -52,6 +52,40 @@ impl Algorithm {
     }
 }
 
+/// What a configuration has that some algorithms cannot answer without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Provision {
+    /// A place where a fitted model is left.
+    pub store: bool,
+    /// A model that the user brings.
+    pub onnx: bool,
+    /// Rules between customer and product attributes.
+    pub rules: bool,
+    /// Counts of what customers have in common.
+    pub pairs: bool,
+}
+
+impl Algorithm {
+    /// What is missing for it to answer, and which field of the recommender's configuration gives it; `at` is the path
+    /// of that configuration, with its last dot. `None`: it can.
+    pub fn lacks(self, has: Provision, at: &str) -> Option<String> {
+        let lack = match self {
+            Self::Ease | Self::ImplicitAls if !has.store => {
+                format!("is fitted by a job, which needs a place for it: set {at}snapshots, or use Hybrid")
+            }
+            Self::Onnx if !has.onnx => {
+                format!("answers with a model that you bring: set {at}model.onnx.url")
+            }
+            Self::Knowledge if !has.rules => format!("needs rules: set {at}model.knowledge"),
+            Self::ItemKnn | Self::Rp3Beta if !has.pairs => {
+                format!("needs what customers have in common counted: set {at}limits.neighbors above 0")
+            }
+            _ => return None,
+        };
+        Some(lack)
+    }
+}
+
 /// What the model learns from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ModelSource {

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use recommendation_api::config::RecommenderConfig;
+use recommendation_api::model::Algorithm as Named;
 use recommender_engine::Algorithm;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -37,7 +38,7 @@ pub enum ExperimentError {
         /// The arm's algorithm.
         algorithm: &'static str,
         /// Why it cannot.
-        why: &'static str,
+        why: String,
     },
 }
 
@@ -101,7 +102,7 @@ impl Experiments {
             let mut arms: Vec<Arm> = Vec::new();
             let mut up_to = 0;
             for arm in &spec.arms {
-                let algorithm = served(config, name, arm.algorithm.name())?;
+                let algorithm = served(config, name, arm.algorithm)?;
                 up_to += u64::from(arm.percent.unsigned_abs());
                 let same = arms.iter().filter(|other| other.algorithm == algorithm).count();
                 let arm_name = match same {
@@ -146,37 +147,22 @@ impl Experiments {
 }
 
 /// The algorithm of an arm, if it can answer with this configuration.
-fn served(
-    config: &RecommenderConfig,
-    name: &str,
-    algorithm: &'static str,
-) -> Result<Algorithm, ExperimentError> {
+fn served(config: &RecommenderConfig, name: &str, algorithm: Named) -> Result<Algorithm, ExperimentError> {
     let refused = |why| ExperimentError::Algorithm {
         name: name.to_owned(),
-        algorithm,
+        algorithm: algorithm.name(),
         why,
     };
-    let found = Algorithm::from_name(algorithm)
-        .filter(|found| found.is_served())
-        .ok_or_else(|| refused("this version does not know"))?;
-    let no_store = config.kafka.is_some() && config.snapshots.is_none();
-    match found {
-        Algorithm::Onnx if config.model.onnx.is_none() => {
-            Err(refused("answers with a model that you bring: set model.onnx.url"))
-        }
-        Algorithm::ItemKnn | Algorithm::Rp3Beta if config.limits.neighbors == 0 => Err(refused(
-            "needs what customers have in common counted: set limits.neighbors above 0",
-        )),
-        Algorithm::Ease | Algorithm::ImplicitAls if no_store => Err(refused(
-            "is fitted by the trainer, which needs a place for it: set snapshots",
-        )),
-        found => Ok(found),
+    if let Some(lack) = algorithm.lacks(config.provision(), "") {
+        return Err(refused(lack));
     }
+    Algorithm::from_name(algorithm.name())
+        .filter(|found| found.is_served())
+        .ok_or_else(|| refused("this version does not know".to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
-    use recommendation_api::model::Algorithm as Named;
     use recommendation_api::pipeline::recommender::{ExperimentArm, ExperimentSpec};
 
     use super::*;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use recommendation_api::config::RecommenderConfig;
-use recommendation_api::model::{Algorithm, PurchasedPolicy};
+use recommendation_api::model::PurchasedPolicy;
 use recommendation_api::pipeline::recommender::{Histories, RuleEffect};
 use recommendation_api::records::Product;
 use recommendation_api::{EventError, EventType};
@@ -21,9 +21,6 @@ pub enum ModelError {
     /// An event type that has no weight here.
     #[error("model.eventWeights: {0:?} is not one of view, click, cart, purchase, email")]
     UnknownWeight(String),
-    /// A model that is brought has to be brought.
-    #[error("model.algorithm: Onnx answers with a model that you bring; set model.onnx.url")]
-    OnnxWithoutModel,
     /// A row that cannot hold the neighbours that are kept.
     #[error(
         "limits.neighbors: {counted} is below model.neighbors ({kept}): count at least as many as are kept, or 0 for none"
@@ -34,9 +31,14 @@ pub enum ModelError {
         /// `model.neighbors`.
         kept: u32,
     },
-    /// An algorithm that answers from pairs, which are not counted.
-    #[error("model.algorithm: {0} needs what customers have in common counted; set limits.neighbors above 0")]
-    NothingCounted(&'static str),
+    /// An algorithm that has nothing to answer from.
+    #[error("model.algorithm: {algorithm} {lack}")]
+    Lacks {
+        /// The algorithm.
+        algorithm: &'static str,
+        /// What is missing, and where it is set.
+        lack: String,
+    },
     /// A rule's weight that is none.
     #[error("model.knowledge[{0}].weight: must be between 0 and 100")]
     RuleWeight(usize),
@@ -53,13 +55,11 @@ pub enum ModelError {
 pub fn tuning(config: &RecommenderConfig) -> Result<Tuning, ModelError> {
     let model = &config.model;
     let name = model.algorithm.name();
-    if name == engine::Algorithm::Onnx.name() && model.onnx.is_none() {
-        return Err(ModelError::OnnxWithoutModel);
-    }
-    if config.limits.neighbors == 0
-        && matches!(config.model.algorithm, Algorithm::ItemKnn | Algorithm::Rp3Beta)
-    {
-        return Err(ModelError::NothingCounted(name));
+    if let Some(lack) = model.algorithm.lacks(config.provision(), "") {
+        return Err(ModelError::Lacks {
+            algorithm: name,
+            lack,
+        });
     }
     // A type that is not named has weight 0.
     let mut weights = engine::EventWeights {
@@ -239,6 +239,7 @@ fn texts(value: Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use recommendation_api::model::Algorithm;
     use recommendation_api::pipeline::recommender::KnowledgeRule;
 
     use super::*;

@@ -19,7 +19,7 @@ pub use self::serving::{
     TelemetryConfig, WebhooksConfig, log_directives,
 };
 pub use self::stores::{KsqldbConfig, RedisConfig, SnapshotsConfig};
-use crate::model::PurchasedPolicy;
+use crate::model::{Provision, PurchasedPolicy};
 use crate::pipeline::recommender::{ExperimentSpec, Histories};
 
 /// Everything that the recommender reads from its file.
@@ -67,6 +67,19 @@ pub struct RecommenderConfig {
     pub privacy: PrivacyConfig,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
+}
+
+impl RecommenderConfig {
+    /// What algorithms find to answer from.
+    pub fn provision(&self) -> Provision {
+        Provision {
+            // Embedded, it fits for itself.
+            store: self.kafka.is_none() || self.snapshots.is_some(),
+            onnx: self.model.onnx.is_some(),
+            rules: !self.model.knowledge.is_empty(),
+            pairs: self.limits.neighbors != 0,
+        }
+    }
 }
 
 /// Topic names by role.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use recommendation_api::HumanDuration;
 use recommendation_api::config::{ModelConfig, OnnxConfig, RetrainConfig};
-use recommendation_api::model::{Algorithm, ModelSource};
+use recommendation_api::model::{Algorithm, ModelSource, Provision};
 use recommendation_api::pipeline::{RecommendationPipelineSpec, RecommenderSpec};
 
 use super::InvalidSpec;
@@ -21,22 +21,18 @@ pub(super) fn trains(recommender: &RecommenderSpec) -> bool {
 
 /// Whether the rest of the spec has what an algorithm lives on.
 fn possible(algorithm: Algorithm, path: &str, recommender: &RecommenderSpec) -> Result<(), InvalidSpec> {
-    let model = recommender.model.clone().unwrap_or_default();
-    let counts_pairs = recommender.limits.as_ref().and_then(|limits| limits.neighbors) != Some(0);
-    let problem = match algorithm {
-        Algorithm::Ease | Algorithm::ImplicitAls if recommender.snapshots.is_none() => {
-            "is fitted by a job that leaves it in the snapshot store: set spec.recommender.snapshots, or use Hybrid"
-        }
-        Algorithm::Onnx if model.onnx.is_none() => "needs a model: set spec.recommender.model.onnx",
-        Algorithm::Knowledge if model.knowledge.is_none_or(|k| k.rules.is_empty()) => {
-            "needs rules: set spec.recommender.model.knowledge.rules"
-        }
-        Algorithm::ItemKnn | Algorithm::Rp3Beta if !counts_pairs => {
-            "needs what customers have in common counted: set spec.recommender.limits.neighbors above 0"
-        }
-        _ => return Ok(()),
+    let model = recommender.model.as_ref();
+    let knowledge = model.and_then(|model| model.knowledge.as_ref());
+    let has = Provision {
+        store: recommender.snapshots.is_some(),
+        onnx: model.is_some_and(|model| model.onnx.is_some()),
+        rules: knowledge.is_some_and(|knowledge| !knowledge.rules.is_empty()),
+        pairs: recommender.limits.as_ref().and_then(|limits| limits.neighbors) != Some(0),
     };
-    Err(InvalidSpec::new(path, format!("{} {problem}", algorithm.name())))
+    match algorithm.lacks(has, "spec.recommender.") {
+        None => Ok(()),
+        Some(lack) => Err(InvalidSpec::new(path, format!("{} {lack}", algorithm.name()))),
+    }
 }
 
 /// The model's part of the configuration. `onnx_credentials`: the folder with the credentials of its store.

@@ -179,7 +179,7 @@ fn an_algorithm_without_what_it_lives_on_is_refused_with_what_to_set() {
     for (algorithm, set) in [
         ("ItemKnn", "spec.recommender.limits.neighbors"),
         ("Onnx", "spec.recommender.model.onnx"),
-        ("Knowledge", "spec.recommender.model.knowledge.rules"),
+        ("Knowledge", "spec.recommender.model.knowledge"),
         ("Ease", "spec.recommender.snapshots"),
     ] {
         let spec = format!(

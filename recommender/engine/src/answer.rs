@@ -135,9 +135,14 @@ pub(crate) fn recommend_observed(
         visit: &visit,
         category,
     };
-    // A fitted model by name is answered for by the blend until it is there.
-    let mut algorithm = match algorithm {
+    let algorithm = match algorithm {
         Algorithm::Auto => Algorithm::ALL[usize::from(shared.auto.load(Relaxed))],
+        algorithm => algorithm,
+    };
+    // What has nothing to answer from is answered for by the blend: a fitted model until it is there, lists that are
+    // not counted.
+    let mut algorithm = match algorithm {
+        Algorithm::ItemKnn | Algorithm::Rp3Beta if !shared.counts_pairs => Algorithm::Hybrid,
         Algorithm::Ease if fitted.ease.is_none() => Algorithm::Hybrid,
         Algorithm::ImplicitAls if fitted.als.is_none() => Algorithm::Hybrid,
         algorithm => algorithm,
@@ -185,7 +190,7 @@ pub(crate) fn recommend_observed(
         let mut explored = Explored::default();
         if personal {
             ranked = rerank::diversify(shared, scratch, ranked, query.limit, diversity);
-            let is_new = |id: u32| is_new(shared.product(id));
+            let is_new = |id: u32| is_new(shared, id);
             explored = rerank::explore(&mut ranked, query.limit, exploration, seed(query), is_new);
         }
         if ranked.len() < query.limit && algorithm != Algorithm::Popularity {

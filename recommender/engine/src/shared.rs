@@ -248,6 +248,8 @@ pub(crate) struct Shared {
     pub hidden: ArcSwap<AHashSet<u64>>,
     /// The bounds that histories keep.
     pub rules: HistoryRules,
+    /// Whether it is counted what customers have in common: without, products have no lists.
+    pub counts_pairs: bool,
     pub trending: ArcSwap<Trending>,
     pub visits: VisitStore,
     pub content: ArcSwap<ContentIndex>,

@@ -25,12 +25,13 @@ impl Reader {
     }
 
     /// How unlike each other the products of a list are, 0..=1: one less the mean similarity of two of them, where the
-    /// similarity of products that are no neighbours counts as none. `None` for a list without pairs.
+    /// similarity of products that are no neighbours counts as none. `None` for a list without pairs, and where it is not
+    /// counted what customers have in common: nothing is known of it.
     pub fn variety(&self, list: &[&str]) -> Option<f64> {
         let shared = self.shared();
         let ids: Vec<u32> = list.iter().filter_map(|name| shared.product_id(name)).collect();
         let pairs = ids.len() * ids.len().saturating_sub(1) / 2;
-        if pairs == 0 {
+        if pairs == 0 || !shared.counts_pairs {
             return None;
         }
         let mut alike = 0.0;

@@ -10,7 +10,7 @@ use crate::{
     models::Basis,
     query::{Reason, Scored},
     scratch::{Candidate, Scratch},
-    shared::{ProductSlot, Shared},
+    shared::Shared,
 };
 
 /// Every so many places one is for a new product.
@@ -18,9 +18,12 @@ const NEW_EVERY: usize = 4;
 /// What a new product must have in common with the one asked about, as a cosine.
 const ALIKE: f32 = 0.2;
 
-/// Whether hardly anybody has met a product: it has no neighbours by common customers and is not popular.
-pub(crate) fn is_new(slot: &ProductSlot) -> bool {
-    f32::from_bits(slot.popularity.load(Relaxed)) == 0.0 && slot.neighbors.is_empty()
+/// Whether hardly anybody has met a product: it is not popular, has no neighbours by common customers and is in no
+/// visit.
+pub(crate) fn is_new(shared: &Shared, id: u32) -> bool {
+    let slot = shared.product(id);
+    let is_popular = f32::from_bits(slot.popularity.load(Relaxed)) > 0.0;
+    !is_popular && slot.neighbors.is_empty() && shared.visits.frequency(id) == 0
 }
 
 pub(crate) fn similar(shared: &Shared, product: &str, limit: usize) -> Vec<Scored> {
@@ -56,7 +59,7 @@ pub(crate) fn similar(shared: &Shared, product: &str, limit: usize) -> Vec<Score
     });
     let mut new = alike
         .iter()
-        .filter(|candidate| candidate.score >= ALIKE && is_new(shared.product(candidate.product)));
+        .filter(|candidate| candidate.score >= ALIKE && is_new(shared, candidate.product));
     let mut merged: Vec<(u32, f32)> = Vec::with_capacity(limit);
     for &(product, score) in &near {
         if merged.len() % NEW_EVERY == NEW_EVERY - 1

@@ -95,6 +95,7 @@ pub fn engine(config: EngineConfig) -> Result<(Writer, Reader), ConfigError> {
             .build(),
         hidden: ArcSwap::default(),
         rules: HistoryRules::of(&config),
+        counts_pairs: config.limits.row_capacity != 0,
         trending: ArcSwap::from_pointee(Trending::default()),
         visits: VisitStore::default(),
         content: ArcSwap::from_pointee(ContentIndex::default()),

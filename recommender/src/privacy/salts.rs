@@ -12,7 +12,7 @@ use std::time::Duration;
 use hmac::{Hmac, Mac as _};
 use recommendation_api::records::Salt;
 use sha2::Sha256;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
 use super::Subject;
 use crate::log::{AppendError, Log, Table};
@@ -24,7 +24,20 @@ const READ_WITHIN: Duration = Duration::from_secs(5);
 /// In this time other replicas have read what this one has: as an erasure is promised to be everywhere.
 const OTHERS_READ_WITHIN: Duration = Duration::from_secs(1);
 
+/// Times that a salt is deleted which is written again meanwhile.
+const ROUNDS: usize = 3;
+
+/// Deletions that are remembered for those who wait for theirs.
+const DELETIONS: usize = 1_024;
+
 type Bytes = [u8; 32];
+
+/// Reads back for as long as that may take.
+async fn within<T>(reading: impl Future<Output = T>) -> Result<T, AppendError> {
+    tokio::time::timeout(READ_WITHIN, reading)
+        .await
+        .map_err(|_| AppendError::Unavailable("what was written of a salt is not read back".into()))
+}
 
 fn keyed(salt: &Bytes, text: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(salt).expect("HMAC takes keys of any length");
@@ -38,10 +51,24 @@ struct Known {
 }
 
 /// The salts that were read.
-#[derive(Default)]
 pub struct Salts {
     known: RwLock<HashMap<Subject, Known>>,
     read: Notify,
+    /// Whose deletion was read.
+    deleted: broadcast::Sender<Subject>,
+    /// Held by who draws; without other replicas, nothing is deleted meanwhile.
+    draws: tokio::sync::RwLock<()>,
+}
+
+impl Default for Salts {
+    fn default() -> Self {
+        Salts {
+            known: RwLock::default(),
+            read: Notify::new(),
+            deleted: broadcast::Sender::new(DELETIONS),
+            draws: tokio::sync::RwLock::default(),
+        }
+    }
 }
 
 impl Salts {
@@ -75,7 +102,8 @@ impl Salts {
     pub fn take(&self, subject: Subject, value: Option<&[u8]>) -> bool {
         let Some(value) = value else {
             self.forget(&subject);
-            self.read.notify_waiters();
+            // An error means that nobody listens.
+            let _ = self.deleted.send(subject);
             return true;
         };
         let Ok(record) = serde_json::from_slice::<Salt>(value) else {
@@ -100,36 +128,64 @@ impl Salts {
 
     /// Deletes salts: their pseudonyms are nobody's any more. Returns once that was read back and, where `shared` with
     /// other replicas, those have had the time to read it too: until then they would write a customer's next event
-    /// under the old pseudonym, and it would be lost to who came back. After an error those that are left may be deleted once more.
+    /// under the old pseudonym, and it would be lost to who came back. After an error those that are left may be
+    /// deleted once more; one that fails keeps none of the others.
     pub async fn delete(&self, log: &dyn Log, subjects: &[Subject], shared: bool) -> Result<(), AppendError> {
-        let mut deleted = Vec::with_capacity(subjects.len());
-        for subject in subjects {
-            let Some(pseudonym) = self.pseudonym(subject) else {
-                continue;
-            };
-            log.put(Table::Salts, &subject.hex(), None).await?;
-            if shared {
-                deleted.push((subject, pseudonym));
-            } else {
-                // A table leaves no tombstone to be read.
-                self.forget(subject);
+        if !shared {
+            let _nobody_draws = self.draws.write().await;
+            let known = subjects
+                .iter()
+                .filter(|subject| self.pseudonym(subject).is_some());
+            let mut failed = Ok(());
+            for subject in known {
+                match log.put(Table::Salts, &subject.hex(), None).await {
+                    // A table leaves no tombstone to be read.
+                    Ok(()) => self.forget(subject),
+                    Err(e) => failed = Err(e),
+                }
             }
+            return failed;
         }
-        if deleted.is_empty() {
-            return Ok(());
+        let known = |subject| Some((subject, self.pseudonym(subject)?));
+        let mut left: Vec<(&Subject, String)> = subjects.iter().filter_map(known).collect();
+        // Whoever comes back has another one.
+        let stands = |(subject, old): &(&Subject, String)| self.pseudonym(subject).as_ref() == Some(old);
+        for _ in 0..ROUNDS {
+            if left.is_empty() {
+                return Ok(());
+            }
+            let mut read = self.deleted.subscribe();
+            let mut failed = Ok(());
+            for (subject, _) in &left {
+                failed = failed.and(log.put(Table::Salts, &subject.hex(), None).await);
+            }
+            failed?;
+            let mut unread: Vec<_> = left.iter().collect();
+            let reading = async {
+                while !unread.is_empty() {
+                    match read.recv().await {
+                        Ok(subject) => unread.retain(|(one, _)| **one != subject),
+                        // More were deleted than are remembered.
+                        Err(_) => unread.retain(|one| stands(one)),
+                    }
+                }
+            };
+            within(reading).await?;
+            tokio::time::sleep(OTHERS_READ_WITHIN).await;
+            // Who drew while another did writes the first salt once more, perhaps after it was deleted.
+            left.retain(stands);
         }
-        for (subject, pseudonym) in &deleted {
-            // Whoever comes back meanwhile has another one.
-            self.until(|| (self.pseudonym(subject).as_ref() != Some(pseudonym)).then_some(()))
-                .await?;
+        match left.is_empty() {
+            true => Ok(()),
+            false => Err(AppendError::Unavailable(
+                "a salt that was deleted is written again and again".into(),
+            )),
         }
-        tokio::time::sleep(OTHERS_READ_WITHIN).await;
-        Ok(())
     }
 
-    /// Waits until what was read says so.
+    /// Waits until a salt was read.
     async fn until<T>(&self, mut said: impl FnMut() -> Option<T>) -> Result<T, AppendError> {
-        let reading = async {
+        within(async {
             loop {
                 // Before looking, or what is read in between would not be heard of.
                 let read = self.read.notified();
@@ -138,10 +194,8 @@ impl Salts {
                 }
                 read.await;
             }
-        };
-        tokio::time::timeout(READ_WITHIN, reading)
-            .await
-            .map_err(|_| AppendError::Unavailable("what was written of a salt is not read back".into()))
+        })
+        .await
     }
 
     /// What the log is to call a customer; draws a salt for one who has none, and returns once it has been read back.
@@ -149,6 +203,7 @@ impl Salts {
         if let Some(known) = self.pseudonym(&subject) {
             return Ok(known);
         }
+        let _drawing = self.draws.read().await;
         let salt: Bytes = rand::random();
         let drawn = format!("{PREFIX}{}", keyed(&salt, customer));
         self.write(log, &subject, salt, &drawn).await?;
@@ -177,45 +232,4 @@ impl Salts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Privacy;
-    use super::*;
-
-    fn record(salt: u8, pseudonym: &str) -> Vec<u8> {
-        let salt = hex::encode([salt; 32]);
-        serde_json::to_vec(&Salt {
-            salt,
-            pseudonym: pseudonym.to_owned(),
-        })
-        .unwrap()
-    }
-
-    #[test]
-    fn the_first_salt_counts_until_it_is_deleted() {
-        let (salts, subject) = (Salts::default(), Privacy::default().subject("ann"));
-        assert!(salts.take(subject, Some(&record(1, "pseudonym:1"))));
-        assert!(salts.take(subject, Some(&record(2, "pseudonym:2"))));
-        assert_eq!(salts.pseudonym(&subject).as_deref(), Some("pseudonym:1"));
-        assert_eq!(salts.subjects(&["pseudonym:1"]), [subject]);
-        assert_ne!(salts.hide(&subject, "visit").as_deref(), Some("visit"));
-        assert!(salts.take(subject, None));
-        assert_eq!(
-            (salts.pseudonym(&subject), salts.hide(&subject, "visit")),
-            (None, None)
-        );
-        assert!(salts.take(subject, Some(&record(2, "pseudonym:2"))));
-        assert_eq!(salts.pseudonym(&subject).as_deref(), Some("pseudonym:2"));
-    }
-
-    #[test]
-    fn what_is_no_salt_is_refused() {
-        let (salts, subject) = (Salts::default(), Privacy::default().subject("ann"));
-        for value in [&b"ann"[..], b"{}", br#"{"salt":"00","pseudonym":"pseudonym:1"}"#] {
-            assert!(!salts.take(subject, Some(value)));
-        }
-        assert!(
-            !salts.take(subject, Some(&record(1, "ann"))),
-            "a pseudonym that is none"
-        );
-    }
-}
+mod tests;

@@ -353,7 +353,7 @@ fn what_a_field_lives_on_is_asked_for_by_name() {
         (
             "{model: {algorithm: Knowledge}}",
             "spec.recommender.model.algorithm",
-            "knowledge.rules",
+            "spec.recommender.model.knowledge",
         ),
         (
             "{experiments: [{name: e, arms: [{algorithm: Ease, percent: 100}]}]}",

@@ -1,6 +1,7 @@
 //! The engine's promises about order and erasure, on random logs.
 
 mod limits;
+mod unpaired;
 mod visits;
 
 use std::collections::BTreeMap;

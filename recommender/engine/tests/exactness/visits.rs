@@ -15,7 +15,7 @@ fn as_they_arrive(mut events: Vec<(i64, Event, bool)>) -> Vec<(Event, bool)> {
 }
 
 /// A few hours of visits, tab by tab, some of whose events come late.
-fn visits() -> impl Strategy<Value = Vec<(Event, bool)>> {
+pub fn visits() -> impl Strategy<Value = Vec<(Event, bool)>> {
     let event = (0u32..6, 0u32..10, 0i64..300, 0i64..40, any::<bool>()).prop_map(
         |(customer, product, minute, late, tab)| {
             let event = Event {
@@ -30,7 +30,7 @@ fn visits() -> impl Strategy<Value = Vec<(Event, bool)>> {
     prop::collection::vec(event, 0..150).prop_map(as_they_arrive)
 }
 
-fn in_visit((event, tab): &(Event, bool)) -> Interaction<'_> {
+pub fn in_visit((event, tab): &(Event, bool)) -> Interaction<'_> {
     Interaction {
         session: tab.then_some("tab"),
         ..event.interaction()

@@ -112,7 +112,7 @@ pub(crate) fn rows(
                     .any(|from| from.product == candidate.product);
                 f32::from(u8::from(seen))
             }
-            Feature::New => f32::from(u8::from(is_new(slot))),
+            Feature::New => f32::from(u8::from(is_new(shared, candidate.product))),
             Feature::Preference => match (question.profile, meta) {
                 (Some(profile), Some(meta)) => preference(question.rules, profile, meta),
                 _ => 1.0,
