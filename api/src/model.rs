@@ -76,7 +76,7 @@ impl Algorithm {
             Self::Onnx if !has.onnx => {
                 format!("answers with a model that you bring: set {at}model.onnx.url")
             }
-            Self::Knowledge if !has.rules => format!("needs rules: set {at}model.knowledge"),
+            Self::Knowledge if !has.rules => format!("needs rules: give some in {at}model.knowledge"),
             Self::ItemKnn | Self::Rp3Beta if !has.pairs => {
                 format!("needs what customers have in common counted: set {at}limits.neighbors above 0")
             }

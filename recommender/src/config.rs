@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use recommendation_api::RecommenderConfig;
 use recommendation_api::config::{OnnxConfig, RateLimitsConfig};
-use recommendation_api::model::{Algorithm, PurchasedPolicy};
+use recommendation_api::model::PurchasedPolicy;
 use recommendation_api::pipeline::recommender::Histories;
 use recommendation_api::pipeline::serving::Consent;
 use tokio_util::sync::CancellationToken;
@@ -89,18 +89,11 @@ pub fn check(config: &RecommenderConfig) -> Result<(), ConfigError> {
     crate::trainer::schedule::parse(&config.model.retrain.schedule)
         .map(drop)
         .or_else(|e| invalid("model.retrain.schedule", e.to_string()))?;
+    // Of the file as it is: a running service may have been told of rules or a model by now, or of their end, while what
+    // it answers with waits for a restart.
     let algorithm = config.model.algorithm;
-    if matches!(algorithm, Algorithm::Ease | Algorithm::ImplicitAls)
-        && config.kafka.is_some()
-        && config.snapshots.is_none()
-    {
-        let name = algorithm.name();
-        return invalid(
-            "model.algorithm",
-            format!(
-                "{name} is fitted by the trainer, which needs a place for it: set snapshots, or use Hybrid"
-            ),
-        );
+    if let Some(lack) = algorithm.lacks(config.provision(), "") {
+        return invalid("model.algorithm", format!("{} {lack}", algorithm.name()));
     }
     if config.histories == Histories::Redis {
         let problem = match (&config.redis, &config.kafka) {
@@ -191,7 +184,7 @@ impl Live {
             algorithm: config.model.algorithm.name().to_owned(),
             version: model::version(&engine),
             fitted: None,
-            trainable: config.kafka.is_none() || config.snapshots.is_some(),
+            trainable: config.provision().store,
             drift_threshold: config.quality.drift_threshold,
             onnx: config.model.onnx.clone(),
             brought: Brought::default(),
@@ -344,11 +337,29 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_for_a_restart_keeps_nothing_else_from_being_taken_up() {
+        let started = parse_text(
+            r#"{"model":{"algorithm":"Knowledge","knowledge":[{"customerAttribute":"skin","productAttribute":"skin","effect":"Must"}]}}"#,
+        )
+        .unwrap();
+        let new = parse_text(r#"{"rules":{"maxPerCategory":3}}"#).unwrap();
+        let running = started.with_live_part_of(&new);
+        assert!(check(&running).is_err(), "rules alone, and none of them");
+        assert_eq!(model::tuning(&running).unwrap().rules.max_per_category, 3);
+        assert!(Live::new(&running).is_ok());
+    }
+
+    #[test]
     fn mistakes_are_refused_and_named() {
         for (text, name) in [
             (r#"{"model":{"neighbours":5}}"#, "neighbours"),
             (r#"{"model":{"neighbors":"five"}}"#, "model.neighbors"),
-            (r#"{"model":{"algorithm":"Onnx"}}"#, "Onnx"),
+            (r#"{"model":{"algorithm":"Onnx"}}"#, "Onnx answers with a model"),
+            (r#"{"model":{"algorithm":"Knowledge"}}"#, "model.knowledge"),
+            (
+                r#"{"model":{"algorithm":"ItemKnn"},"limits":{"neighbors":0}}"#,
+                "limits.neighbors above 0",
+            ),
             (r#"{"model":{"diversity":2}}"#, "diversity"),
             (r#"{"limits":{"neighbors":5}}"#, "limits.neighbors"),
             (

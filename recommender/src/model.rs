@@ -31,14 +31,6 @@ pub enum ModelError {
         /// `model.neighbors`.
         kept: u32,
     },
-    /// An algorithm that has nothing to answer from.
-    #[error("model.algorithm: {algorithm} {lack}")]
-    Lacks {
-        /// The algorithm.
-        algorithm: &'static str,
-        /// What is missing, and where it is set.
-        lack: String,
-    },
     /// A rule's weight that is none.
     #[error("model.knowledge[{0}].weight: must be between 0 and 100")]
     RuleWeight(usize),
@@ -55,12 +47,6 @@ pub enum ModelError {
 pub fn tuning(config: &RecommenderConfig) -> Result<Tuning, ModelError> {
     let model = &config.model;
     let name = model.algorithm.name();
-    if let Some(lack) = model.algorithm.lacks(config.provision(), "") {
-        return Err(ModelError::Lacks {
-            algorithm: name,
-            lack,
-        });
-    }
     // A type that is not named has weight 0.
     let mut weights = engine::EventWeights {
         view: 0.0,
@@ -239,7 +225,6 @@ fn texts(value: Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use recommendation_api::model::Algorithm;
     use recommendation_api::pipeline::recommender::KnowledgeRule;
 
     use super::*;
@@ -247,14 +232,6 @@ mod tests {
     #[test]
     fn the_default_configuration_is_accepted() {
         assert!(engine_config(&RecommenderConfig::default()).is_ok());
-    }
-
-    #[test]
-    fn a_model_that_is_not_served_is_refused_by_name() {
-        let mut config = RecommenderConfig::default();
-        config.model.algorithm = Algorithm::Onnx;
-        let error = engine_config(&config).unwrap_err().to_string();
-        assert!(error.contains("Onnx"), "{error}");
     }
 
     #[test]
@@ -299,9 +276,6 @@ mod tests {
         config.model.knowledge.clear();
         config.limits.neighbors = 0;
         assert_eq!(engine_config(&config).unwrap().limits.row_capacity, 0);
-        config.model.algorithm = Algorithm::ItemKnn;
-        let error = engine_config(&config).unwrap_err().to_string();
-        assert!(error.contains("limits.neighbors"), "{error}");
         config.limits.neighbors = 50;
         let error = engine_config(&config).unwrap_err().to_string();
         assert!(error.contains("limits.neighbors"), "{error}");

@@ -94,3 +94,38 @@ pub(crate) fn similar(shared: &Shared, product: &str, limit: usize) -> Vec<Score
     };
     merged.into_iter().take(limit).map(scored).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EngineConfig, EventKind, Interaction, ProductMeta, engine};
+
+    #[test]
+    fn what_was_met_long_ago_is_not_new_though_it_is_popular_no_more() {
+        // With what customers have in common, and without.
+        for row_capacity in [EngineConfig::default().limits.row_capacity, 0] {
+            let mut config = EngineConfig::default();
+            config.limits.row_capacity = row_capacity;
+            let (mut writer, reader) = engine(config).unwrap();
+            let now = 1_700_000_000_000;
+            let long_after = now + 10 * 365 * 86_400_000;
+            for product in ["cup", "mug"] {
+                writer.apply(&Interaction::new("ann", product, EventKind::View, now), now);
+            }
+            writer.set_product("pen", Some(ProductMeta::titled("Pen")));
+            writer.apply(
+                &Interaction::new("bob", "hat", EventKind::View, long_after),
+                long_after,
+            );
+            writer.flush(long_after);
+            let shared = reader.shared();
+            let new = |product: &str| is_new(shared, shared.product_id(product).unwrap());
+            assert_eq!(["cup", "mug", "hat", "pen"].map(new), [false, false, false, true]);
+            let popularity = shared
+                .product(shared.product_id("cup").unwrap())
+                .popularity
+                .load(Relaxed);
+            assert_eq!(f32::from_bits(popularity), 0.0);
+        }
+    }
+}

@@ -6,6 +6,7 @@ use axum::extract::FromRequestParts;
 use http::header::{AUTHORIZATION, ORIGIN};
 use http::request::Parts;
 use recommendation_api::Event;
+use url::form_urlencoded;
 
 use super::App;
 use super::keys::Refused;
@@ -160,14 +161,9 @@ fn publishable(parts: &Parts) -> Option<String> {
     if let Some(value) = parts.headers.get(KEY_HEADER) {
         return Some(value.to_str().unwrap_or_default().to_owned());
     }
-    // Any other pair of a query that is not understood is refused where parameters are read.
     let query = parts.uri.query().filter(|query| query.contains(KEY_PARAMETER))?;
-    let uri =
-        axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&format!("/?{query}").parse().ok()?);
-    let pairs = uri.ok()?.0;
-    pairs
-        .into_iter()
-        .find_map(|(name, value)| (name == KEY_PARAMETER).then_some(value))
+    form_urlencoded::parse(query.as_bytes())
+        .find_map(|(name, value)| (name == KEY_PARAMETER).then(|| value.into_owned()))
 }
 
 impl FromRequestParts<Arc<App>> for Caller {

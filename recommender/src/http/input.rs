@@ -1,6 +1,7 @@
 //! Reading parameters and bodies, with the field at fault in every refusal. A parameter or field that no
 //! route knows is refused too: a misspelt `limt=5` must not look as if it worked.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -11,6 +12,7 @@ use recommendation_api::event::MAX_ID_BYTES;
 use recommender_engine::Algorithm;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use url::form_urlencoded;
 
 use super::App;
 use super::layers::MAX_BODY;
@@ -25,13 +27,13 @@ pub const MAX_LIST: usize = 500;
 pub struct Params(Vec<(String, String)>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Params {
-    type Rejection = Problem;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let pairs = axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Problem::bad_request("the query string is not understood"))?;
-        Ok(Self(pairs.0))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let query = parts.uri.query().unwrap_or_default();
+        // Any text can be read as pairs; whether they mean something is for the route to say.
+        let pairs = form_urlencoded::parse(query.as_bytes()).into_owned();
+        Ok(Self(pairs.collect()))
     }
 }
 
@@ -266,6 +268,26 @@ mod tests {
             assert!(params(&[("limit", bad)]).limit().is_err(), "{bad}");
         }
         assert!(params(&[("limit", "5"), ("limit", "6")]).limit().is_err());
+    }
+
+    #[tokio::test]
+    async fn any_query_is_read_as_pairs_and_says_which_of_them_nobody_knows() {
+        for (query, pairs) in [
+            ("/", &[][..]),
+            ("/?", &[]),
+            (
+                "/?limit=5&category=a+b%26c",
+                &[("limit", "5"), ("category", "a b&c")],
+            ),
+            ("/?limit", &[("limit", "")]),
+            ("/?=&&limit=%", &[("", ""), ("limit", "%")]),
+            ("/?limit=%ff", &[("limit", "\u{fffd}")]),
+        ] {
+            let (mut parts, ()) = http::Request::get(query).body(()).unwrap().into_parts();
+            let read = Params::from_request_parts(&mut parts, &()).await.unwrap();
+            assert_eq!(read.0, params(pairs).0, "{query}");
+        }
+        assert!(params(&[("limt", "5")]).only(&["limit"]).is_err());
     }
 
     #[test]

@@ -78,13 +78,21 @@ impl App {
         let mut failed: Vec<Option<AppendError>> = Vec::with_capacity(events.len());
         for mut event in events {
             match names.get(&event.customer_id) {
+                // Who says so has hidden the visit too.
+                Some(Ok(name)) if *name == event.customer_id => {
+                    hidden.push(event);
+                    failed.push(None);
+                }
                 Some(Ok(name)) => {
                     let subject = self.privacy.subject(&event.customer_id);
-                    if let Some(session) = &event.session_id
-                        && let Some(session) = salts.hide(&subject, session)
-                    {
-                        event.session_id = Some(session);
-                    }
+                    let session = event.session_id.as_deref().unwrap_or_default();
+                    // While others of the batch were waited for, the customer may have been erased.
+                    let Some(session) = salts.hide(&subject, name, session) else {
+                        let erased = "the customer was erased just now".to_owned();
+                        failed.push(Some(AppendError::Unavailable(erased)));
+                        continue;
+                    };
+                    event.session_id = event.session_id.map(|_| session);
                     event.customer_id.clone_from(name);
                     hidden.push(event);
                     failed.push(None);

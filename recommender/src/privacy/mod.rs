@@ -5,7 +5,10 @@
 //! the pipeline's privacy key, which only replicas have. Everything that finds a customer again (in the model, in a
 //! snapshot, in the log that is read anew, in Redis) does so by that [`Subject`].
 
+pub mod erasing;
 pub mod erasures;
+#[cfg(test)]
+mod fake_log;
 pub mod places;
 pub mod salts;
 pub mod sweep;
@@ -15,7 +18,7 @@ use std::hash::Hasher as _;
 use hmac::{Hmac, Mac as _};
 use recommendation_api::config::RecommenderConfig;
 use recommendation_api::pipeline::serving::{Consent, Pseudonymization};
-use recommendation_api::records::{Erasure, ErasureScope};
+use recommendation_api::records::{Ends, Erasure, ErasureScope};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -24,6 +27,7 @@ use siphasher::sip::SipHasher13;
 use self::places::Places;
 use self::salts::Salts;
 use crate::directory::Directory;
+use crate::log::{AppendError, Log, Table};
 use crate::source::embedded::{ERASURES, EVENTS, PROFILES};
 use crate::source::kafka::events_topic;
 
@@ -160,7 +164,7 @@ impl Privacy {
         &self,
         customer: &str,
         scope: ErasureScope,
-        ends: recommendation_api::records::Ends,
+        ends: Ends,
         time_ms: i64,
     ) -> (Subject, Erasure) {
         let subject = self.subject(customer);
@@ -172,6 +176,20 @@ impl Privacy {
             scope,
         };
         (subject, erasure)
+    }
+
+    /// Writes the record that has this customer forgotten.
+    pub async fn put_erasure(
+        &self,
+        log: &dyn Log,
+        customer: &str,
+        scope: ErasureScope,
+        ends: &Ends,
+        time_ms: i64,
+    ) -> Result<(), AppendError> {
+        let (subject, erasure) = self.erasure(customer, scope, ends.clone(), time_ms);
+        let value = serde_json::to_vec(&erasure).map_err(|e| AppendError::Refused(e.to_string()))?;
+        log.put(Table::Erasures, &subject.hex(), Some(value)).await
     }
 
     /// The hash by which the engine knows the customer of an erasure; `None` where the record was not made with

@@ -45,6 +45,13 @@ fn keyed(salt: &Bytes, text: &str) -> String {
     hex::encode(&mac.finalize().into_bytes()[..16])
 }
 
+/// A salt that is to be deleted.
+#[derive(Clone, Debug)]
+pub struct Doomed {
+    subject: Subject,
+    pseudonym: String,
+}
+
 struct Known {
     salt: Bytes,
     pseudonym: String,
@@ -82,9 +89,11 @@ impl Salts {
         self.look(subject, |known| known.pseudonym.clone())
     }
 
-    /// Another text that would lead to the customer (a visit's id), as the log has it.
-    pub fn hide(&self, subject: &Subject, text: &str) -> Option<String> {
-        self.look(subject, |known| keyed(&known.salt, text))
+    /// Another text that would lead to the customer (a visit's id), as the log has it beside this pseudonym. `None`: it is
+    /// theirs no more.
+    pub fn hide(&self, subject: &Subject, pseudonym: &str, text: &str) -> Option<String> {
+        let hide = |known: &Known| (known.pseudonym == pseudonym).then(|| keyed(&known.salt, text));
+        self.look(subject, hide).flatten()
     }
 
     /// Whose pseudonyms these are.
@@ -126,55 +135,71 @@ impl Salts {
         known.remove(subject);
     }
 
+    /// The salts of these that there are, to be deleted.
+    pub fn doomed(&self, subjects: &[Subject]) -> Vec<Doomed> {
+        let doomed = |subject: &Subject| {
+            Some(Doomed {
+                subject: *subject,
+                pseudonym: self.pseudonym(subject)?,
+            })
+        };
+        subjects.iter().filter_map(doomed).collect()
+    }
+
+    /// Whether a salt is still there. Whoever comes back has another one.
+    fn stands(&self, doomed: &Doomed) -> bool {
+        self.pseudonym(&doomed.subject).as_ref() == Some(&doomed.pseudonym)
+    }
+
     /// Deletes salts: their pseudonyms are nobody's any more. Returns once that was read back and, where `shared` with
     /// other replicas, those have had the time to read it too: until then they would write a customer's next event
-    /// under the old pseudonym, and it would be lost to who came back. After an error those that are left may be
-    /// deleted once more; one that fails keeps none of the others.
-    pub async fn delete(&self, log: &dyn Log, subjects: &[Subject], shared: bool) -> Result<(), AppendError> {
+    /// under the old pseudonym, and it would be lost to who came back. After an error `left` has those that may still be
+    /// there; one that fails keeps none of the others. To be awaited to its end.
+    pub async fn delete(
+        &self,
+        log: &dyn Log,
+        left: &mut Vec<Doomed>,
+        shared: bool,
+    ) -> Result<(), AppendError> {
         if !shared {
             let _nobody_draws = self.draws.write().await;
-            let known = subjects
-                .iter()
-                .filter(|subject| self.pseudonym(subject).is_some());
+            left.retain(|one| self.stands(one));
             let mut failed = Ok(());
-            for subject in known {
-                match log.put(Table::Salts, &subject.hex(), None).await {
+            for one in &*left {
+                match log.put(Table::Salts, &one.subject.hex(), None).await {
                     // A table leaves no tombstone to be read.
-                    Ok(()) => self.forget(subject),
+                    Ok(()) => self.forget(&one.subject),
                     Err(e) => failed = Err(e),
                 }
             }
+            left.retain(|one| self.stands(one));
             return failed;
         }
-        let known = |subject| Some((subject, self.pseudonym(subject)?));
-        let mut left: Vec<(&Subject, String)> = subjects.iter().filter_map(known).collect();
-        // Whoever comes back has another one.
-        let stands = |(subject, old): &(&Subject, String)| self.pseudonym(subject).as_ref() == Some(old);
         for _ in 0..ROUNDS {
+            // Who drew while another did writes the first salt once more, perhaps after it was deleted.
+            left.retain(|one| self.stands(one));
             if left.is_empty() {
                 return Ok(());
             }
             let mut read = self.deleted.subscribe();
             let mut failed = Ok(());
-            for (subject, _) in &left {
-                failed = failed.and(log.put(Table::Salts, &subject.hex(), None).await);
+            for one in &*left {
+                failed = failed.and(log.put(Table::Salts, &one.subject.hex(), None).await);
             }
             failed?;
-            let mut unread: Vec<_> = left.iter().collect();
+            let mut unread: Vec<Subject> = left.iter().map(|one| one.subject).collect();
             let reading = async {
-                while !unread.is_empty() {
-                    match read.recv().await {
-                        Ok(subject) => unread.retain(|(one, _)| **one != subject),
-                        // More were deleted than are remembered.
-                        Err(_) => unread.retain(|one| stands(one)),
-                    }
+                // An error: more were deleted than are remembered. What stands then is deleted once more.
+                while !unread.is_empty()
+                    && let Ok(subject) = read.recv().await
+                {
+                    unread.retain(|one| *one != subject);
                 }
             };
             within(reading).await?;
             tokio::time::sleep(OTHERS_READ_WITHIN).await;
-            // Who drew while another did writes the first salt once more, perhaps after it was deleted.
-            left.retain(stands);
         }
+        left.retain(|one| self.stands(one));
         match left.is_empty() {
             true => Ok(()),
             false => Err(AppendError::Unavailable(

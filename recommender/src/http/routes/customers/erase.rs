@@ -1,24 +1,29 @@
 //! `DELETE /v1/customers/{id}`: a customer asks to be forgotten (GDPR art. 17).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use recommendation_api::event::rfc3339;
-use recommendation_api::records::ErasureScope;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{aliases, forget, ids};
+use super::{aliases, ids};
 use crate::http::App;
 use crate::http::caller::{CUSTOMERS_ADMIN, Caller};
 use crate::http::input::{PathId, check_id};
 use crate::http::problem::{Problem, ProblemBody};
-use crate::log::Table;
+use crate::log::AppendError;
+use crate::privacy::erasing::{Erasing, Means};
 use crate::privacy::places::{Later, Remains};
+
+/// How soon an erasure that failed is tried again, and how seldom at last.
+const FIRST_AGAIN: Duration = Duration::from_secs(1);
+const LAST_AGAIN: Duration = Duration::from_secs(60);
 
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(erase))
@@ -63,25 +68,13 @@ async fn erase(
     // Or the customer's aliases would not be known.
     app.require_model()?;
     let ids = ids(&app, &customer_id);
-    // A tombstone names whom it is about: it is written only where a profile has to go.
-    let profiled = |id: &&Arc<str>| app.directory.profile(id).is_some();
-    let before: Vec<&Arc<str>> = ids.iter().filter(profiled).collect();
-    let now = forget(&app, &ids, ErasureScope::Everything).await?;
-    // One may have been written a moment ago and been read only now.
-    let profiles: Vec<&Arc<str>> = ids
-        .iter()
-        .filter(|id| before.contains(id) || profiled(id))
-        .collect();
-    // Whoever has to repeat this finds no aliases, for the erasure took them: what fails keeps none of the others.
-    let mut failed = Ok(());
-    for id in &profiles {
-        failed = failed.and(app.log.put(Table::Profiles, id, None).await);
-    }
-    shred(&app, &customer_id, &ids).await?;
-    failed?;
-    let places = &app.privacy.places;
-    let profiled = !profiles.is_empty();
     let aliases = aliases(&ids, &customer_id);
+    let erasing = Erasing::new(means(&app), &customer_id, ids);
+    // It goes on when the client is gone or the deadline has passed.
+    let (now, profiled) = tokio::spawn(carry_out(Arc::clone(&app), erasing))
+        .await
+        .map_err(|_| Problem::internal())??;
+    let places = &app.privacy.places;
     let erased = Erased {
         customer_id,
         aliases,
@@ -93,16 +86,33 @@ async fn erase(
     Ok((StatusCode::ACCEPTED, Json(erased)))
 }
 
-/// Deletes the salts: from now on nobody can tell whose the records under the pseudonyms are.
-async fn shred(app: &App, customer: &str, ids: &[Arc<str>]) -> Result<(), Problem> {
-    let Some(salts) = &app.privacy.salts else {
-        return Ok(());
-    };
-    let pseudonyms: Vec<&str> = ids.iter().map(|id| &**id).collect();
-    let mut subjects = salts.subjects(&pseudonyms);
-    let own = app.privacy.subject(customer);
-    if !subjects.contains(&own) {
-        subjects.push(own);
+fn means(app: &App) -> Means<'_> {
+    Means {
+        log: &*app.log,
+        privacy: &app.privacy,
+        directory: &app.directory,
+        impressions: &app.impressions,
     }
-    Ok(salts.delete(&*app.log, &subjects, app.privacy.shared).await?)
+}
+
+/// Writes an erasure; says of when it is, milliseconds since 1970, and whether there was a profile. What fails is told, and tried again for as long as the process
+/// lives: whoever asks once more need not find what is left.
+async fn carry_out(app: Arc<App>, mut erasing: Erasing) -> Result<(i64, bool), AppendError> {
+    let told = erasing.go_on(means(&app)).await;
+    let (time_ms, profiled) = (erasing.time_ms(), erasing.had_profile());
+    if let Err(e) = &told {
+        tracing::warn!(error = %e, "an erasure is not in the log yet; it is tried again");
+        tokio::spawn(async move {
+            let mut wait = FIRST_AGAIN;
+            loop {
+                tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..=1.0))).await;
+                wait = (wait * 2).min(LAST_AGAIN);
+                match erasing.go_on(means(&app)).await {
+                    Ok(()) => break tracing::info!("the erasure is in the log now"),
+                    Err(e) => tracing::debug!(error = %e, "an erasure is still not in the log"),
+                }
+            }
+        });
+    }
+    told.map(|()| (time_ms, profiled))
 }

@@ -14,7 +14,6 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::clock::now_ms;
 use crate::http::App;
 use crate::http::problem::Problem;
-use crate::log::{AppendError, Table};
 use crate::privacy::salts::PREFIX;
 
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
@@ -51,9 +50,7 @@ async fn forget(app: &App, ids: &[Arc<str>], scope: ErasureScope) -> Result<i64,
     let ends = app.log.ends().await?;
     let now = now_ms();
     for id in ids {
-        let (subject, erasure) = app.privacy.erasure(id, scope, ends.clone(), now);
-        let value = serde_json::to_vec(&erasure).map_err(|e| AppendError::Refused(e.to_string()))?;
-        app.log.put(Table::Erasures, &subject.hex(), Some(value)).await?;
+        app.privacy.put_erasure(&*app.log, id, scope, &ends, now).await?;
         app.impressions.forget(id).await?;
     }
     Ok(now)
