@@ -85,6 +85,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<RecommenderConfig, ConfigError> {
 pub fn check(config: &RecommenderConfig) -> Result<(), ConfigError> {
     model::engine_config(config)?;
     Experiments::new(config)?;
+    Experiments::check(config)?;
     let invalid = |field, problem: String| Err(ConfigError::Invalid { field, problem });
     crate::trainer::schedule::parse(&config.model.retrain.schedule)
         .map(drop)
@@ -339,14 +340,16 @@ mod tests {
     #[test]
     fn what_waits_for_a_restart_keeps_nothing_else_from_being_taken_up() {
         let started = parse_text(
-            r#"{"model":{"algorithm":"Knowledge","knowledge":[{"customerAttribute":"skin","productAttribute":"skin","effect":"Must"}]}}"#,
+            r#"{"model":{"algorithm":"Knowledge","knowledge":[{"customerAttribute":"skin","productAttribute":"skin","effect":"Must"}]},
+                "experiments":[{"name":"e","arms":[{"algorithm":"Knowledge","percent":100}]}]}"#,
         )
         .unwrap();
         let new = parse_text(r#"{"rules":{"maxPerCategory":3}}"#).unwrap();
         let running = started.with_live_part_of(&new);
         assert!(check(&running).is_err(), "rules alone, and none of them");
         assert_eq!(model::tuning(&running).unwrap().rules.max_per_category, 3);
-        assert!(Live::new(&running).is_ok());
+        let live = Live::new(&running).unwrap();
+        assert!(live.experiments.assign("ann").is_some(), "it goes on");
     }
 
     #[test]

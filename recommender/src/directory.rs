@@ -28,6 +28,8 @@ struct Profiles {
     by_address: HashMap<Box<str>, Arc<str>>,
     /// The other ids of a customer.
     aliases: HashMap<Arc<str>, Vec<Arc<str>>>,
+    /// Those that an erasure had forgotten while their records still stand in the log, and whose alias each was.
+    forgotten: HashMap<Arc<str>, Option<Arc<str>>>,
 }
 
 impl Profiles {
@@ -137,6 +139,7 @@ impl Directory {
     /// [`Directory::set_profile`] of a record that was written then, milliseconds since 1970; 0 where nobody knows.
     pub fn take_profile(&self, customer: &str, profile: Option<CustomerProfile>, written_ms: i64) -> bool {
         let mut profiles = self.profiles.write().unwrap_or_else(PoisonError::into_inner);
+        profiles.forgotten.remove(customer);
         let old = profiles.remove(customer);
         if let Some((_, old)) = &old {
             self.counts.change(old, -1);
@@ -172,11 +175,53 @@ impl Directory {
     /// Forgets a profile, unless it was written after that time: whoever was erased may have come back. Answers whether
     /// none is left.
     pub fn forget_profile(&self, customer: &str, until_ms: i64) -> bool {
-        let written = self.profiles().written.get(customer).copied();
-        if written.is_some_and(|written_ms| written_ms > until_ms) {
+        let mut profiles = self.profiles.write().unwrap_or_else(PoisonError::into_inner);
+        let written = profiles.written.get(customer);
+        if written.is_some_and(|written_ms| *written_ms > until_ms) {
             return false;
         }
-        self.set_profile(customer, None)
+        if let Some((id, profile)) = profiles.remove(customer) {
+            self.counts.change(&profile, -1);
+            let whose = profile.alias_of.map(Arc::from);
+            profiles.forgotten.insert(id, whose);
+        }
+        true
+    }
+
+    /// Whether a record in the log tells of a profile: of one that is known, or was forgotten by an erasure.
+    pub fn has_record(&self, id: &str) -> bool {
+        let profiles = self.profiles();
+        profiles.by_id.contains_key(id) || profiles.forgotten.contains_key(id)
+    }
+
+    /// All ids of somebody who is erased, the one that everything is kept under first; those that an erasure had
+    /// forgotten among them, as long as the log tells of them.
+    pub fn family(&self, id: &str) -> Vec<Arc<str>> {
+        let profiles = self.profiles();
+        let mut root: Arc<str> = id.into();
+        for _ in 0..LONGEST_CHAIN {
+            let known = profiles
+                .by_id
+                .get(&root)
+                .map(|profile| profile.alias_of.as_deref());
+            let forgotten = || profiles.forgotten.get(&root)?.as_deref();
+            match known.unwrap_or_else(forgotten) {
+                Some(whose) => root = whose.into(),
+                None => break,
+            }
+        }
+        let mut found = vec![root];
+        let mut at = 0;
+        while let Some(id) = found.get(at) {
+            let known = profiles.aliases.get(id).into_iter().flatten();
+            let forgotten = profiles.forgotten.iter();
+            let forgotten = forgotten.filter(|(_, whose)| whose.as_ref() == Some(id));
+            let further = known.chain(forgotten.map(|(id, _)| id));
+            let new: Vec<Arc<str>> = further.filter(|id| !found.contains(id)).cloned().collect();
+            found.extend(new);
+            at += 1;
+        }
+        found
     }
 
     /// A customer's profile.

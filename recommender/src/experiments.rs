@@ -80,7 +80,21 @@ pub struct Assignment {
 const PARTS: u64 = 1_000;
 
 impl Experiments {
-    /// Checks and compiles them.
+    /// Checks whether every arm finds what it answers from. Of a configuration as it is written: what a running service
+    /// makes of it before a restart may lack rules or a model.
+    pub fn check(config: &RecommenderConfig) -> Result<(), ExperimentError> {
+        let has = config.provision();
+        for spec in &config.experiments {
+            for arm in &spec.arms {
+                if let Some(lack) = arm.algorithm.lacks(has, "") {
+                    return Err(refused(&spec.name, arm.algorithm, lack));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compiles them.
     pub fn new(config: &RecommenderConfig) -> Result<Self, ExperimentError> {
         let mut names = HashSet::new();
         let mut all = Vec::new();
@@ -102,7 +116,7 @@ impl Experiments {
             let mut arms: Vec<Arm> = Vec::new();
             let mut up_to = 0;
             for arm in &spec.arms {
-                let algorithm = served(config, name, arm.algorithm)?;
+                let algorithm = served(name, arm.algorithm)?;
                 up_to += u64::from(arm.percent.unsigned_abs());
                 let same = arms.iter().filter(|other| other.algorithm == algorithm).count();
                 let arm_name = match same {
@@ -146,19 +160,19 @@ impl Experiments {
     }
 }
 
-/// The algorithm of an arm, if it can answer with this configuration.
-fn served(config: &RecommenderConfig, name: &str, algorithm: Named) -> Result<Algorithm, ExperimentError> {
-    let refused = |why| ExperimentError::Algorithm {
+/// The algorithm of an arm.
+fn served(name: &str, algorithm: Named) -> Result<Algorithm, ExperimentError> {
+    Algorithm::from_name(algorithm.name())
+        .filter(|found| found.is_served())
+        .ok_or_else(|| refused(name, algorithm, "this version does not know".to_owned()))
+}
+
+fn refused(name: &str, algorithm: Named, why: String) -> ExperimentError {
+    ExperimentError::Algorithm {
         name: name.to_owned(),
         algorithm: algorithm.name(),
         why,
-    };
-    if let Some(lack) = algorithm.lacks(config.provision(), "") {
-        return Err(refused(lack));
     }
-    Algorithm::from_name(algorithm.name())
-        .filter(|found| found.is_served())
-        .ok_or_else(|| refused("this version does not know".to_owned()))
 }
 
 #[cfg(test)]
@@ -270,7 +284,8 @@ mod tests {
                 "limits.neighbors",
             ),
         ] {
-            let error = Experiments::new(&config).unwrap_err().to_string();
+            let told = Experiments::new(&config).and_then(|_| Experiments::check(&config));
+            let error = told.unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
     }

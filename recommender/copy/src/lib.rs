@@ -2,7 +2,7 @@
 //!
 //! musl copies with `rep movsq`, whose start costs more than the copying of what a service mostly copies: a few bytes of
 //! an answer's JSON, a request, a future. A sixth of a server's time went there: `perf record` beside `recommender bench`, of a
-//! build with symbols. It compares byte by byte. Here short copies are one or two pairs of loads and stores, as in glibc and
+//! build with symbols. And musl compares byte by byte. Here short copies are one or two pairs of loads and stores, as in glibc and
 //! in the BSDs, and 16 bytes are compared at once. With another C library, or on another processor, nothing is replaced.
 //!
 //! Whoever links this crate into a program has these functions replaced; there is nothing to call.

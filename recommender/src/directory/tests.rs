@@ -61,6 +61,42 @@ fn aliases_lead_to_their_customer_and_back_and_never_in_a_circle() {
 }
 
 #[test]
+fn whom_an_erasure_forgot_is_found_until_the_log_tells_of_them_no_more() {
+    let directory = Directory::default();
+    let family = |id| {
+        let ids = directory.family(id);
+        ids.iter().map(|id| id.to_string()).collect::<Vec<_>>()
+    };
+    directory.set_profile("ann", profile("ann@example.com"));
+    directory.set_profile("visit", alias("ann"));
+    directory.set_profile("older", alias("visit"));
+    let all = ["ann", "visit", "older"];
+    for (known, id) in [(true, "ann"), (true, "visit"), (false, "ann"), (false, "visit")] {
+        assert_eq!(family("older"), all, "{id}");
+        assert!(directory.has_record(id));
+        if known {
+            assert!(directory.forget_profile(id, 1));
+            assert_eq!(
+                (directory.profile(id), family(id)),
+                (None, all.map(str::to_owned).to_vec())
+            );
+        }
+    }
+    assert!(directory.aliases("ann").is_empty(), "nothing is told of them");
+    // A tombstone, and a profile of who has come back.
+    directory.set_profile("visit", None);
+    assert_eq!(
+        (directory.has_record("visit"), family("ann")),
+        (false, vec!["ann".to_owned()])
+    );
+    directory.set_profile("ann", profile("ann@example.org"));
+    assert!(directory.forget_profile("older", 1));
+    directory.set_profile("older", alias("ann"));
+    assert_eq!(family("older"), ["ann", "older"]);
+    assert_eq!(directory.aliases("ann").len(), 1);
+}
+
+#[test]
 fn a_refusal_is_remembered_even_where_there_is_no_room() {
     let directory = Directory::new(0);
     let said = |consent| {

@@ -10,6 +10,10 @@ use super::App;
 use crate::log::{AppendError, Appended};
 use crate::privacy::salts::{PREFIX, Salts};
 
+fn erased() -> AppendError {
+    AppendError::Unavailable("the customer was erased just now".to_owned())
+}
+
 impl App {
     /// The id that everything about a customer is kept under: their pseudonym where there is one, and of an alias
     /// that of whom it belongs to.
@@ -32,6 +36,15 @@ impl App {
             }
             _ => Ok(customer.to_owned()),
         }
+    }
+
+    /// Refuses to write of a customer under a name that is theirs no more: they were erased while something was waited for.
+    pub fn is_still_called(&self, customer: &str, name: &str) -> Result<(), AppendError> {
+        let hides = self.privacy.salts.is_some() && !customer.starts_with(PREFIX);
+        if hides && self.name(customer) != name && self.privacy.known_as(customer).as_deref() != Some(name) {
+            return Err(erased());
+        }
+        Ok(())
     }
 
     /// Whether a customer (by any of their ids) may be learned from and answered personally.
@@ -85,14 +98,16 @@ impl App {
                 }
                 Some(Ok(name)) => {
                     let subject = self.privacy.subject(&event.customer_id);
-                    let session = event.session_id.as_deref().unwrap_or_default();
+                    let session = match event.session_id {
+                        Some(session) => salts.hide(&subject, name, &session).map(Some),
+                        None => (salts.pseudonym(&subject).as_ref() == Some(name)).then_some(None),
+                    };
                     // While others of the batch were waited for, the customer may have been erased.
-                    let Some(session) = salts.hide(&subject, name, session) else {
-                        let erased = "the customer was erased just now".to_owned();
-                        failed.push(Some(AppendError::Unavailable(erased)));
+                    let Some(session) = session else {
+                        failed.push(Some(erased()));
                         continue;
                     };
-                    event.session_id = event.session_id.map(|_| session);
+                    event.session_id = session;
                     event.customer_id.clone_from(name);
                     hidden.push(event);
                     failed.push(None);

@@ -1,14 +1,14 @@
-//! An erasure on its way into the log, record by record, until all of it is there.
+//! A customer is erased.
 //!
-//! What the directory knows of a customer goes as soon as the first record is read. Half an erasure could not be found by
-//! asking once more: whom it is about is looked up before anything is written, and what fails is kept and tried again.
+//! What the directory knows of a customer goes as soon as the erasure is read. Until the records that told of it are taken
+//! out of the log it remembers whose they were, so that an erasure that failed on its way is finished by asking once more,
+//! any replica; and what leads to the rest goes last.
 
 use std::sync::Arc;
 
-use recommendation_api::records::{CustomerProfile, ErasureScope};
+use recommendation_api::records::ErasureScope;
 
-use super::Privacy;
-use super::salts::Doomed;
+use super::{Privacy, Subject};
 use crate::clock::now_ms;
 use crate::directory::Directory;
 use crate::impressions::Impressions;
@@ -27,103 +27,80 @@ pub struct Means<'a> {
     pub impressions: &'a Impressions,
 }
 
-/// What of an erasure is not yet written.
-pub struct Erasing {
-    ids: Vec<Arc<str>>,
-    erasures: Vec<Arc<str>>,
-    profiles: Vec<(Arc<str>, CustomerProfile)>,
-    /// Whether profiles are to be looked for once more.
-    looks_again: bool,
-    had_profile: bool,
-    salts: Vec<Doomed>,
-    time_ms: i64,
+/// What was erased.
+pub struct Erased {
+    /// The customer's ids: the one that everything was kept under first.
+    pub ids: Vec<Arc<str>>,
+    /// What happened before is forgotten, milliseconds since 1970.
+    pub time_ms: i64,
+    /// Whether there was a profile.
+    pub had_profile: bool,
 }
 
-impl Erasing {
-    /// Of the customer who is asked about as `customer`, with all their ids.
-    pub fn new(means: Means<'_>, customer: &str, ids: Vec<Arc<str>>) -> Self {
-        let salts = means.privacy.salts.as_ref().map(|salts| {
-            let pseudonyms: Vec<&str> = ids.iter().map(|id| &**id).collect();
-            let mut subjects = salts.subjects(&pseudonyms);
-            let own = means.privacy.subject(customer);
-            if !subjects.contains(&own) {
-                subjects.push(own);
-            }
-            salts.doomed(&subjects)
-        });
-        let mut erasing = Self {
-            erasures: ids.clone(),
-            ids,
-            profiles: Vec::new(),
-            looks_again: true,
-            had_profile: false,
-            salts: salts.unwrap_or_default(),
-            time_ms: 0,
-        };
-        erasing.find_profiles(means.directory);
-        erasing
-    }
-
-    /// What happened before this is forgotten, milliseconds since 1970; once it is written.
-    pub fn time_ms(&self) -> i64 {
-        self.time_ms
-    }
-
-    /// Whether there was a profile to be taken out.
-    pub fn had_profile(&self) -> bool {
-        self.had_profile
-    }
-
-    /// A tombstone names whom it is about: it is written only where a profile has to go.
-    fn find_profiles(&mut self, directory: &Directory) {
-        for id in &self.ids {
-            if self.profiles.iter().all(|(known, _)| known != id)
-                && let Some(profile) = directory.profile(id)
-            {
-                self.profiles.push((Arc::clone(id), profile));
-            }
+impl Means<'_> {
+    /// Has every replica forget these ids as of now; returns when that was, milliseconds since 1970.
+    pub async fn forget(&self, ids: &[Arc<str>], scope: ErasureScope) -> Result<i64, AppendError> {
+        let ends = self.log.ends().await?;
+        let now = now_ms();
+        for id in ids {
+            let (subject, erasure) = self.privacy.erasure(id, scope, ends.clone(), now);
+            let value = serde_json::to_vec(&erasure).map_err(|e| AppendError::Refused(e.to_string()))?;
+            self.log.put(Table::Erasures, &subject.hex(), Some(value)).await?;
+            self.impressions.forget(id).await?;
         }
-        self.had_profile |= !self.profiles.is_empty();
+        Ok(now)
     }
 
-    /// Writes what is left. After an error it may be called again: what is written by then is not written once more, and a
-    /// customer who has come back meanwhile keeps what is new. To be awaited to its end.
-    pub async fn go_on(&mut self, means: Means<'_>) -> Result<(), AppendError> {
-        let Means {
-            log,
-            privacy,
-            directory,
-            impressions,
-        } = means;
-        if !self.erasures.is_empty() {
-            // As of now, whenever that is: who follows the log forgets what stands before the record, whatever it says.
-            let ends = log.ends().await?;
-            self.time_ms = now_ms();
-            while let Some(id) = self.erasures.first() {
-                let scope = ErasureScope::Everything;
-                privacy.put_erasure(log, id, scope, &ends, self.time_ms).await?;
-                impressions.forget(id).await?;
-                self.erasures.remove(0);
-            }
+    /// Erases a customer, who is asked about as `customer` and kept under `name`, with all their ids.
+    pub async fn erase(&self, customer: &str, name: &str) -> Result<Erased, AppendError> {
+        let mut ids = self.directory.family(name);
+        if ids.iter().all(|id| **id != *customer) {
+            ids.push(customer.into());
         }
+        // A tombstone names whom it is about: it is written only where a profile has to go.
+        let profiled = |id: &&Arc<str>| self.directory.has_record(id);
+        let before: Vec<&Arc<str>> = ids.iter().filter(profiled).collect();
+        let time_ms = self.forget(&ids, ErasureScope::Everything).await?;
         // One may have been written a moment ago and been read only now.
-        if std::mem::take(&mut self.looks_again) {
-            self.find_profiles(directory);
-        }
-        let mut failed = Ok(());
-        for (id, profile) in std::mem::take(&mut self.profiles) {
-            if directory.profile(&id).is_some_and(|now| now != profile) {
-                continue;
+        let profiles: Vec<&Arc<str>> = ids
+            .iter()
+            .filter(|id| before.contains(id) || profiled(id))
+            .collect();
+        // Aliases are found by their records, and those by what the customer is called: in this order.
+        let own = self.privacy.subject(customer);
+        let mut others = self.salted(&ids);
+        others.retain(|subject| *subject != own);
+        self.shred(&others).await?;
+        for id in &profiles {
+            let known = self.directory.profile(id);
+            self.log.put(Table::Profiles, id, None).await?;
+            // A table leaves no tombstone to be read. Another profile is of who has come back.
+            if !self.privacy.shared && self.directory.profile(id) == known {
+                self.directory.set_profile(id, None);
             }
-            if let Err(e) = log.put(Table::Profiles, &id, None).await {
-                failed = Err(e);
-                self.profiles.push((id, profile));
-            }
         }
-        if let Some(salts) = &privacy.salts {
-            salts.delete(log, &mut self.salts, privacy.shared).await?;
+        self.shred(&[own]).await?;
+        let had_profile = !profiles.is_empty();
+        Ok(Erased {
+            ids,
+            time_ms,
+            had_profile,
+        })
+    }
+
+    /// Who is called by these pseudonyms.
+    fn salted(&self, ids: &[Arc<str>]) -> Vec<Subject> {
+        let pseudonyms: Vec<&str> = ids.iter().map(|id| &**id).collect();
+        let salts = self.privacy.salts.as_ref();
+        salts.map_or_else(Vec::new, |salts| salts.subjects(&pseudonyms))
+    }
+
+    /// Deletes salts: from now on nobody can tell whose the records under the pseudonyms are.
+    async fn shred(&self, subjects: &[Subject]) -> Result<(), AppendError> {
+        match &self.privacy.salts {
+            Some(salts) => salts.delete(self.log, subjects, self.privacy.shared).await,
+            None => Ok(()),
         }
-        failed
     }
 }
 

@@ -39,8 +39,8 @@ pub struct FakeLog {
     puts: Mutex<Vec<(Table, String, bool)>>,
 }
 
-/// Who there is.
-pub const NAMES: [&str; 3] = ["ann", "bob", "session:1"];
+/// Who is erased, by any name that the log may have for them.
+const NAMES: [&str; 4] = ["ann", "session:1", "pseudonym:1", "pseudonym:2"];
 
 impl FakeLog {
     /// With pseudonyms; `shared` with other replicas.
@@ -88,14 +88,15 @@ impl FakeLog {
             Table::Erasures => {
                 let is_this = |name: &&str| self.privacy.subject(name).hex() == key;
                 if let Some(name) = NAMES.iter().copied().find(is_this) {
-                    self.directory.set_profile(name, None);
+                    self.directory.forget_profile(name, i64::MAX);
                 }
             }
-            Table::Profiles => {
+            // A table leaves no tombstone to be read.
+            Table::Profiles if self.privacy.shared => {
                 assert!(value.is_none());
                 self.directory.set_profile(key, None);
             }
-            Table::Impressions => {}
+            Table::Profiles | Table::Impressions => {}
         }
     }
 }

@@ -27,7 +27,6 @@ use siphasher::sip::SipHasher13;
 use self::places::Places;
 use self::salts::Salts;
 use crate::directory::Directory;
-use crate::log::{AppendError, Log, Table};
 use crate::source::embedded::{ERASURES, EVENTS, PROFILES};
 use crate::source::kafka::events_topic;
 
@@ -176,20 +175,6 @@ impl Privacy {
             scope,
         };
         (subject, erasure)
-    }
-
-    /// Writes the record that has this customer forgotten.
-    pub async fn put_erasure(
-        &self,
-        log: &dyn Log,
-        customer: &str,
-        scope: ErasureScope,
-        ends: &Ends,
-        time_ms: i64,
-    ) -> Result<(), AppendError> {
-        let (subject, erasure) = self.erasure(customer, scope, ends.clone(), time_ms);
-        let value = serde_json::to_vec(&erasure).map_err(|e| AppendError::Refused(e.to_string()))?;
-        log.put(Table::Erasures, &subject.hex(), Some(value)).await
     }
 
     /// The hash by which the engine knows the customer of an erasure; `None` where the record was not made with

@@ -45,13 +45,6 @@ fn keyed(salt: &Bytes, text: &str) -> String {
     hex::encode(&mac.finalize().into_bytes()[..16])
 }
 
-/// A salt that is to be deleted.
-#[derive(Clone, Debug)]
-pub struct Doomed {
-    subject: Subject,
-    pseudonym: String,
-}
-
 struct Known {
     salt: Bytes,
     pseudonym: String,
@@ -135,59 +128,27 @@ impl Salts {
         known.remove(subject);
     }
 
-    /// The salts of these that there are, to be deleted.
-    pub fn doomed(&self, subjects: &[Subject]) -> Vec<Doomed> {
-        let doomed = |subject: &Subject| {
-            Some(Doomed {
-                subject: *subject,
-                pseudonym: self.pseudonym(subject)?,
-            })
-        };
-        subjects.iter().filter_map(doomed).collect()
-    }
-
-    /// Whether a salt is still there. Whoever comes back has another one.
-    fn stands(&self, doomed: &Doomed) -> bool {
-        self.pseudonym(&doomed.subject).as_ref() == Some(&doomed.pseudonym)
-    }
-
     /// Deletes salts: their pseudonyms are nobody's any more. Returns once that was read back and, where `shared` with
     /// other replicas, those have had the time to read it too: until then they would write a customer's next event
-    /// under the old pseudonym, and it would be lost to who came back. After an error `left` has those that may still be
-    /// there; one that fails keeps none of the others. To be awaited to its end.
-    pub async fn delete(
-        &self,
-        log: &dyn Log,
-        left: &mut Vec<Doomed>,
-        shared: bool,
-    ) -> Result<(), AppendError> {
+    /// under the old pseudonym, and it would be lost to who came back. After an error those that are left may be
+    /// deleted once more; one that fails keeps none of the others.
+    pub async fn delete(&self, log: &dyn Log, subjects: &[Subject], shared: bool) -> Result<(), AppendError> {
         if !shared {
-            let _nobody_draws = self.draws.write().await;
-            left.retain(|one| self.stands(one));
-            let mut failed = Ok(());
-            for one in &*left {
-                match log.put(Table::Salts, &one.subject.hex(), None).await {
-                    // A table leaves no tombstone to be read.
-                    Ok(()) => self.forget(&one.subject),
-                    Err(e) => failed = Err(e),
-                }
-            }
-            left.retain(|one| self.stands(one));
-            return failed;
+            return self.delete_own(log, subjects).await;
         }
+        let known = |subject: &Subject| Some((*subject, self.pseudonym(subject)?));
+        let mut left: Vec<(Subject, String)> = subjects.iter().filter_map(known).collect();
         for _ in 0..ROUNDS {
-            // Who drew while another did writes the first salt once more, perhaps after it was deleted.
-            left.retain(|one| self.stands(one));
             if left.is_empty() {
                 return Ok(());
             }
             let mut read = self.deleted.subscribe();
             let mut failed = Ok(());
-            for one in &*left {
-                failed = failed.and(log.put(Table::Salts, &one.subject.hex(), None).await);
+            for (subject, _) in &left {
+                failed = failed.and(log.put(Table::Salts, &subject.hex(), None).await);
             }
             failed?;
-            let mut unread: Vec<Subject> = left.iter().map(|one| one.subject).collect();
+            let mut unread: Vec<Subject> = left.iter().map(|(subject, _)| *subject).collect();
             let reading = async {
                 // An error: more were deleted than are remembered. What stands then is deleted once more.
                 while !unread.is_empty()
@@ -198,14 +159,33 @@ impl Salts {
             };
             within(reading).await?;
             tokio::time::sleep(OTHERS_READ_WITHIN).await;
+            // Who drew while another did writes the first salt once more, perhaps after it was deleted. Whoever came back
+            // has another one.
+            left.retain(|(subject, old)| self.pseudonym(subject).as_ref() == Some(old));
         }
-        left.retain(|one| self.stands(one));
         match left.is_empty() {
             true => Ok(()),
             false => Err(AppendError::Unavailable(
                 "a salt that was deleted is written again and again".into(),
             )),
         }
+    }
+
+    /// The same where there are no other replicas.
+    async fn delete_own(&self, log: &dyn Log, subjects: &[Subject]) -> Result<(), AppendError> {
+        let _nobody_draws = self.draws.write().await;
+        let mut failed = Ok(());
+        for subject in subjects {
+            if self.pseudonym(subject).is_none() {
+                continue;
+            }
+            match log.put(Table::Salts, &subject.hex(), None).await {
+                // A table leaves no tombstone to be read.
+                Ok(()) => self.forget(subject),
+                Err(e) => failed = Err(e),
+            }
+        }
+        failed
     }
 
     /// Waits until a salt was read.

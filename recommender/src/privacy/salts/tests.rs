@@ -55,36 +55,34 @@ fn known(log: &FakeLog, subjects: [Subject; 2]) -> [bool; 2] {
     subjects.map(|subject| log.salts().pseudonym(&subject).is_some())
 }
 
-async fn delete(log: &FakeLog, left: &mut Vec<Doomed>) -> Result<(), AppendError> {
-    log.salts().delete(log, left, log.privacy.shared).await
+async fn delete(log: &FakeLog, subjects: &[Subject]) -> Result<(), AppendError> {
+    log.salts().delete(log, subjects, log.privacy.shared).await
 }
 
 #[tokio::test]
 async fn a_deletion_waits_until_other_replicas_have_read_it_where_there_are_any() {
     for shared in [true, false] {
         let (log, subjects) = two(shared);
-        let mut left = log.salts().doomed(&subjects);
         let started = Instant::now();
-        delete(&log, &mut left).await.unwrap();
+        delete(&log, &subjects).await.unwrap();
         assert_eq!(started.elapsed() >= OTHERS_READ_WITHIN, shared);
-        assert_eq!((known(&log, subjects), left.len()), ([false, false], 0));
+        assert_eq!(known(&log, subjects), [false, false]);
         // Nothing is left to be deleted.
-        delete(&log, &mut log.salts().doomed(&subjects)).await.unwrap();
+        delete(&log, &subjects).await.unwrap();
         assert_eq!(log.taken_out(Table::Salts).len(), 2);
     }
 }
 
 #[tokio::test]
-async fn a_deletion_that_fails_keeps_none_of_the_others_and_is_told_what_is_left() {
+async fn a_deletion_that_fails_keeps_none_of_the_others() {
     for shared in [true, false] {
         let (log, subjects) = two(shared);
         log.will([Fate::Fails]);
-        let mut left = log.salts().doomed(&subjects);
-        let failed = delete(&log, &mut left).await;
+        let failed = delete(&log, &subjects).await;
         assert!(matches!(failed, Err(AppendError::Unavailable(_))), "{failed:?}");
         assert_eq!(known(&log, subjects), [true, false]);
-        delete(&log, &mut left).await.unwrap();
-        assert_eq!((known(&log, subjects), left.len()), ([false, false], 0));
+        delete(&log, &subjects).await.unwrap();
+        assert_eq!(known(&log, subjects), [false, false]);
         assert_eq!(log.taken_out(Table::Salts).len(), 3);
     }
 }
@@ -94,14 +92,14 @@ async fn a_salt_that_was_written_once_more_is_deleted_once_more() {
     // The old one is written as the second deletion is, by a replica that drew at once.
     let (log, subjects) = two(true);
     log.will([Fate::Read, Fate::Undone(subjects[0], salt(1, "pseudonym:1"))]);
-    delete(&log, &mut log.salts().doomed(&subjects)).await.unwrap();
+    delete(&log, &subjects).await.unwrap();
     assert_eq!(known(&log, subjects), [false, false]);
     let keys = [subjects[0], subjects[1], subjects[0]].map(|subject| subject.hex());
     assert_eq!(log.taken_out(Table::Salts), keys);
     // A new one is who came back.
     let (log, subjects) = two(true);
     log.will([Fate::Read, Fate::Undone(subjects[0], salt(7, "pseudonym:7"))]);
-    delete(&log, &mut log.salts().doomed(&subjects)).await.unwrap();
+    delete(&log, &subjects).await.unwrap();
     let name = log.salts().pseudonym(&subjects[0]);
     assert_eq!(name.as_deref(), Some("pseudonym:7"));
 }
@@ -111,17 +109,17 @@ async fn a_salt_that_is_written_again_and_again_is_told() {
     let (log, subjects) = two(true);
     let undone = || Fate::Undone(subjects[0], salt(1, "pseudonym:1"));
     log.will([undone(), undone(), undone()]);
-    let mut left = log.salts().doomed(&subjects[..1]);
-    let failed = delete(&log, &mut left).await;
+    let failed = delete(&log, &subjects[..1]).await;
     assert!(matches!(failed, Err(AppendError::Unavailable(_))), "{failed:?}");
-    assert_eq!((left.len(), log.taken_out(Table::Salts).len()), (1, ROUNDS));
+    assert_eq!(known(&log, subjects), [true, true]);
+    assert_eq!(log.taken_out(Table::Salts).len(), ROUNDS);
 }
 
 #[tokio::test]
 async fn a_deletion_that_nobody_reads_back_is_told() {
     let (log, subjects) = two(true);
     log.will([Fate::Unread, Fate::Read]);
-    let failed = delete(&log, &mut log.salts().doomed(&subjects)).await;
+    let failed = delete(&log, &subjects).await;
     assert!(matches!(failed, Err(AppendError::Unavailable(_))), "{failed:?}");
 }
 
@@ -144,7 +142,7 @@ async fn without_other_replicas_nothing_is_deleted_while_somebody_draws() {
     }
     let deleting = {
         let log = Arc::clone(&log);
-        tokio::spawn(async move { delete(&log, &mut log.salts().doomed(&[ann])).await })
+        tokio::spawn(async move { delete(&log, &[ann]).await })
     };
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(log.taken_out(Table::Salts).is_empty());

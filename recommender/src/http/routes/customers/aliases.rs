@@ -104,6 +104,11 @@ async fn add_alias(
         alias_of: Some(whose),
         ..app.directory.profile(&id).unwrap_or_default()
     };
+    app.is_still_called(&written.alias, &id)?;
+    app.is_still_called(
+        &written.customer_id,
+        profile.alias_of.as_deref().unwrap_or_default(),
+    )?;
     app.log.put_profile(&id, &profile).await?;
     Ok((StatusCode::ACCEPTED, Json(written)))
 }

@@ -1,7 +1,6 @@
 //! `DELETE /v1/customers/{id}`: a customer asks to be forgotten (GDPR art. 17).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,18 +11,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{aliases, ids};
+use super::{aliases, means};
 use crate::http::App;
 use crate::http::caller::{CUSTOMERS_ADMIN, Caller};
 use crate::http::input::{PathId, check_id};
 use crate::http::problem::{Problem, ProblemBody};
-use crate::log::AppendError;
-use crate::privacy::erasing::{Erasing, Means};
 use crate::privacy::places::{Later, Remains};
-
-/// How soon an erasure that failed is tried again, and how seldom at last.
-const FIRST_AGAIN: Duration = Duration::from_secs(1);
-const LAST_AGAIN: Duration = Duration::from_secs(60);
 
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(erase))
@@ -67,52 +60,16 @@ async fn erase(
     caller.require_customer_or(&customer_id, CUSTOMERS_ADMIN)?;
     // Or the customer's aliases would not be known.
     app.require_model()?;
-    let ids = ids(&app, &customer_id);
-    let aliases = aliases(&ids, &customer_id);
-    let erasing = Erasing::new(means(&app), &customer_id, ids);
-    // It goes on when the client is gone or the deadline has passed.
-    let (now, profiled) = tokio::spawn(carry_out(Arc::clone(&app), erasing))
-        .await
-        .map_err(|_| Problem::internal())??;
+    let name = app.name(&customer_id);
+    let erased = means(&app).erase(&customer_id, &name).await?;
     let places = &app.privacy.places;
-    let erased = Erased {
+    let body = Erased {
+        aliases: aliases(&erased.ids, &customer_id),
         customer_id,
-        aliases,
-        erased_at: rfc3339(now),
+        erased_at: rfc3339(erased.time_ms),
         at_once: places.at_once(),
-        later: places.later(now),
-        remains: places.remains(now, profiled),
+        later: places.later(erased.time_ms),
+        remains: places.remains(erased.time_ms, erased.had_profile),
     };
-    Ok((StatusCode::ACCEPTED, Json(erased)))
-}
-
-fn means(app: &App) -> Means<'_> {
-    Means {
-        log: &*app.log,
-        privacy: &app.privacy,
-        directory: &app.directory,
-        impressions: &app.impressions,
-    }
-}
-
-/// Writes an erasure; says of when it is, milliseconds since 1970, and whether there was a profile. What fails is told, and tried again for as long as the process
-/// lives: whoever asks once more need not find what is left.
-async fn carry_out(app: Arc<App>, mut erasing: Erasing) -> Result<(i64, bool), AppendError> {
-    let told = erasing.go_on(means(&app)).await;
-    let (time_ms, profiled) = (erasing.time_ms(), erasing.had_profile());
-    if let Err(e) = &told {
-        tracing::warn!(error = %e, "an erasure is not in the log yet; it is tried again");
-        tokio::spawn(async move {
-            let mut wait = FIRST_AGAIN;
-            loop {
-                tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..=1.0))).await;
-                wait = (wait * 2).min(LAST_AGAIN);
-                match erasing.go_on(means(&app)).await {
-                    Ok(()) => break tracing::info!("the erasure is in the log now"),
-                    Err(e) => tracing::debug!(error = %e, "an erasure is still not in the log"),
-                }
-            }
-        });
-    }
-    told.map(|()| (time_ms, profiled))
+    Ok((StatusCode::ACCEPTED, Json(body)))
 }

@@ -8,12 +8,10 @@ mod profile;
 
 use std::sync::Arc;
 
-use recommendation_api::records::ErasureScope;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::clock::now_ms;
 use crate::http::App;
-use crate::http::problem::Problem;
+use crate::privacy::erasing::Means;
 use crate::privacy::salts::PREFIX;
 
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
@@ -45,13 +43,11 @@ fn aliases(ids: &[Arc<str>], customer: &str) -> Vec<Arc<str>> {
     own.into_iter().chain(others).cloned().collect()
 }
 
-/// Has every replica forget these ids as of now; returns when that was, milliseconds since 1970.
-async fn forget(app: &App, ids: &[Arc<str>], scope: ErasureScope) -> Result<i64, Problem> {
-    let ends = app.log.ends().await?;
-    let now = now_ms();
-    for id in ids {
-        app.privacy.put_erasure(&*app.log, id, scope, &ends, now).await?;
-        app.impressions.forget(id).await?;
+fn means(app: &App) -> Means<'_> {
+    Means {
+        log: &*app.log,
+        privacy: &app.privacy,
+        directory: &app.directory,
+        impressions: &app.impressions,
     }
-    Ok(now)
 }

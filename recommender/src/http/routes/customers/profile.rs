@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{forget, ids};
+use super::{ids, means};
 use crate::http::App;
 use crate::http::caller::{Caller, EVENTS_WRITE};
 use crate::http::input::{Body, PathId, check_id};
@@ -59,8 +59,11 @@ async fn put_profile(
     let changes = app.privacy.allows(before.consent) != app.privacy.allows(profile.consent);
     if changes || (profile.consent.is_some() && !app.is_serving()) {
         // First: whoever reads the log anew must not learn across the change.
-        forget(&app, &ids(&app, &customer_id), ErasureScope::Learned).await?;
+        means(&app)
+            .forget(&ids(&app, &customer_id), ErasureScope::Learned)
+            .await?;
     }
+    app.is_still_called(&customer_id, &id)?;
     app.log.put_profile(&id, &profile).await?;
     Ok((StatusCode::ACCEPTED, Json(Written { customer_id })))
 }
