@@ -59,6 +59,14 @@ impl Profiles {
         Some((id, profile))
     }
 
+    /// Whose alias an id is, or was before it was erased.
+    fn whose(&self, id: &str) -> Option<Arc<str>> {
+        match self.by_id.get(id) {
+            Some(profile) => profile.alias_of.as_deref().map(Arc::from),
+            None => self.forgotten.get(id)?.clone(),
+        }
+    }
+
     /// Whose an id is in the end; `None` for an id that is nobody's alias.
     fn canonical(&self, id: &str) -> Option<&str> {
         let mut found = self.by_id.get(id)?.alias_of.as_deref()?;
@@ -139,12 +147,14 @@ impl Directory {
     /// [`Directory::set_profile`] of a record that was written then, milliseconds since 1970; 0 where nobody knows.
     pub fn take_profile(&self, customer: &str, profile: Option<CustomerProfile>, written_ms: i64) -> bool {
         let mut profiles = self.profiles.write().unwrap_or_else(PoisonError::into_inner);
-        profiles.forgotten.remove(customer);
         let old = profiles.remove(customer);
         if let Some((_, old)) = &old {
             self.counts.change(old, -1);
         }
-        let Some(profile) = profile else { return true };
+        let Some(profile) = profile else {
+            profiles.forgotten.remove(customer);
+            return true;
+        };
         if profiles.by_id.len() >= self.room && profile.consent != Some(false) {
             return false;
         }
@@ -153,6 +163,7 @@ impl Directory {
         {
             return false;
         }
+        profiles.forgotten.remove(customer);
         let id: Arc<str> = old.map_or_else(|| customer.into(), |(id, _)| id);
         if let Some(address) = &profile.email {
             profiles
@@ -188,29 +199,44 @@ impl Directory {
         true
     }
 
+    /// The log tells nothing more of the profile that was `known`. Another one is of who has come back.
+    pub fn taken_out(&self, id: &str, known: Option<&CustomerProfile>) {
+        let mut profiles = self.profiles.write().unwrap_or_else(PoisonError::into_inner);
+        if profiles.by_id.get(id).is_some_and(|now| known != Some(now)) {
+            return;
+        }
+        profiles.forgotten.remove(id);
+        if let Some((_, old)) = profiles.remove(id) {
+            self.counts.change(&old, -1);
+        }
+    }
+
     /// Whether a record in the log tells of a profile: of one that is known, or was forgotten by an erasure.
     pub fn has_record(&self, id: &str) -> bool {
         let profiles = self.profiles();
         profiles.by_id.contains_key(id) || profiles.forgotten.contains_key(id)
     }
 
+    /// From the id that everything is kept under down to this one, which is its alias; those that an erasure had forgotten
+    /// among them, as long as the log tells of them.
+    pub fn lineage(&self, id: &str) -> Vec<Arc<str>> {
+        let profiles = self.profiles();
+        let mut found: Vec<Arc<str>> = vec![id.into()];
+        while let Some(whose) = found.last().and_then(|id| profiles.whose(id))
+            && found.len() <= LONGEST_CHAIN
+        {
+            found.push(whose);
+        }
+        found.reverse();
+        found
+    }
+
     /// All ids of somebody who is erased, the one that everything is kept under first; those that an erasure had
     /// forgotten among them, as long as the log tells of them.
     pub fn family(&self, id: &str) -> Vec<Arc<str>> {
+        let mut found = self.lineage(id);
+        found.truncate(1);
         let profiles = self.profiles();
-        let mut root: Arc<str> = id.into();
-        for _ in 0..LONGEST_CHAIN {
-            let known = profiles
-                .by_id
-                .get(&root)
-                .map(|profile| profile.alias_of.as_deref());
-            let forgotten = || profiles.forgotten.get(&root)?.as_deref();
-            match known.unwrap_or_else(forgotten) {
-                Some(whose) => root = whose.into(),
-                None => break,
-            }
-        }
-        let mut found = vec![root];
         let mut at = 0;
         while let Some(id) = found.get(at) {
             let known = profiles.aliases.get(id).into_iter().flatten();

@@ -1,13 +1,15 @@
 //! A customer is erased.
 //!
 //! What the directory knows of a customer goes as soon as the erasure is read. Until the records that told of it are taken
-//! out of the log it remembers whose they were, so that an erasure that failed on its way is finished by asking once more,
-//! any replica; and what leads to the rest goes last.
+//! out of the log it remembers whose they were, so that an erasure that failed on its way is finished by asking once more by
+//! the same id, any replica; and what leads to the rest goes last.
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use recommendation_api::records::ErasureScope;
 
+use super::salts::PREFIX;
 use super::{Privacy, Subject};
 use crate::clock::now_ms;
 use crate::directory::Directory;
@@ -42,50 +44,67 @@ impl Means<'_> {
     pub async fn forget(&self, ids: &[Arc<str>], scope: ErasureScope) -> Result<i64, AppendError> {
         let ends = self.log.ends().await?;
         let now = now_ms();
-        for id in ids {
+        // Together: a customer of years has been many visits, and what was shown is looked through for all at once.
+        let forgotten = ids.iter().map(async |id| {
             let (subject, erasure) = self.privacy.erasure(id, scope, ends.clone(), now);
             let value = serde_json::to_vec(&erasure).map_err(|e| AppendError::Refused(e.to_string()))?;
             self.log.put(Table::Erasures, &subject.hex(), Some(value)).await?;
-            self.impressions.forget(id).await?;
-        }
-        Ok(now)
+            self.impressions.forget(id).await
+        });
+        let all: Result<Vec<()>, AppendError> = join_all(forgotten).await.into_iter().collect();
+        all.map(|_| now)
     }
 
-    /// Erases a customer, who is asked about as `customer` and kept under `name`, with all their ids.
-    pub async fn erase(&self, customer: &str, name: &str) -> Result<Erased, AppendError> {
+    /// Erases a customer, who is asked about by any of their ids, with all of them.
+    pub async fn erase(&self, customer: &str) -> Result<Erased, AppendError> {
+        let pseudonym = self.privacy.known_as(customer);
+        let name = pseudonym.as_deref().unwrap_or(customer);
         let mut ids = self.directory.family(name);
+        let lineage = self.directory.lineage(name);
         if ids.iter().all(|id| **id != *customer) {
             ids.push(customer.into());
         }
-        // A tombstone names whom it is about: it is written only where a profile has to go.
         let profiled = |id: &&Arc<str>| self.directory.has_record(id);
         let before: Vec<&Arc<str>> = ids.iter().filter(profiled).collect();
         let time_ms = self.forget(&ids, ErasureScope::Everything).await?;
         // One may have been written a moment ago and been read only now.
-        let profiles: Vec<&Arc<str>> = ids
-            .iter()
-            .filter(|id| before.contains(id) || profiled(id))
-            .collect();
-        // Aliases are found by their records, and those by what the customer is called: in this order.
+        let had_profile = |id: &&Arc<str>| before.contains(id) || profiled(id);
+        let profiles: Vec<&Arc<str>> = ids.iter().filter(had_profile).collect();
+        // Whoever asks once more finds aliases by the records of those that they are of, up and down, and all of it by what
+        // the customer is called: what leads to nothing else goes first.
         let own = self.privacy.subject(customer);
         let mut others = self.salted(&ids);
         others.retain(|subject| *subject != own);
         self.shred(&others).await?;
-        for id in &profiles {
-            let known = self.directory.profile(id);
-            self.log.put(Table::Profiles, id, None).await?;
-            // A table leaves no tombstone to be read. Another profile is of who has come back.
-            if !self.privacy.shared && self.directory.profile(id) == known {
-                self.directory.set_profile(id, None);
+        let below = ids.iter().rev().filter(|id| !lineage.contains(id));
+        for id in below.chain(&lineage) {
+            // A tombstone in a topic names whom it is about: it is written only where a profile has to go.
+            if !self.privacy.shared || profiles.contains(&id) {
+                self.take_out(id).await?;
             }
         }
         self.shred(&[own]).await?;
+        // Whoever wrote one meanwhile wrote it under a name that is nobody's now.
+        for id in ids.iter().filter(|id| id.starts_with(PREFIX)).filter(profiled) {
+            self.take_out(id).await?;
+        }
         let had_profile = !profiles.is_empty();
         Ok(Erased {
             ids,
             time_ms,
             had_profile,
         })
+    }
+
+    /// Takes a profile's record out of the log.
+    async fn take_out(&self, id: &str) -> Result<(), AppendError> {
+        let known = self.directory.profile(id);
+        self.log.put(Table::Profiles, id, None).await?;
+        if !self.privacy.shared {
+            // A table leaves no tombstone to be read.
+            self.directory.taken_out(id, known.as_ref());
+        }
+        Ok(())
     }
 
     /// Who is called by these pseudonyms.

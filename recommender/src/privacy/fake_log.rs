@@ -39,8 +39,8 @@ pub struct FakeLog {
     puts: Mutex<Vec<(Table, String, bool)>>,
 }
 
-/// Who is erased, by any name that the log may have for them.
-const NAMES: [&str; 4] = ["ann", "session:1", "pseudonym:1", "pseudonym:2"];
+/// Who is erased, by the names under which there are profiles.
+const NAMES: [&str; 4] = ["pseudonym:1", "pseudonym:2", "pseudonym:3", "pseudonym:4"];
 
 impl FakeLog {
     /// With pseudonyms; `shared` with other replicas.

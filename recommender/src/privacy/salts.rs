@@ -138,6 +138,10 @@ impl Salts {
         }
         let known = |subject: &Subject| Some((*subject, self.pseudonym(subject)?));
         let mut left: Vec<(Subject, String)> = subjects.iter().filter_map(known).collect();
+        if left.is_empty() && !subjects.is_empty() {
+            // They may have been deleted just now, by somebody who did not wait for it.
+            tokio::time::sleep(OTHERS_READ_WITHIN).await;
+        }
         for _ in 0..ROUNDS {
             if left.is_empty() {
                 return Ok(());

@@ -60,8 +60,7 @@ async fn erase(
     caller.require_customer_or(&customer_id, CUSTOMERS_ADMIN)?;
     // Or the customer's aliases would not be known.
     app.require_model()?;
-    let name = app.name(&customer_id);
-    let erased = means(&app).erase(&customer_id, &name).await?;
+    let erased = means(&app).erase(&customer_id).await?;
     let places = &app.privacy.places;
     let body = Erased {
         aliases: aliases(&erased.ids, &customer_id),
