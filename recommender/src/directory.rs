@@ -105,6 +105,14 @@ impl Counts {
     }
 }
 
+/// Who is erased together.
+pub struct Family {
+    /// All ids, the one that everything is kept under first.
+    pub ids: Vec<Arc<str>>,
+    /// From the first of them down to the one that was asked about.
+    pub lineage: Vec<Arc<str>>,
+}
+
 /// Profiles, addresses and titles.
 pub struct Directory {
     profiles: RwLock<Profiles>,
@@ -217,37 +225,30 @@ impl Directory {
         profiles.by_id.contains_key(id) || profiles.forgotten.contains_key(id)
     }
 
-    /// From the id that everything is kept under down to this one, which is its alias; those that an erasure had forgotten
-    /// among them, as long as the log tells of them.
-    pub fn lineage(&self, id: &str) -> Vec<Arc<str>> {
+    /// All ids of somebody who is erased; those that an erasure had forgotten among them, as long as the log tells of them.
+    pub fn family(&self, id: &str) -> Family {
+        // One look, while profiles change.
         let profiles = self.profiles();
-        let mut found: Vec<Arc<str>> = vec![id.into()];
-        while let Some(whose) = found.last().and_then(|id| profiles.whose(id))
-            && found.len() <= LONGEST_CHAIN
+        let mut lineage: Vec<Arc<str>> = vec![id.into()];
+        while lineage.len() <= LONGEST_CHAIN
+            && let Some(whose) = lineage.last().and_then(|id| profiles.whose(id))
+            && !lineage.contains(&whose)
         {
-            found.push(whose);
+            lineage.push(whose);
         }
-        found.reverse();
-        found
-    }
-
-    /// All ids of somebody who is erased, the one that everything is kept under first; those that an erasure had
-    /// forgotten among them, as long as the log tells of them.
-    pub fn family(&self, id: &str) -> Vec<Arc<str>> {
-        let mut found = self.lineage(id);
-        found.truncate(1);
-        let profiles = self.profiles();
+        lineage.reverse();
+        let mut ids = lineage[..1].to_vec();
         let mut at = 0;
-        while let Some(id) = found.get(at) {
+        while let Some(id) = ids.get(at) {
             let known = profiles.aliases.get(id).into_iter().flatten();
             let forgotten = profiles.forgotten.iter();
             let forgotten = forgotten.filter(|(_, whose)| whose.as_ref() == Some(id));
             let further = known.chain(forgotten.map(|(id, _)| id));
-            let new: Vec<Arc<str>> = further.filter(|id| !found.contains(id)).cloned().collect();
-            found.extend(new);
+            let new: Vec<Arc<str>> = further.filter(|id| !ids.contains(id)).cloned().collect();
+            ids.extend(new);
             at += 1;
         }
-        found
+        Family { ids, lineage }
     }
 
     /// A customer's profile.

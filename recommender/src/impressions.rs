@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use prometheus::{IntCounter, IntCounterVec};
 use recommendation_api::{Impression, ShownItem};
 use serde::Deserialize;
@@ -46,11 +47,14 @@ struct Offered {
     json: Box<[u8]>,
 }
 
+/// Who asked for something to be forgotten is told once it is gone.
+type Told = oneshot::Sender<Result<(), AppendError>>;
+
 /// What waits.
 enum Queued {
     Shown(Offered),
-    /// Whatever was shown before to this customer; who asked is told once it is gone.
-    Forget(Box<str>, oneshot::Sender<Result<(), AppendError>>),
+    /// Whatever was shown before to this customer.
+    Forget(Box<str>, Told),
 }
 
 /// Where requests hand over what they answer.
@@ -164,22 +168,25 @@ impl Impressions {
 
     /// In the order of the queue: who is forgotten is so with what was shown before, and not with what came after.
     async fn write(&self, log: &dyn Log, batch: impl Iterator<Item = Queued>) {
-        let mut impressions = Vec::new();
+        let (mut impressions, mut forgotten) = (Vec::new(), Vec::new());
         for (at, queued) in batch.enumerate() {
             // Each is read as JSON again: a whole batch takes as long as hundreds of answers, which wait for the thread.
             if at % IN_A_TURN == IN_A_TURN - 1 {
                 tokio::task::yield_now().await;
             }
             match queued {
-                Queued::Shown(offered) => impressions.extend(record(offered)),
+                Queued::Shown(offered) => {
+                    forget(log, std::mem::take(&mut forgotten)).await;
+                    impressions.extend(record(offered));
+                }
                 Queued::Forget(customer, done) => {
                     self.put(log, std::mem::take(&mut impressions)).await;
-                    // The request may have given up; it is done all the same.
-                    let _ = done.send(log.put(Table::Impressions, &customer, None).await);
+                    forgotten.push((customer, done));
                 }
             }
         }
         self.put(log, impressions).await;
+        forget(log, forgotten).await;
     }
 
     async fn put(&self, log: &dyn Log, impressions: Vec<Impression>) {
@@ -196,6 +203,15 @@ impl Impressions {
             }
         }
     }
+}
+
+/// Removes what was shown to these, together: an embedded log makes a commit of each that comes alone.
+async fn forget(log: &dyn Log, customers: Vec<(Box<str>, Told)>) {
+    join_all(customers.into_iter().map(async |(customer, done)| {
+        // The request may have given up; it is done all the same.
+        let _ = done.send(log.put(Table::Impressions, &customer, None).await);
+    }))
+    .await;
 }
 
 fn in_sample(customer: &str, halvings: u64) -> bool {

@@ -64,7 +64,7 @@ fn aliases_lead_to_their_customer_and_back_and_never_in_a_circle() {
 fn whom_an_erasure_forgot_is_found_until_the_log_tells_of_them_no_more() {
     let directory = Directory::default();
     let family = |id| {
-        let ids = directory.family(id);
+        let ids = directory.family(id).ids;
         ids.iter().map(|id| id.to_string()).collect::<Vec<_>>()
     };
     directory.set_profile("ann", profile("ann@example.com"));
@@ -83,6 +83,11 @@ fn whom_an_erasure_forgot_is_found_until_the_log_tells_of_them_no_more() {
         }
     }
     assert!(directory.aliases("ann").is_empty(), "nothing is told of them");
+    let lineage = directory.family("older").lineage;
+    assert!(
+        lineage.iter().map(|id| &**id).eq(all),
+        "down to who was asked about"
+    );
     // A tombstone, and a profile of who has come back.
     directory.set_profile("visit", None);
     assert_eq!(
@@ -94,6 +99,25 @@ fn whom_an_erasure_forgot_is_found_until_the_log_tells_of_them_no_more() {
     directory.set_profile("older", alias("ann"));
     assert_eq!(family("older"), ["ann", "older"]);
     assert_eq!(directory.aliases("ann").len(), 1);
+    // What was taken out is what was known then.
+    let known = directory.profile("ann");
+    directory.set_profile("ann", profile("ann@example.net"));
+    directory.taken_out("ann", known.as_ref());
+    assert!(directory.profile("ann").is_some(), "who has come back");
+    let known = directory.profile("ann");
+    assert!(directory.forget_profile("ann", 1));
+    directory.taken_out("ann", known.as_ref());
+    assert!(!directory.has_record("ann"), "forgotten meanwhile");
+}
+
+#[test]
+fn a_record_that_there_is_no_room_for_is_known_to_stand_in_the_log() {
+    let directory = Directory::new(1);
+    directory.set_profile("ann", profile("ann@example.com"));
+    assert!(directory.forget_profile("ann", 1));
+    assert!(directory.set_profile("bob", profile("bob@example.com")));
+    assert!(!directory.set_profile("ann", profile("ann@example.org")));
+    assert!(directory.has_record("ann"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use recommendation_api::records::ErasureScope;
 use super::salts::PREFIX;
 use super::{Privacy, Subject};
 use crate::clock::now_ms;
-use crate::directory::Directory;
+use crate::directory::{Directory, Family};
 use crate::impressions::Impressions;
 use crate::log::{AppendError, Log, Table};
 
@@ -59,8 +59,7 @@ impl Means<'_> {
     pub async fn erase(&self, customer: &str) -> Result<Erased, AppendError> {
         let pseudonym = self.privacy.known_as(customer);
         let name = pseudonym.as_deref().unwrap_or(customer);
-        let mut ids = self.directory.family(name);
-        let lineage = self.directory.lineage(name);
+        let Family { mut ids, lineage } = self.directory.family(name);
         if ids.iter().all(|id| **id != *customer) {
             ids.push(customer.into());
         }
@@ -78,17 +77,20 @@ impl Means<'_> {
         self.shred(&others).await?;
         let below = ids.iter().rev().filter(|id| !lineage.contains(id));
         for id in below.chain(&lineage) {
-            // A tombstone in a topic names whom it is about: it is written only where a profile has to go.
-            if !self.privacy.shared || profiles.contains(&id) {
+            // A tombstone names whom it is about: it is written only where a profile has to go.
+            if profiles.contains(&id) {
                 self.take_out(id).await?;
             }
         }
         self.shred(&[own]).await?;
-        // Whoever wrote one meanwhile wrote it under a name that is nobody's now.
-        for id in ids.iter().filter(|id| id.starts_with(PREFIX)).filter(profiled) {
+        let mut had_profile = !profiles.is_empty();
+        // Whoever wrote one meanwhile wrote it under a pseudonym that is nobody's now.
+        let hides = self.privacy.salts.is_some();
+        let late = |id: &&Arc<str>| hides && id.starts_with(PREFIX) && self.directory.profile(id).is_some();
+        for id in ids.iter().filter(late) {
             self.take_out(id).await?;
+            had_profile = true;
         }
-        let had_profile = !profiles.is_empty();
         Ok(Erased {
             ids,
             time_ms,

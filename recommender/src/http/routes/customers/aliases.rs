@@ -15,6 +15,7 @@ use crate::http::App;
 use crate::http::caller::{Caller, EVENTS_WRITE, visit};
 use crate::http::input::{Body, PathId, check_id};
 use crate::http::problem::{Problem, ProblemBody};
+use crate::log::AppendError;
 
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(add_alias))
@@ -95,6 +96,12 @@ async fn add_alias(
         _ => whose,
     };
     let written = Written { customer_id, alias };
+    if app.directory.profile(&id).is_none() && app.directory.has_record(&id) {
+        // Or nobody could tell any more whose it was.
+        return Err(
+            AppendError::Unavailable("the alias is being erased with whose it was".to_owned()).into(),
+        );
+    }
     match app.directory.canonical(&id) {
         Some(owner) if *owner == *whose => return Ok((StatusCode::ACCEPTED, Json(written))),
         Some(_) => return Err(Problem::conflict("the alias belongs to another customer already")),
