@@ -146,6 +146,12 @@ impl Directory {
         self.profiles.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn remove(&self, profiles: &mut Profiles, id: &str) -> Option<(Arc<str>, CustomerProfile)> {
+        let removed = profiles.remove(id)?;
+        self.counts.change(&removed.1, -1);
+        Some(removed)
+    }
+
     /// Takes up a profile; `None` forgets it. False where there is no room for another, or where it would be its
     /// own alias; what says that a customer refuses always finds room.
     pub fn set_profile(&self, customer: &str, profile: Option<CustomerProfile>) -> bool {
@@ -155,10 +161,7 @@ impl Directory {
     /// [`Directory::set_profile`] of a record that was written then, milliseconds since 1970; 0 where nobody knows.
     pub fn take_profile(&self, customer: &str, profile: Option<CustomerProfile>, written_ms: i64) -> bool {
         let mut profiles = self.profiles.write().unwrap_or_else(PoisonError::into_inner);
-        let old = profiles.remove(customer);
-        if let Some((_, old)) = &old {
-            self.counts.change(old, -1);
-        }
+        let old = self.remove(&mut profiles, customer);
         let Some(profile) = profile else {
             profiles.forgotten.remove(customer);
             return true;
@@ -199,8 +202,7 @@ impl Directory {
         if written.is_some_and(|written_ms| *written_ms > until_ms) {
             return false;
         }
-        if let Some((id, profile)) = profiles.remove(customer) {
-            self.counts.change(&profile, -1);
+        if let Some((id, profile)) = self.remove(&mut profiles, customer) {
             let whose = profile.alias_of.map(Arc::from);
             profiles.forgotten.insert(id, whose);
         }
@@ -214,9 +216,7 @@ impl Directory {
             return;
         }
         profiles.forgotten.remove(id);
-        if let Some((_, old)) = profiles.remove(id) {
-            self.counts.change(&old, -1);
-        }
+        self.remove(&mut profiles, id);
     }
 
     /// Whether a record in the log tells of a profile: of one that is known, or was forgotten by an erasure.
@@ -237,17 +237,12 @@ impl Directory {
             lineage.push(whose);
         }
         lineage.reverse();
-        let mut ids = lineage[..1].to_vec();
-        let mut at = 0;
-        while let Some(id) = ids.get(at) {
-            let known = profiles.aliases.get(id).into_iter().flatten();
+        let ids = with_theirs(lineage[..1].to_vec(), |id| {
             let forgotten = profiles.forgotten.iter();
             let forgotten = forgotten.filter(|(_, whose)| whose.as_ref() == Some(id));
-            let further = known.chain(forgotten.map(|(id, _)| id));
-            let new: Vec<Arc<str>> = further.filter(|id| !ids.contains(id)).cloned().collect();
-            ids.extend(new);
-            at += 1;
-        }
+            let known = profiles.aliases.get(id).into_iter().flatten();
+            known.chain(forgotten.map(|(id, _)| id)).cloned().collect()
+        });
         Family { ids, lineage }
     }
 
@@ -280,15 +275,8 @@ impl Directory {
     /// The other ids of a customer, and theirs.
     pub fn aliases(&self, customer: &str) -> Vec<Arc<str>> {
         let profiles = self.profiles();
-        let mut found: Vec<Arc<str>> = profiles.aliases.get(customer).cloned().unwrap_or_default();
-        let mut at = 0;
-        while let Some(alias) = found.get(at) {
-            let further = profiles.aliases.get(&**alias).into_iter().flatten();
-            let new: Vec<Arc<str>> = further.filter(|id| !found.contains(id)).cloned().collect();
-            found.extend(new);
-            at += 1;
-        }
-        found
+        let of = |id: &str| profiles.aliases.get(id).cloned().unwrap_or_default();
+        with_theirs(of(customer), |alias| of(alias))
     }
 
     /// Every id that is another's, and whose it is in the end.
@@ -361,6 +349,18 @@ impl Directory {
         found.sort();
         found.into_iter().map(|(_, product)| product).take(most).collect()
     }
+}
+
+/// These ids, those that are `further` to them, and so on; none twice.
+fn with_theirs(mut found: Vec<Arc<str>>, further: impl Fn(&Arc<str>) -> Vec<Arc<str>>) -> Vec<Arc<str>> {
+    let mut at = 0;
+    while let Some(id) = found.get(at) {
+        let mut new = further(id);
+        new.retain(|id| !found.contains(id));
+        found.extend(new);
+        at += 1;
+    }
+    found
 }
 
 /// The words of a title, as they are compared.

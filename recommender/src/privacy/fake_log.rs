@@ -66,16 +66,18 @@ impl FakeLog {
 
     /// Keys of a table that were taken out, or tried to.
     pub fn taken_out(&self, table: Table) -> Vec<String> {
-        let puts = self.puts.lock().unwrap();
-        let of_table = puts.iter().filter(|(of, _, out)| *of == table && *out);
-        of_table.map(|(_, key, _)| key.clone()).collect()
+        self.keys(table, true)
     }
 
     /// Keys of a table that were written, or tried to.
     pub fn written(&self, table: Table) -> Vec<String> {
+        self.keys(table, false)
+    }
+
+    fn keys(&self, table: Table, out: bool) -> Vec<String> {
         let puts = self.puts.lock().unwrap();
-        let of_table = puts.iter().filter(|(of, _, out)| *of == table && !*out);
-        of_table.map(|(_, key, _)| key.clone()).collect()
+        let such = puts.iter().filter(|put| (put.0, put.2) == (table, out));
+        such.map(|(_, key, _)| key.clone()).collect()
     }
 
     fn read(&self, table: Table, key: &str, value: Option<&[u8]>) {
