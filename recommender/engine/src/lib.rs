@@ -85,6 +85,7 @@ mod recall;
 mod recount;
 mod refit;
 mod rerank;
+mod returns;
 mod revision;
 mod rows;
 mod scratch;

@@ -7,6 +7,8 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering, fence};
 
+use crate::returns::Returns;
+
 /// Words in a chunk; a visit lies in one.
 const CHUNK: usize = 4_096;
 /// Products of a visit that are kept.
@@ -40,6 +42,8 @@ pub(crate) struct VisitStore {
     chunks: boxcar::Vec<Box<[AtomicU32]>>,
     /// Visits that hold a product, by product.
     frequency: boxcar::Vec<AtomicU32>,
+    /// How often they go back to a product.
+    pub returns: Returns,
     /// Finished visits.
     pub count: AtomicU32,
     /// When the oldest and the newest of them ended.
@@ -123,6 +127,7 @@ impl Places {
             first.store(stamp, Ordering::Release);
         }
         each_once(products, |product, _| store.count_product(product, 1));
+        store.returns.count(&products[..length], 1);
         place
     }
 
@@ -146,6 +151,7 @@ impl Places {
             words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
         });
         each_once(&products, |product, _| store.count_product(product, -1));
+        store.returns.count(&products, -1);
         self.free[length].push(place);
         products
     }

@@ -61,7 +61,7 @@ const ALS: &[Axis] = &[
 // Kersbergen et al. 2022, Garg et al. 2019, Ludewig and Jannach 2018.
 const SESSION: &[Axis] = &[
     cheap("session.repeatLast", &["0", "0.3", "1", "2"]),
-    cheap("session.repeat", &["0.3", "1", "3", "6"]),
+    cheap("session.repeat", &["0", "0.3", "1", "3", "6"]),
     cheap("session.positionDecay", &["1", "1.5", "3", "6"]),
     cheap("session.distanceDecay", &["1", "2", "3", "6"]),
     cheap("session.backward", &["0.3", "0.5", "0.7", "1"]),

@@ -35,10 +35,11 @@ pub struct SessionParams {
     pub rarity: f32,
     /// How much frequent products are held back as candidates.
     pub popularity_penalty: f32,
-    /// What the products of the visit count as candidates.
-    pub repeat: f32,
-    /// What the newest product of the visit counts as a candidate.
-    pub repeat_last: f32,
+    /// What the products of the visit count as candidates, against 1 for what is new to it. Where none is given it follows
+    /// from how often finished visits went back to a product: from 0, where none did, to 3.
+    pub repeat: Option<f32>,
+    /// The same of the newest product of the visit: from 0 to 1.
+    pub repeat_last: Option<f32>,
 }
 
 impl Default for SessionParams {
@@ -54,8 +55,8 @@ impl Default for SessionParams {
             length_penalty: 0.3,
             rarity: 0.6,
             popularity_penalty: 0.1,
-            repeat: 3.0,
-            repeat_last: 1.0,
+            repeat: None,
+            repeat_last: None,
         }
     }
 }
@@ -234,13 +235,12 @@ impl SessionScratch {
         }
         // What depends on the candidate alone is applied to its sum.
         scratch.scale(|product| look_up(&tables.penalty, shared.visits.frequency(product) as usize));
+        let returns = &shared.visits.returns;
+        let repeat = params.repeat.unwrap_or_else(|| returns.repeat());
+        let repeat_last = params.repeat_last.unwrap_or_else(|| returns.repeat_last());
         for (at, &product) in visit.iter().enumerate() {
             if !visit[..at].contains(&product) {
-                let weight = if product == last {
-                    params.repeat_last
-                } else {
-                    params.repeat
-                };
+                let weight = if product == last { repeat_last } else { repeat };
                 scratch.scale_one(product, weight);
             }
         }

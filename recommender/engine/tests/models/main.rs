@@ -256,6 +256,37 @@ fn finished_visits_answer_for_those_who_are_on_the_same_way() {
 }
 
 #[test]
+fn what_was_seen_comes_first_only_where_visits_go_back_to_it() {
+    for goes_back in [false, true] {
+        let (mut writer, reader) = plain();
+        for visit in 0..1_000 {
+            let way = if goes_back {
+                [0, 1, 2, 0, 1]
+            } else {
+                [0, 1, 2, 3, 4]
+            };
+            for (step, at) in way.into_iter().enumerate() {
+                let (customer, product) = (format!("c{visit}"), format!("p{}", (visit + at) % 20));
+                view(&mut writer, &customer, &product, visit * 1_000 + step as i64);
+            }
+        }
+        view(&mut writer, "ann", "p0", NOW);
+        writer.publish(NOW, 1_000);
+        let seen = ["p5", "p6", "p7"];
+        let visit = Query {
+            recent: &seen,
+            exclude_recent: false,
+            algorithm: Some(Algorithm::SessionKnn),
+            limit: 1,
+            now_ms: NOW,
+            ..Query::default()
+        };
+        let first = names(&reader, &visit).remove(0);
+        assert_eq!(seen.contains(&&*first), goes_back, "{first}");
+    }
+}
+
+#[test]
 fn readers_answer_while_the_writer_learns_erases_and_swaps() {
     let (mut writer, reader) = plain();
     let done = AtomicBool::new(false);
