@@ -8,6 +8,7 @@ mod brokers;
 mod cable;
 mod cache;
 mod dead_letters;
+mod erasures;
 mod experiments;
 mod faults;
 mod histories;
