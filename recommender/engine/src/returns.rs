@@ -6,12 +6,35 @@
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-/// What a product of the visit counts at most, and the share of returns to each at which it does.
-const REPEAT: (f32, f32) = (3.0, 0.04);
-/// The same of the newest product, and of next products that are the same again.
-const REPEAT_LAST: (f32, f32) = (1.0, 0.05);
-/// As if so many had returned that it counts as much as it can: few visits say little.
+/// A weight that grows with the share of next products that are returns.
+struct Rule {
+    /// What it is at most.
+    most: f32,
+    /// Up to this share it is 0.
+    from: f32,
+    /// From this share on it is as large as it can be.
+    to: f32,
+}
+
+/// Of a product of the visit that is not its newest.
+const REPEAT: Rule = Rule {
+    most: 3.0,
+    from: 0.01,
+    to: 0.1,
+};
+/// Of the newest, which comes again where it is put into the cart or bought, too.
+const REPEAT_LAST: Rule = Rule {
+    most: 1.0,
+    from: 0.0,
+    to: 0.05,
+};
+/// As if so many products had come next, and so often one of the visit that it counts as much as it can: few visits say
+/// little.
 const PRIOR: f32 = 1_000.0;
+/// Of a visit, its last so many products are asked whether they are returns: no order of hundreds decides for all.
+const ASKED: usize = 20;
+/// Returns are to one of so many products before: of longer ago says little, and in a long visit everything.
+const BACK: usize = 10;
 
 /// Sums over finished visits. One thread writes.
 #[derive(Debug, Default)]
@@ -20,51 +43,41 @@ pub(crate) struct Returns {
     steps: AtomicI64,
     /// Of them, those that were the same again.
     stays: AtomicI64,
-    /// Products that a visit could have gone back to, at all steps.
-    others: AtomicI64,
-    /// Of them, those that it went back to.
+    /// Of them, those that had been met before the one before.
     backs: AtomicI64,
 }
 
 impl Returns {
     /// Takes up a visit, or with -1 takes it back; oldest first.
     pub fn count(&self, products: &[u32], by: i64) {
-        let (mut stays, mut others, mut backs, mut distinct) = (0, 0, 0, 0);
-        for (at, product) in products.iter().enumerate() {
-            // All that were met, but the newest.
-            others += (distinct - 1).max(0);
-            let known = products[..at].contains(product);
-            let same = at > 0 && products[at - 1] == *product;
+        let (mut steps, mut stays, mut backs) = (0, 0, 0);
+        for at in products.len().saturating_sub(ASKED).max(1)..products.len() {
+            let before = &products[at.saturating_sub(BACK)..at];
+            let same = before.last() == Some(&products[at]);
+            steps += 1;
             stays += i64::from(same);
-            backs += i64::from(known && !same);
-            distinct += i64::from(!known);
+            backs += i64::from(!same && before.contains(&products[at]));
         }
-        let steps = products.len().saturating_sub(1) as i64;
-        for (sum, of_visit) in [
-            (&self.steps, steps),
-            (&self.stays, stays),
-            (&self.others, others),
-            (&self.backs, backs),
-        ] {
+        for (sum, of_visit) in [(&self.steps, steps), (&self.stays, stays), (&self.backs, backs)] {
             sum.store(sum.load(Relaxed) + by * of_visit, Relaxed);
         }
     }
 
     /// What a product of the visit counts as the next one, against 1 for a product that is new to it.
     pub fn repeat(&self) -> f32 {
-        weight(&self.backs, &self.others, REPEAT)
+        self.weight(&self.backs, &REPEAT)
     }
 
     /// The same of the newest.
     pub fn repeat_last(&self) -> f32 {
-        weight(&self.stays, &self.steps, REPEAT_LAST)
+        self.weight(&self.stays, &REPEAT_LAST)
     }
-}
 
-fn weight(returned: &AtomicI64, of: &AtomicI64, (most, at): (f32, f32)) -> f32 {
-    let (returned, of) = (returned.load(Relaxed) as f32, of.load(Relaxed) as f32);
-    let rate = (returned + PRIOR * at) / (of + PRIOR);
-    most * (rate / at).min(1.0)
+    fn weight(&self, returned: &AtomicI64, rule: &Rule) -> f32 {
+        let (returned, steps) = (returned.load(Relaxed) as f32, self.steps.load(Relaxed) as f32);
+        let share = (returned + PRIOR * rule.to) / (steps + PRIOR);
+        rule.most * ((share - rule.from) / (rule.to - rule.from)).clamp(0.0, 1.0)
+    }
 }
 
 #[cfg(test)]
@@ -74,19 +87,21 @@ mod tests {
     #[test]
     fn a_return_is_told_from_staying_and_from_what_is_new() {
         let returns = Returns::default();
-        let sums =
-            || [&returns.steps, &returns.stays, &returns.others, &returns.backs].map(|sum| sum.load(Relaxed));
+        let sums = || [&returns.steps, &returns.stays, &returns.backs].map(|sum| sum.load(Relaxed));
+        let long: Vec<u32> = (0..99).chain([97, 88]).collect();
         for (visit, expected) in [
-            (&[1, 2, 3][..], [2, 0, 1, 0]),
-            (&[1, 1, 1], [2, 2, 0, 0]),
-            // One to go back to at each of three steps, and at the last one two.
-            (&[1, 2, 1, 1, 3, 2], [5, 1, 5, 2]),
-            (&[7], [0; 4]),
+            (&[1, 2, 3][..], [2, 0, 0]),
+            (&[1, 1, 1], [2, 2, 0]),
+            (&[1, 2, 1, 1, 3, 2], [5, 1, 2]),
+            (&[7], [0; 3]),
+            (&[], [0; 3]),
+            // The last twenty, and of them the one that was met within ten.
+            (&long, [20, 0, 1]),
         ] {
             returns.count(visit, 1);
             assert_eq!(sums(), expected, "{visit:?}");
             returns.count(visit, -1);
-            assert_eq!(sums(), [0; 4]);
+            assert_eq!(sums(), [0; 3]);
         }
     }
 
@@ -94,15 +109,20 @@ mod tests {
     fn who_never_returns_is_shown_what_is_new_and_few_visits_say_little() {
         let returns = Returns::default();
         let now = || (returns.repeat(), returns.repeat_last());
+        let many = |visit: &[u32], by: i64| (0..1_000).for_each(|_| returns.count(visit, by));
         assert_eq!(now(), (3.0, 1.0));
-        returns.count(&[1, 2, 3], 1);
-        assert!(now().0 > 2.9 && now().1 > 0.9, "{:?}", now());
-        let visit: Vec<u32> = (0..50).collect();
-        (0..1_000).for_each(|_| returns.count(&visit, 1));
-        assert!(now().0 < 0.01 && now().1 < 0.03, "{:?}", now());
-        (0..1_000).for_each(|_| returns.count(&[1, 1, 2, 1, 2], 1));
-        assert!(now().0 < 0.3 && now().1 < 0.7, "{:?}", now());
-        (0..1_000).for_each(|_| returns.count(&visit, -1));
+        let order: Vec<u32> = (0..100).collect();
+        returns.count(&order, 1);
+        assert!(now().0 > 2.9 && now().1 > 0.95, "{:?}", now());
+        many(&order, 1);
+        assert!(now().0 == 0.0 && now().1 < 0.06, "{:?}", now());
+        // Every fourth time, and for every such visit one order.
+        many(&[1, 2, 3, 1, 4], 1);
+        assert!((0.5..2.0).contains(&now().0), "{:?}", now());
+        many(&order, -1);
+        returns.count(&order, -1);
+        assert!(now().0 == 3.0 && now().1 < 1.0, "{:?}", now());
+        many(&[1, 2, 3, 1, 4], -1);
         assert_eq!(now(), (3.0, 1.0));
     }
 }

@@ -1,6 +1,6 @@
 //! Topics of one test, and what writes to and reads from them directly.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
@@ -11,6 +11,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, 
 use recommendation_api::config::{KafkaConfig, RecommenderConfig, RedisConfig, TopicNames};
 use recommender::service::{Mode, Options};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 use crate::support::options;
 
@@ -212,9 +213,9 @@ impl Shop {
             }
             consumer.assign(&list).unwrap();
             let mut records = Vec::new();
-            let until = std::time::Instant::now() + Duration::from_secs(20);
+            let until = Instant::now() + Duration::from_secs(20);
             while (records.len() as i64) < left {
-                assert!(std::time::Instant::now() < until, "{topic} cannot be read");
+                assert!(Instant::now() < until, "{topic} cannot be read");
                 if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
                     let key = message.key().unwrap_or_default().to_vec();
                     records.push((key, message.payload().map(<[u8]>::to_vec)));
@@ -224,6 +225,35 @@ impl Shop {
         })
         .await
         .unwrap()
+    }
+
+    /// Ends when so many tombstones were written to these topics, of one partition each, from now on.
+    pub async fn tombstones(&self, topics: &[&String], number: usize) -> JoinHandle<()> {
+        let mut config = self.client.clone();
+        config.set("group.id", uuid::Uuid::new_v4().to_string());
+        let topics: Vec<String> = topics.iter().map(|topic| (*topic).clone()).collect();
+        let ready = tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let mut list = rdkafka::TopicPartitionList::new();
+            for topic in &topics {
+                let wait = Duration::from_secs(5);
+                let (_, end) = consumer.fetch_watermarks(topic, 0, wait).unwrap();
+                list.add_partition_offset(topic, 0, rdkafka::Offset::Offset(end))
+                    .unwrap();
+            }
+            consumer.assign(&list).unwrap();
+            consumer
+        });
+        let consumer = ready.await.unwrap();
+        tokio::task::spawn_blocking(move || {
+            let (mut gone, until) = (0, Instant::now() + Duration::from_secs(20));
+            while gone < number {
+                assert!(Instant::now() < until, "{gone} of {number} tombstones");
+                let polled = consumer.poll(Duration::from_millis(100));
+                gone +=
+                    usize::from(polled.is_some_and(|record| record.is_ok_and(|of| of.payload().is_none())));
+            }
+        })
     }
 
     /// Dead letters, waiting until there are `at_least`, and a little longer for one too many.
@@ -240,8 +270,8 @@ impl Shop {
                 .unwrap();
             consumer.assign(&list).unwrap();
             let mut letters = Vec::new();
-            let mut until = std::time::Instant::now() + Duration::from_secs(30);
-            while std::time::Instant::now() < until {
+            let mut until = Instant::now() + Duration::from_secs(30);
+            while Instant::now() < until {
                 let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else {
                     continue;
                 };
@@ -255,7 +285,7 @@ impl Shop {
                         .collect(),
                 });
                 if letters.len() == at_least {
-                    until = std::time::Instant::now() + Duration::from_secs(2);
+                    until = Instant::now() + Duration::from_secs(2);
                 }
             }
             letters

@@ -7,7 +7,7 @@ use crate::config::Algorithm;
 /// A parameter and the values to try.
 pub(super) struct Axis {
     pub key: &'static str,
-    /// Numbers ascend.
+    /// Numbers ascend. `null` leaves it to the model.
     pub values: &'static [&'static str],
     /// Whether a value is tried at the price of an answer, on models as they stand.
     pub cheap: bool,
@@ -60,8 +60,8 @@ const ALS: &[Axis] = &[
 ];
 // Kersbergen et al. 2022, Garg et al. 2019, Ludewig and Jannach 2018.
 const SESSION: &[Axis] = &[
-    cheap("session.repeatLast", &["0", "0.3", "1", "2"]),
-    cheap("session.repeat", &["0", "0.3", "1", "3", "6"]),
+    cheap("session.repeatLast", &["null", "0", "0.3", "1", "2"]),
+    cheap("session.repeat", &["null", "0", "0.3", "1", "3", "6"]),
     cheap("session.positionDecay", &["1", "1.5", "3", "6"]),
     cheap("session.distanceDecay", &["1", "2", "3", "6"]),
     cheap("session.backward", &["0.3", "0.5", "0.7", "1"]),

@@ -36,9 +36,10 @@ pub struct SessionParams {
     /// How much frequent products are held back as candidates.
     pub popularity_penalty: f32,
     /// What the products of the visit count as candidates, against 1 for what is new to it. Where none is given it follows
-    /// from how often finished visits went back to a product: from 0, where none did, to 3.
+    /// from how many of the products that came next in finished visits had been met before: from 0 (one in a hundred) to
+    /// 3 (one in ten).
     pub repeat: Option<f32>,
-    /// The same of the newest product of the visit: from 0 to 1.
+    /// The same of the newest product of the visit: from 0 (none was the same again) to 1 (one in twenty).
     pub repeat_last: Option<f32>,
 }
 
@@ -138,9 +139,10 @@ fn look_up(table: &[f32], at: usize) -> f32 {
 pub(crate) fn score(shared: &Shared, visit: &[u32], params: &SessionParams, scratch: &mut Scratch) {
     let mut buffers = std::mem::take(&mut scratch.session);
     buffers.tables.make(params);
-    let visit = &visit[visit.len().saturating_sub(params.window)..];
-    buffers.find(shared, visit, params);
-    buffers.vote(shared, visit, params, scratch);
+    let window = &visit[visit.len().saturating_sub(params.window)..];
+    buffers.find(shared, window, params);
+    buffers.vote(shared, window, params, scratch);
+    weigh_returns(shared, visit, params, scratch);
     scratch.session = buffers;
 }
 
@@ -206,7 +208,6 @@ impl SessionScratch {
 
     /// Lets the most similar sessions vote for their products.
     fn vote(&mut self, shared: &Shared, visit: &[u32], params: &SessionParams, scratch: &mut Scratch) {
-        let Some(&last) = visit.last() else { return };
         let (tables, near) = (&self.tables, &mut self.near);
         let reach = reach(params);
         let newest = shared.visits.newest_ms.load(Relaxed) / 1_000;
@@ -235,14 +236,19 @@ impl SessionScratch {
         }
         // What depends on the candidate alone is applied to its sum.
         scratch.scale(|product| look_up(&tables.penalty, shared.visits.frequency(product) as usize));
-        let returns = &shared.visits.returns;
-        let repeat = params.repeat.unwrap_or_else(|| returns.repeat());
-        let repeat_last = params.repeat_last.unwrap_or_else(|| returns.repeat_last());
-        for (at, &product) in visit.iter().enumerate() {
-            if !visit[..at].contains(&product) {
-                let weight = if product == last { repeat_last } else { repeat };
-                scratch.scale_one(product, weight);
-            }
+    }
+}
+
+/// What the visit has met counts differently from what is new to it; all of it, not only what neighbours were found by.
+fn weigh_returns(shared: &Shared, visit: &[u32], params: &SessionParams, scratch: &mut Scratch) {
+    let returns = &shared.visits.returns;
+    let repeat = params.repeat.unwrap_or_else(|| returns.repeat());
+    let repeat_last = params.repeat_last.unwrap_or_else(|| returns.repeat_last());
+    for (at, &product) in visit.iter().enumerate() {
+        // Once, where it was met last.
+        if !visit[at + 1..].contains(&product) {
+            let newest = at + 1 == visit.len();
+            scratch.scale_one(product, if newest { repeat_last } else { repeat });
         }
     }
 }
