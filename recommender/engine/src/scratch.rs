@@ -180,6 +180,15 @@ impl Scratch {
         }
     }
 
+    /// Takes a product out of the candidates.
+    pub fn leave_out(&mut self, product: u32) {
+        if let Some(score) = self.scores.get_mut(product as usize)
+            && !is_fresh(*score)
+        {
+            *score = f32::NEG_INFINITY;
+        }
+    }
+
     /// Numbers products in their order, to be found by [`Scratch::marked`] until unmarked.
     pub fn mark(&mut self, products: impl Iterator<Item = u32>) {
         for (at, product) in products.enumerate() {

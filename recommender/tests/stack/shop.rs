@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, 
 use recommendation_api::config::{KafkaConfig, RecommenderConfig, RedisConfig, TopicNames};
 use recommender::service::{Mode, Options};
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 
 use crate::support::options;
 
@@ -227,10 +227,12 @@ impl Shop {
         .unwrap()
     }
 
-    /// Ends when so many tombstones were written to these topics, of one partition each, from now on.
-    pub async fn tombstones(&self, topics: &[&String], number: usize) -> JoinHandle<()> {
+    /// Tells when so many tombstones were written to these topics, of one partition each, from now on.
+    pub async fn tombstones(&self, topics: &[&String], number: usize) -> oneshot::Receiver<()> {
         let mut config = self.client.clone();
-        config.set("group.id", uuid::Uuid::new_v4().to_string());
+        config
+            .set("group.id", uuid::Uuid::new_v4().to_string())
+            .set("enable.auto.commit", "false");
         let topics: Vec<String> = topics.iter().map(|topic| (*topic).clone()).collect();
         let ready = tokio::task::spawn_blocking(move || {
             let consumer: BaseConsumer = config.create().unwrap();
@@ -245,15 +247,20 @@ impl Shop {
             consumer
         });
         let consumer = ready.await.unwrap();
+        let (told, moment) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             let (mut gone, until) = (0, Instant::now() + Duration::from_secs(20));
-            while gone < number {
-                assert!(Instant::now() < until, "{gone} of {number} tombstones");
+            while gone < number && Instant::now() < until {
                 let polled = consumer.poll(Duration::from_millis(100));
                 gone +=
                     usize::from(polled.is_some_and(|record| record.is_ok_and(|of| of.payload().is_none())));
             }
-        })
+            // At once: a consumer takes its time to close.
+            if gone == number {
+                let _ = told.send(());
+            }
+        });
+        moment
     }
 
     /// Dead letters, waiting until there are `at_least`, and a little longer for one too many.

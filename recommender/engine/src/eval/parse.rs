@@ -23,13 +23,21 @@ pub enum DataError {
         /// What the parser says.
         source: serde_json::Error,
     },
-    /// A timestamp that is not RFC 3339 in UTC.
-    #[error("line {line}: timestamp {text:?} is not like 2011-12-09T12:50:00Z")]
+    /// A timestamp that is neither RFC 3339 nor milliseconds since 1970.
+    #[error(
+        "line {line}: timestamp {text:?} is neither like 2011-12-09T12:50:00Z nor milliseconds since 1970"
+    )]
     Timestamp {
         /// Counted from 1.
         line: usize,
         /// What stands there.
         text: String,
+    },
+    /// An event other than an e-mail that names no product.
+    #[error("line {line}: no product_id; only an event of type `email` goes without")]
+    Product {
+        /// Counted from 1.
+        line: usize,
     },
     /// A line of a session test that is not a prefix, a tab and one next item.
     #[error("line {line}: expected a prefix, a tab and the next item")]
@@ -64,12 +72,41 @@ impl Names {
 struct Record<'a> {
     #[serde(borrow)]
     customer_id: Cow<'a, str>,
-    #[serde(borrow)]
-    product_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    product_id: Option<Cow<'a, str>>,
     #[serde(borrow)]
     event_type: Cow<'a, str>,
     #[serde(borrow)]
-    timestamp: Cow<'a, str>,
+    timestamp: Time<'a>,
+}
+
+/// As the service takes it.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "timestamp must be like 2011-12-09T12:50:00Z, or milliseconds since 1970"
+)]
+enum Time<'a> {
+    Millis(i64),
+    Text(#[serde(borrow)] Cow<'a, str>),
+}
+
+impl Time<'_> {
+    /// Milliseconds since 1970; what is beyond the year 9999 is another unit.
+    fn millis(&self) -> Option<i64> {
+        let millis = match self {
+            Time::Millis(millis) => Some(*millis),
+            Time::Text(text) => text.trim().parse().ok().or_else(|| instant(text)),
+        };
+        millis.filter(|millis| millis.unsigned_abs() <= 253_402_300_799_999)
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Time::Millis(millis) => millis.to_string(),
+            Time::Text(text) => text.to_string(),
+        }
+    }
 }
 
 fn kind(name: &str) -> EventKind {
@@ -92,21 +129,30 @@ struct Logged<'a> {
     time_ms: i64,
 }
 
+/// Events that are about a product.
 fn records(text: &str) -> impl Iterator<Item = Result<Logged<'_>, DataError>> {
-    lines(text).map(|(line, text)| {
-        let record: Record<'_> =
-            serde_json::from_str(text).map_err(|source| DataError::Record { line, source })?;
-        let time_ms = instant(&record.timestamp).ok_or_else(|| DataError::Timestamp {
-            line,
-            text: record.timestamp.to_string(),
-        })?;
-        Ok(Logged {
+    lines(text).filter_map(|(line, text)| logged(line, text).transpose())
+}
+
+/// The event of a line; `None` if it says nothing about products.
+fn logged(line: usize, text: &str) -> Result<Option<Logged<'_>>, DataError> {
+    let record: Record<'_> =
+        serde_json::from_str(text).map_err(|source| DataError::Record { line, source })?;
+    let time_ms = record.timestamp.millis().ok_or_else(|| DataError::Timestamp {
+        line,
+        text: record.timestamp.text(),
+    })?;
+    let kind = kind(&record.event_type);
+    match record.product_id {
+        Some(product) => Ok(Some(Logged {
             customer: record.customer_id,
-            product: record.product_id,
-            kind: kind(&record.event_type),
+            product,
+            kind,
             time_ms,
-        })
-    })
+        })),
+        None if kind == EventKind::Email => Ok(None),
+        None => Err(DataError::Product { line }),
+    }
 }
 
 /// Event records, a JSON object a line in any order, cut in two at `split_ms` (the first instant of the

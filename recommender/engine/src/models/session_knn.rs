@@ -35,11 +35,13 @@ pub struct SessionParams {
     pub rarity: f32,
     /// How much frequent products are held back as candidates.
     pub popularity_penalty: f32,
-    /// What the products of the visit count as candidates, against 1 for what is new to it. Where none is given it follows
-    /// from how many of the products that came next in finished visits had been met before: from 0 (one in a hundred) to
-    /// 3 (one in ten).
+    /// What the products of the visit count as candidates, against 1 for what is new to it; with 0 they are none. Where no
+    /// number is given it follows from finished visits: from 0, where at most one in a hundred next products had been met
+    /// before, to 3, from one in seven on. (Counted are returns within ten products, where there was anything to return
+    /// to, among the last twenty of a visit.)
     pub repeat: Option<f32>,
-    /// The same of the newest product of the visit: from 0 (none was the same again) to 1 (one in twenty).
+    /// The same of the newest product of the visit: from 0, where no next product was the same again, to 1, from one in
+    /// twenty on.
     pub repeat_last: Option<f32>,
 }
 
@@ -239,7 +241,8 @@ impl SessionScratch {
     }
 }
 
-/// What the visit has met counts differently from what is new to it; all of it, not only what neighbours were found by.
+/// What the visit has met counts differently from what is new to it; all of it, not only what neighbours were found by: in
+/// long visits of those who compare, what was met long ago comes back, too.
 fn weigh_returns(shared: &Shared, visit: &[u32], params: &SessionParams, scratch: &mut Scratch) {
     let returns = &shared.visits.returns;
     let repeat = params.repeat.unwrap_or_else(|| returns.repeat());
@@ -248,7 +251,11 @@ fn weigh_returns(shared: &Shared, visit: &[u32], params: &SessionParams, scratch
         // Once, where it was met last.
         if !visit[at + 1..].contains(&product) {
             let newest = at + 1 == visit.len();
-            scratch.scale_one(product, if newest { repeat_last } else { repeat });
+            match if newest { repeat_last } else { repeat } {
+                // What is popular is better than what nobody goes back to.
+                0.0 => scratch.leave_out(product),
+                weight => scratch.scale_one(product, weight),
+            }
         }
     }
 }

@@ -31,15 +31,27 @@ pub(super) fn load(args: &Args) -> anyhow::Result<Dataset> {
                 (Some(test), None) => eval::oldest_event(test)?,
                 (None, None) => bail!("events need --split-at or --test"),
             };
+            let lines = train.lines().count();
             if let Some(test) = test {
-                train.push('\n');
+                if !train.ends_with('\n') {
+                    train.push('\n');
+                }
                 train.push_str(&test);
             }
-            eval::parse_events(&train, split_ms)?
+            eval::parse_events(&train, split_ms).with_context(|| match &args.test {
+                Some(test) => format!(
+                    "{}, and after its {lines} lines {}",
+                    args.train.display(),
+                    test.display()
+                ),
+                None => args.train.display().to_string(),
+            })?
         }
         (_, None) => bail!("this format needs --test"),
         (Format::Interactions, Some(test)) => eval::parse_interactions(&train, &test)?,
-        (Format::Sessions, Some(test)) => eval::parse_sessions(&train, &test)?,
+        // Any line is a session; what may be wrong is in the test.
+        (Format::Sessions, Some(test)) => eval::parse_sessions(&train, &test)
+            .with_context(|| args.test.as_deref().unwrap_or(&args.train).display().to_string())?,
     };
     Ok(data)
 }

@@ -89,3 +89,45 @@ fn data_without_purchases_is_about_what_was_looked_at() {
     assert_eq!((data.catalogue, data.purchases_only), (2, false));
     assert_eq!(data.task, Task::Customers(vec![(0, vec![1])]));
 }
+
+#[test]
+fn records_are_taken_as_the_service_takes_them() {
+    let log = |fields: &str| parse_log(&format!(r#"{{"customer_id":"ann",{fields}}}"#));
+    for (timestamp, millis) in [
+        (r#""2011-01-05T00:00:00Z""#, 1_294_185_600_000),
+        ("1294185600000", 1_294_185_600_000),
+        (r#"" 1294185600000""#, 1_294_185_600_000),
+        ("-1", -1),
+    ] {
+        let fields = format!(r#""product_id":"cup","event_type":"view","timestamp":{timestamp}"#);
+        assert_eq!(log(&fields).unwrap()[0].time_ms, millis, "{timestamp}");
+    }
+    let mail = r#"{"customer_id":"ann","event_type":"email","timestamp":1}"#;
+    let view = r#"{"customer_id":"ann","product_id":"cup","event_type":"view","timestamp":1}"#;
+    assert_eq!(parse_log(&format!("{mail}\n{view}")).unwrap().len(), 1);
+    for (fields, told) in [
+        (
+            r#""event_type":"view","timestamp":1"#,
+            "line 1: no product_id; only an event of type `email` goes without",
+        ),
+        (
+            r#""product_id":"cup","event_type":"view","timestamp":1294185600000000000"#,
+            "line 1: timestamp \"1294185600000000000\" is neither like 2011-12-09T12:50:00Z nor milliseconds since 1970",
+        ),
+        (
+            r#""product_id":"cup","event_type":"view","timestamp":"soon""#,
+            "line 1: timestamp \"soon\" is neither like 2011-12-09T12:50:00Z nor milliseconds since 1970",
+        ),
+        (
+            r#""product_id":"cup","event_type":"view","timestamp":true"#,
+            "line 1: not an event record: timestamp must be like 2011-12-09T12:50:00Z, or milliseconds since 1970",
+        ),
+        (
+            r#""product_id":"cup","event_type":"view""#,
+            "line 1: not an event record: missing field `timestamp`",
+        ),
+    ] {
+        let refused = log(fields).unwrap_err().to_string();
+        assert!(refused.starts_with(told), "{refused}");
+    }
+}
