@@ -24,11 +24,12 @@ fn read(path: &Path) -> anyhow::Result<String> {
 pub(super) fn load(args: &Args) -> anyhow::Result<Dataset> {
     let mut train = read(&args.train)?;
     let test = args.test.as_deref().map(read).transpose()?;
+    let path_of_test = || args.test.as_deref().unwrap_or(&args.train).display().to_string();
     let data = match (args.format, test) {
         (Format::Events, test) => {
             let split_ms = match (&test, args.split_at) {
                 (_, Some(at)) => at.as_millisecond(),
-                (Some(test), None) => eval::oldest_event(test)?,
+                (Some(test), None) => eval::oldest_event(test).with_context(path_of_test)?,
                 (None, None) => bail!("events need --split-at or --test"),
             };
             let lines = train.lines().count();
@@ -50,8 +51,7 @@ pub(super) fn load(args: &Args) -> anyhow::Result<Dataset> {
         (_, None) => bail!("this format needs --test"),
         (Format::Interactions, Some(test)) => eval::parse_interactions(&train, &test)?,
         // Any line is a session; what may be wrong is in the test.
-        (Format::Sessions, Some(test)) => eval::parse_sessions(&train, &test)
-            .with_context(|| args.test.as_deref().unwrap_or(&args.train).display().to_string())?,
+        (Format::Sessions, Some(test)) => eval::parse_sessions(&train, &test).with_context(path_of_test)?,
     };
     Ok(data)
 }
