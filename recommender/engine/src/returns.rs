@@ -33,7 +33,7 @@ const REPEAT_LAST: Rule = Rule {
 const PRIOR: f32 = 200.0;
 /// Of a visit, its last so many products are asked whether they are returns: no order of hundreds decides for all.
 const ASKED: usize = 20;
-/// Returns are to one of so many products before: of longer ago says little, and in a long visit everything.
+/// Counted are returns to one of so many products before: in a long visit nearly everything was met at some time.
 const BACK: usize = 10;
 
 /// Sums over finished visits. One thread writes.

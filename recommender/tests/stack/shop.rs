@@ -109,6 +109,13 @@ impl Shop {
         shop
     }
 
+    /// How to read, in a group of one's own.
+    fn consumer(&self) -> ClientConfig {
+        let mut config = self.client.clone();
+        config.set("group.id", uuid::Uuid::new_v4().to_string());
+        config
+    }
+
     fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.client.create().unwrap()
     }
@@ -195,9 +202,7 @@ impl Shop {
 
     /// Everything that stands in a topic now: keys and values.
     pub async fn records(&self, topic: &str) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        let mut config = self.client.clone();
-        config.set("group.id", uuid::Uuid::new_v4().to_string());
-        let topic = topic.to_owned();
+        let (config, topic) = (self.consumer(), topic.to_owned());
         tokio::task::spawn_blocking(move || {
             let consumer: BaseConsumer = config.create().unwrap();
             let wait = Duration::from_secs(5);
@@ -229,10 +234,8 @@ impl Shop {
 
     /// Tells when so many tombstones were written to these topics, of one partition each, from now on.
     pub async fn tombstones(&self, topics: &[&String], number: usize) -> oneshot::Receiver<()> {
-        let mut config = self.client.clone();
-        config
-            .set("group.id", uuid::Uuid::new_v4().to_string())
-            .set("enable.auto.commit", "false");
+        let mut config = self.consumer();
+        config.set("enable.auto.commit", "false");
         let topics: Vec<String> = topics.iter().map(|topic| (*topic).clone()).collect();
         let ready = tokio::task::spawn_blocking(move || {
             let consumer: BaseConsumer = config.create().unwrap();
@@ -265,10 +268,8 @@ impl Shop {
 
     /// Dead letters, waiting until there are `at_least`, and a little longer for one too many.
     pub async fn dead_letters(&self, at_least: usize) -> Vec<Letter> {
-        let mut config = self.client.clone();
-        config
-            .set("group.id", uuid::Uuid::new_v4().to_string())
-            .set("auto.offset.reset", "earliest");
+        let mut config = self.consumer();
+        config.set("auto.offset.reset", "earliest");
         let topic = self.config.topics.dead_letter.clone();
         tokio::task::spawn_blocking(move || {
             let consumer: BaseConsumer = config.create().unwrap();

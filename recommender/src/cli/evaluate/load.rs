@@ -20,38 +20,53 @@ fn read(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// A file with its text.
+type Named<'a> = (&'a Path, String);
+
+fn test(args: &Args) -> anyhow::Result<Option<Named<'_>>> {
+    let test = args.test.as_deref();
+    test.map(|path| Ok((path, read(path)?))).transpose()
+}
+
+/// Lines of the test after those of training, and where a line stands by its number.
+fn joined((path, mut lines): Named<'_>, test: Option<Named<'_>>) -> (String, String) {
+    let Some((after, test)) = test else {
+        return (lines, path.display().to_string());
+    };
+    let place = format!(
+        "{}, and after its {} lines {}",
+        path.display(),
+        lines.lines().count(),
+        after.display()
+    );
+    if !lines.ends_with('\n') {
+        lines.push('\n');
+    }
+    lines.push_str(&test);
+    (lines, place)
+}
+
 /// What is learned and asked.
 pub(super) fn load(args: &Args) -> anyhow::Result<Dataset> {
-    let mut train = read(&args.train)?;
-    let test = args.test.as_deref().map(read).transpose()?;
-    let path_of_test = || args.test.as_deref().unwrap_or(&args.train).display().to_string();
-    let data = match (args.format, test) {
+    let train = read(&args.train)?;
+    let data = match (args.format, test(args)?) {
         (Format::Events, test) => {
             let split_ms = match (&test, args.split_at) {
                 (_, Some(at)) => at.as_millisecond(),
-                (Some(test), None) => eval::oldest_event(test).with_context(path_of_test)?,
+                (Some((path, test)), None) => {
+                    eval::oldest_event(test).with_context(|| path.display().to_string())?
+                }
                 (None, None) => bail!("events need --split-at or --test"),
             };
-            let lines = train.lines().count();
-            if let Some(test) = test {
-                if !train.ends_with('\n') {
-                    train.push('\n');
-                }
-                train.push_str(&test);
-            }
-            eval::parse_events(&train, split_ms).with_context(|| match &args.test {
-                Some(test) => format!(
-                    "{}, and after its {lines} lines {}",
-                    args.train.display(),
-                    test.display()
-                ),
-                None => args.train.display().to_string(),
-            })?
+            let (lines, place) = joined((&args.train, train), test);
+            eval::parse_events(&lines, split_ms).context(place)?
         }
         (_, None) => bail!("this format needs --test"),
-        (Format::Interactions, Some(test)) => eval::parse_interactions(&train, &test)?,
+        (Format::Interactions, Some((_, test))) => eval::parse_interactions(&train, &test)?,
         // Any line is a session; what may be wrong is in the test.
-        (Format::Sessions, Some(test)) => eval::parse_sessions(&train, &test).with_context(path_of_test)?,
+        (Format::Sessions, Some((path, test))) => {
+            eval::parse_sessions(&train, &test).with_context(|| path.display().to_string())?
+        }
     };
     Ok(data)
 }
@@ -61,10 +76,6 @@ pub(super) fn log(args: &Args) -> anyhow::Result<Vec<LogEvent>> {
     if args.format != Format::Events {
         bail!("--prequential needs --format events: only those have times");
     }
-    let mut text = read(&args.train)?;
-    if let Some(test) = &args.test {
-        text.push('\n');
-        text.push_str(&read(test)?);
-    }
-    Ok(eval::parse_log(&text)?)
+    let (lines, place) = joined((&args.train, read(&args.train)?), test(args)?);
+    eval::parse_log(&lines).context(place)
 }
