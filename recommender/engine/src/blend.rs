@@ -28,6 +28,15 @@ pub struct Blend {
     pub content: f32,
     /// Exponent of recent popularity that the blend is multiplied with; 0 means that trends do not matter.
     pub trend: f32,
+    /// `Popularity`, added to the others: a trend lifts what somebody has found, this finds what is trending. The less
+    /// those count together that have something to say by what customers did, the less does this. Weights that were
+    /// stored before there was such a member go without.
+    #[serde(default = "nothing")]
+    pub popular: f32,
+}
+
+fn nothing() -> f32 {
+    0.0
 }
 
 impl Default for Blend {
@@ -39,7 +48,8 @@ impl Default for Blend {
             ease: 1.0,
             als: 0.5,
             content: 0.05,
-            trend: 0.3,
+            trend: 0.2,
+            popular: 0.3,
         }
     }
 }
@@ -61,18 +71,34 @@ impl Blend {
             self.ease,
             self.content,
             self.als,
+            self.popular,
         ]
+    }
+
+    /// The same for one question, where these members had something to say: if few had, what is popular is not to drown
+    /// them, and what is new and known by its texts alone not at all.
+    pub(crate) fn heard(&self, spoke: &[bool; MEMBERS]) -> [f32; MEMBERS] {
+        let mut weights = self.weights();
+        let others = || (0..MEMBERS).filter(|at| ![CONTENT, POPULAR].contains(at));
+        let all: f32 = others().map(|at| weights[at]).sum();
+        let spoken: f32 = others().filter(|at| spoke[*at]).map(|at| weights[at]).sum();
+        weights[POPULAR] *= if all > 0.0 { spoken / all } else { 0.0 };
+        weights
     }
 }
 
 /// Members of the blend.
-pub(crate) const MEMBERS: usize = 6;
+pub(crate) const MEMBERS: usize = 7;
 /// Positions of those whose scores come from lists.
 pub(crate) const WALK: usize = 0;
 pub(crate) const KNN: usize = 1;
 pub(crate) const EASE: usize = 3;
+/// Position of the one that goes by the catalogue.
+const CONTENT: usize = 4;
 /// Position of iALS, which scores what others found.
 pub(crate) const ALS: usize = 5;
+/// Position of what is popular, which nothing that the customer did speaks for.
+pub(crate) const POPULAR: usize = 6;
 
 /// How many candidates of each model are worth blending for an answer of this length: twice as many find the same (within
 /// .1 % of recall@20 on Gowalla), and no fewer than a ranker of the user's is asked about.
@@ -126,10 +152,15 @@ impl Found {
         mixed.max(0.0) * lift * self.preferred
     }
 
-    /// The source of the member that contributes most.
+    /// Whether a member that finds candidates, and counts, has found it.
+    pub fn is_named(&self, weights: &[f32; MEMBERS]) -> bool {
+        (0..MEMBERS).any(|at| at != ALS && weights[at] > 0.0 && self.scores[at] != 0.0)
+    }
+
+    /// The source of the member that contributes most, of those that know what they go by.
     fn source(&self, weights: &[f32; MEMBERS]) -> u32 {
         let mut strongest = (f32::NEG_INFINITY, NO_SOURCE);
-        for at in (0..MEMBERS).filter(|at| *at != ALS) {
+        for at in (0..MEMBERS).filter(|at| ![ALS, POPULAR].contains(at)) {
             let part = self.scores[at] * weights[at];
             if part > strongest.0 {
                 strongest = (part, self.sources[at]);
@@ -143,6 +174,8 @@ impl Found {
 #[derive(Default)]
 pub(crate) struct Pool {
     pub found: Vec<Found>,
+    /// Which members had anything to say.
+    pub spoke: [bool; MEMBERS],
 }
 
 impl Pool {
@@ -154,6 +187,7 @@ impl Pool {
         if scale <= 0.0 || !scale.is_finite() {
             return;
         }
+        self.spoke[member] = true;
         for candidate in list {
             let at = scratch.marked(candidate.product).unwrap_or_else(|| {
                 scratch.mark_one(candidate.product, self.found.len());
@@ -181,6 +215,7 @@ impl Pool {
         best.sort_unstable_by(|a, b| b.total_cmp(a));
         let scale = best.iter().sum::<f32>() / best.len().max(1) as f32;
         if scale > 0.0 && scale.is_finite() {
+            self.spoke[member] = true;
             for (at, score) in places.iter().zip(scores) {
                 self.found[*at].scores[member] = score / scale;
             }
@@ -189,7 +224,7 @@ impl Pool {
 
     /// The blend, best first.
     pub fn finish(&self, blend: &Blend, tie: impl Fn(u32, u32) -> Ordering) -> Vec<Candidate> {
-        let weights = blend.weights();
+        let weights = blend.heard(&self.spoke);
         let scores = self.found.iter().map(|found| found.score(&weights, blend.trend));
         let mut keys: Vec<u64> = scores.zip(0..).map(|(score, at)| key(score, at)).collect();
         let product = |at: u32| self.found[at as usize].product;

@@ -15,7 +15,7 @@ use crate::{
 pub enum Algorithm {
     /// Picks among the online models by prequential hit rate.
     Auto,
-    /// A blend by reciprocal rank of the online models, with popularity as its floor.
+    /// A blend of the others' calibrated scores, what is trending among them.
     #[default]
     Hybrid,
     /// Item-to-item cosine over weighted events.

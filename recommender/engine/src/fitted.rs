@@ -141,7 +141,13 @@ impl Artifact {
         if checksum(body) != u64::from_le_bytes(*sum) {
             return Err(ArtifactError::Checksum);
         }
-        let artifact: Artifact = postcard::from_bytes(body)?;
+        let artifact = match postcard::from_bytes::<Artifact>(body) {
+            // Weights of before `Blend::popular`, the last number of all: it was nothing.
+            Err(postcard::Error::DeserializeUnexpectedEnd) => {
+                postcard::from_bytes(&[body, &0.0f32.to_le_bytes()].concat())?
+            }
+            read => read?,
+        };
         let products = artifact.products.len();
         let fits = match &artifact.model {
             FittedModel::Ease(weights) => weights.is_consistent() && weights.rows() == products,
@@ -337,5 +343,29 @@ impl Reader {
         let weights = fitted.weights.as_ref();
         let weights = weights.map(|weights| (Algorithm::Hybrid, weights.0.clone()));
         ease.into_iter().chain(als).chain(weights).chain(onnx).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_of_before_popular_are_read_and_damage_is_not() {
+        let blend = Blend {
+            popular: 0.0,
+            ..Blend::default()
+        };
+        let artifact = Artifact::blend_weights(blend, "w1", 7);
+        let bytes = artifact.to_bytes().unwrap();
+        let before = |numbers: usize| {
+            let body = &bytes[16..bytes.len() - 4 * numbers];
+            [MAGIC.as_slice(), &checksum(body).to_le_bytes(), body].concat()
+        };
+        assert_eq!(Artifact::from_bytes(&before(1)).unwrap(), artifact);
+        assert!(matches!(
+            Artifact::from_bytes(&before(2)),
+            Err(ArtifactError::Decode(_))
+        ));
     }
 }

@@ -3,13 +3,16 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::{
-    blend::{ALS, Blend, Pool, candidates},
+    blend::{ALS, Blend, POPULAR, Pool, candidates},
     config::Algorithm,
     knowledge::preference,
-    models::{Question, model},
+    models::{Question, model, popularity::find_popular},
     scratch::{Candidate, Scratch},
     shared::Shared,
 };
+
+/// Popular products that are looked at for each that is wanted.
+const POPULAR_READS: usize = 4;
 
 /// Candidates for an answer of `limit` products, best first; empty if nothing personal is known. `observe`
 /// sees what each member said.
@@ -49,6 +52,16 @@ pub(crate) fn rank(
             scratch.best(candidates(limit), keep, tie, &mut list);
             pool.add(member, scratch, &list);
         }
+    }
+    // Where nobody says anything the answer is what is popular anyway, and not a personal one.
+    if blend.heard(&pool.spoke)[POPULAR] > 0.0 {
+        // Whether what the visit is looking at comes back is for the others to say.
+        let keep = |product: u32| {
+            !question.visit.contains(&product) && (scratch.mark_of(product) != 0 || keep(product))
+        };
+        let wanted = candidates(limit);
+        find_popular(question, POPULAR_READS * wanted, wanted, keep, &mut list);
+        pool.add(POPULAR, scratch, &list);
     }
     pool.unmark(scratch);
     if let Some(als) = &fitted.als

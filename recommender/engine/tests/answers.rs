@@ -1,8 +1,8 @@
 //! What a shop sees: reasons, fallbacks, rules.
 
 use recommender_engine::{
-    Algorithm, EngineConfig, EventKind, Fallback, Interaction, ProductMeta, Query, Reader, Reason, Rules,
-    Scored, Tuning, Writer, engine,
+    Algorithm, Blend, EngineConfig, EventKind, Fallback, Interaction, ProductMeta, Query, Reader, Reason,
+    Rules, Scored, Tuning, Writer, engine,
 };
 
 const NOW: i64 = 1_700_000_000_000;
@@ -265,6 +265,61 @@ fn what_the_catalogue_withdraws_is_gone_at_once_and_what_was_bought_may_be_asked
             .items
             .iter()
             .any(|item| &*item.product == "fork")
+    );
+}
+
+#[test]
+fn what_trends_is_blended_in_though_nothing_personal_speaks_for_it_and_says_so() {
+    let ranked = |popular: f32, customer: &str| {
+        let blend = Blend {
+            popular,
+            ..Blend::default()
+        };
+        let (mut writer, reader) = shop(Tuning::default());
+        writer.set_blend(blend);
+        let answer = reader.recommend(&ask(customer));
+        let items = answer
+            .items
+            .into_iter()
+            .map(|item| (item.product.to_string(), item.reason));
+        (answer.fallback, items.collect::<Vec<_>>())
+    };
+    let names = |(_, items): &(Fallback, Vec<(String, Reason)>)| -> Vec<String> {
+        items.iter().map(|(name, _)| name.clone()).collect()
+    };
+    // Ann bought a fork. Who bought one never bought a cup, which is what trends.
+    let (unblended, blended) = (ranked(0.0, "ann"), ranked(9.0, "ann"));
+    assert_eq!(names(&unblended), ["knife", "cup", "saucer"]);
+    assert_eq!(names(&blended), ["cup", "knife", "saucer"]);
+    assert_eq!(blended.1[0].1, Reason::Popular);
+    assert!(matches!(blended.1[1].1, Reason::BecauseOf { .. }), "{blended:?}");
+    assert_eq!((unblended.0, blended.0), (Fallback::Personal, Fallback::Personal));
+    // By default it does not come before what the customer's own history says.
+    assert_eq!(names(&ranked(Blend::default().popular, "ann"))[0], "knife");
+}
+
+#[test]
+fn what_the_visit_is_looking_at_does_not_come_back_for_being_popular() {
+    let shown = |blend: Blend| {
+        let (mut writer, reader) = shop(Tuning::default());
+        writer.set_blend(blend);
+        // The bestseller, and nothing more.
+        writer.apply(&Interaction::new("eve", "cup", EventKind::View, NOW - 500), NOW);
+        writer.flush(NOW);
+        let answer = reader.recommend(&ask("eve"));
+        let items = answer.items.into_iter().map(|item| item.product.to_string());
+        items.collect::<Vec<_>>()
+    };
+    let with = |popular: f32| {
+        shown(Blend {
+            popular,
+            ..Blend::default()
+        })
+    };
+    assert_eq!(with(9.0)[0], "saucer");
+    assert!(
+        !with(9.0).contains(&"cup".to_owned()),
+        "others trend that she is not looking at"
     );
 }
 

@@ -138,12 +138,21 @@ pub fn fit(
     let previous_hit_rate = previous.map(|bundle| judge.hit_rate(&bundle.artifacts, &bundle.blend));
     let candidates = models(&train, "candidate", now_ms);
     let (mut blend, mut hit_rate) = (Blend::default(), judge.hit_rate(&candidates, &Blend::default()));
-    for (ease, als) in BLENDS {
-        let other = Blend {
+    // As before there was the member of what is popular; where nothing trends, it is in the way.
+    let plain = Blend {
+        trend: 0.3,
+        popular: 0.0,
+        ..Blend::default()
+    };
+    let tried = [Blend::default(), plain].into_iter().flat_map(|start| {
+        BLENDS.map(|(ease, als)| Blend {
             ease,
             als,
-            ..Blend::default()
-        };
+            ..start.clone()
+        })
+    });
+    // What answers now may be right still.
+    for other in tried.chain(previous.map(|bundle| bundle.blend.clone())) {
         let rate = judge.hit_rate(&candidates, &other);
         if rate > hit_rate {
             (blend, hit_rate) = (other, rate);

@@ -13,6 +13,9 @@ const CURRENT: &str = "models/current";
 /// Versions that are kept.
 const KEPT: usize = 5;
 
+/// In an entry without it, as it is serialised.
+const UNKNOWN_BEFORE: &str = r#","popular":0.0"#;
+
 /// Why the shelf cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ShelfError {
@@ -59,18 +62,25 @@ pub struct Entry {
     pub blend: Blend,
     /// Share of held-out questions that it answered.
     pub hit_rate_at_10: f64,
-    /// XXH3 of everything above, in hexadecimal, as written.
+    /// XXH3 of everything above (but `blend.popular`), in hexadecimal, as written.
     pub checksum: String,
 }
 
 impl Entry {
     fn sum(&self) -> String {
+        // The program before this one knows no `popular`: it reads an entry without it, and so sums it up.
+        let blend = Blend {
+            popular: 0.0,
+            ..self.blend.clone()
+        };
         let told = Self {
             checksum: String::new(),
+            blend,
             ..self.clone()
         };
         // Numbers and texts always serialise.
-        format!("{:016x}", xxh3_64(&serde_json::to_vec(&told).unwrap_or_default()))
+        let told = serde_json::to_string(&told).unwrap_or_default();
+        format!("{:016x}", xxh3_64(told.replace(UNKNOWN_BEFORE, "").as_bytes()))
     }
 }
 
@@ -116,6 +126,9 @@ impl Shelf {
         let entry: Entry = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
         if entry.sum() != entry.checksum {
             return Err(damaged("its checksum differs".into()));
+        }
+        if !entry.blend.is_sound() {
+            return Err(damaged("weights of its blend are out of range".into()));
         }
         Ok(entry)
     }
@@ -248,5 +261,58 @@ mod tests {
             shelf.current().await.unwrap().as_deref(),
             Some("20260106T000000Z")
         );
+    }
+
+    #[tokio::test]
+    async fn an_entry_is_read_by_the_program_before_this_one_and_theirs_by_this_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf {
+            store: Store::folder(dir.path()).unwrap(),
+        };
+        let (_writer, reader, now) = fit::tests::shop();
+        let bundle = fit::fit(&reader, &EngineConfig::default(), None, now)
+            .unwrap()
+            .bundle;
+        assert!(bundle.blend.popular > 0.0);
+        shelf.publish(&bundle, 0.5).await.unwrap();
+        let path = dir.path().join(format!("models/{}.json", bundle.version));
+        let written = std::fs::read_to_string(&path).unwrap();
+        // That program reads no `popular`, writes what it has read, without a checksum, and compares the sums.
+        let mut known: serde_json::Value = serde_json::from_str(&written).unwrap();
+        let checksum = known["checksum"].as_str().unwrap().to_owned();
+        let popular = known["blend"].as_object_mut().unwrap().remove("popular");
+        assert!(popular.is_some());
+        let before = known.to_string();
+        known["checksum"] = "".into();
+        let told: Before = serde_json::from_value(known).unwrap();
+        let sum = xxh3_64(&serde_json::to_vec(&told).unwrap());
+        assert_eq!(format!("{sum:016x}"), checksum);
+        // What it wrote itself was fitted without.
+        std::fs::write(&path, before).unwrap();
+        assert_eq!(shelf.load(&bundle.version).await.unwrap().blend.popular, 0.0);
+    }
+
+    /// An [`Entry`] as the program before this one knows it.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Before {
+        version: String,
+        trained_ms: i64,
+        program: String,
+        models: Vec<String>,
+        blend: BlendBefore,
+        hit_rate_at_10: f64,
+        checksum: String,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct BlendBefore {
+        walk: f32,
+        knn: f32,
+        session: f32,
+        ease: f32,
+        als: f32,
+        content: f32,
+        trend: f32,
     }
 }

@@ -120,6 +120,7 @@ impl Params {
                     als: 0.0,
                     content: 0.0,
                     trend: 0.0,
+                    popular: 0.0,
                     ..params.blend
                 };
             }
@@ -139,6 +140,7 @@ impl Params {
                     session: 0.0,
                     content: 0.0,
                     trend: 0.0,
+                    popular: 0.0,
                     ..params.blend
                 };
             }
@@ -171,7 +173,6 @@ impl Params {
                 walk: 0.0,
                 session: 0.0,
                 content: 0.0,
-                trend: 0.3,
                 ..params.blend
             },
             ..params

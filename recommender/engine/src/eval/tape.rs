@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     answer,
-    blend::{Blend, Found},
+    blend::{Blend, Found, MEMBERS},
 };
 
 /// Answers of all members to the questions of a validation set.
@@ -22,6 +22,7 @@ pub(super) struct Tape<'a> {
 struct Asked {
     question: usize,
     found: Vec<Found>,
+    spoke: [bool; MEMBERS],
 }
 
 impl<'a> Tape<'a> {
@@ -35,16 +36,20 @@ impl<'a> Tape<'a> {
             Vec::new,
             |asked, question| {
                 trained.question(question, &base, |query, _| {
-                    let mut found = Vec::new();
+                    let (mut found, mut spoke) = (Vec::new(), [false; MEMBERS]);
                     answer::recommend_observed(shared, query, &mut |pool| {
-                        found = pool.found.clone();
+                        (found, spoke) = (pool.found.clone(), pool.spoke);
                     });
                     for found in &mut found {
                         // From the engine's numbers to those of the data.
                         let name = &shared.product(found.product).name;
                         found.product = trained.ids.get(name).copied().unwrap_or(u32::MAX);
                     }
-                    asked.push(Asked { question, found });
+                    asked.push(Asked {
+                        question,
+                        found,
+                        spoke,
+                    });
                 });
             },
             |_| {},
@@ -84,14 +89,21 @@ impl<'a> Tape<'a> {
     /// Worth and coverage.
     fn look(&self, blend: &Blend) -> (f64, f64) {
         let mut shown = vec![false; self.data.products.len()];
-        let weights = blend.weights();
         let mut ranked: Vec<(f32, u32)> = Vec::new();
         let mut answer: Vec<u32> = Vec::new();
         let mut sum = 0.0;
-        for Asked { question, found } in &self.asked {
+        for Asked {
+            question,
+            found,
+            spoke,
+        } in &self.asked
+        {
+            let weights = blend.heard(spoke);
             ranked.clear();
+            // What a member found that counts nothing in this blend would not have been found.
             let scored = found
                 .iter()
+                .filter(|found| found.is_named(&weights))
                 .map(|found| (found.score(&weights, blend.trend), found.product));
             ranked.extend(scored.filter(|(score, _)| *score > 0.0));
             let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
@@ -151,7 +163,7 @@ pub(super) fn fit(
                 continue;
             };
             let values: Vec<f32> = match name {
-                "trend" if !timed => Vec::new(),
+                "trend" | "popular" if !timed => Vec::new(),
                 "trend" => TRENDS.to_vec(),
                 _ if now > 0.0 => FACTORS.map(|factor| factor * now).to_vec(),
                 _ => ENTRY.to_vec(),
@@ -180,7 +192,8 @@ pub(super) fn fit(
     finish(best, score)
 }
 
-const NAMES: [&str; 6] = ["ease", "walk", "als", "session", "knn", "trend"];
+/// Of weights, and last the exponent of the trend.
+const NAMES: [&str; 7] = ["ease", "walk", "als", "session", "knn", "popular", "trend"];
 
 fn weight<'b>(blend: &'b mut Blend, name: &str) -> Option<&'b mut f32> {
     Some(match name {
@@ -189,6 +202,7 @@ fn weight<'b>(blend: &'b mut Blend, name: &str) -> Option<&'b mut f32> {
         "session" => &mut blend.session,
         "ease" => &mut blend.ease,
         "als" => &mut blend.als,
+        "popular" => &mut blend.popular,
         "trend" => &mut blend.trend,
         _ => return None,
     })
@@ -201,7 +215,7 @@ fn finish(mut blend: Blend, score: impl Fn(&Blend) -> f64) -> (Blend, f64) {
     let sum: f32 = blend.weights().iter().sum::<f32>() - blend.content;
     if sum > 0.0 {
         blend.content /= sum;
-        for name in &NAMES[..5] {
+        for name in &NAMES[..6] {
             if let Some(weight) = weight(&mut blend, name) {
                 *weight = if *weight < 0.02 * sum { 0.0 } else { *weight / sum };
             }
@@ -221,129 +235,4 @@ fn distance(blend: &Blend, from: &Blend) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        config::Algorithm,
-        eval::{Params, parse_interactions},
-    };
-
-    /// Two tastes, of which each customer lacks something.
-    fn tastes() -> Dataset {
-        let line = |user: u32| {
-            let items =
-                (0..20).filter(|item| item % 2 == user % 2 && !(item * 7 + user * 3).is_multiple_of(5));
-            let items: Vec<String> = items.map(|item| item.to_string()).collect();
-            format!("u{user} {}", items.join(" "))
-        };
-        let train: Vec<String> = (0..40).map(line).collect();
-        let asked = |user: u32| {
-            format!(
-                "u{user} {}",
-                (0..20)
-                    .find(|item| item % 2 == user % 2 && (item * 7 + user * 3).is_multiple_of(5))
-                    .unwrap()
-            )
-        };
-        let test: Vec<String> = (0..40).map(asked).collect();
-        parse_interactions(&train.join("\n"), &test.join("\n")).unwrap()
-    }
-
-    #[test]
-    fn a_tape_says_what_asking_again_would() {
-        let data = tastes();
-        let everyone = Blend {
-            walk: 1.0,
-            knn: 1.0,
-            session: 0.0,
-            ease: 1.0,
-            als: 1.0,
-            content: 0.0,
-            trend: 0.0,
-        };
-        let params = Params {
-            blend: everyone,
-            ..Params::default()
-        };
-        let mut trained = Trained::new(&data, Algorithm::Hybrid, &params, 2).unwrap();
-        let tape = Tape::record(&trained, 5, usize::MAX);
-        for (walk, ease, trend) in [(1.0, 0.0, 0.0), (0.2, 1.0, 0.3), (0.0, 0.5, 0.0)] {
-            let mut params = params.clone();
-            params.blend = Blend {
-                walk,
-                ease,
-                trend,
-                knn: 0.1,
-                ..params.blend
-            };
-            trained.change(&params, &[]).unwrap();
-            let asked = trained.score(Algorithm::Hybrid, 5, usize::MAX);
-            assert!((tape.score(&params.blend) - asked).abs() < 1e-9, "{walk} {ease}");
-        }
-    }
-
-    #[test]
-    fn weights_move_to_what_knows_better_and_stay_where_nothing_is_known_better() {
-        let data = tastes();
-        let start = Blend {
-            walk: 1.0,
-            knn: 0.0,
-            session: 0.0,
-            ease: 0.0,
-            als: 0.0,
-            content: 0.0,
-            trend: 0.0,
-        };
-        let found = |right: usize, wrong: usize| -> Vec<Asked> {
-            let Task::Customers(cases) = &data.task else {
-                panic!("customers")
-            };
-            let asked = cases.iter().enumerate().map(|(question, (_, wanted))| {
-                let mut hit = Found::of(wanted[0]);
-                hit.scores[right] = 1.0;
-                let mut miss = Found::of((wanted[0] + 1) % 20);
-                miss.scores[wrong] = 1.0;
-                Asked {
-                    question,
-                    found: vec![miss, hit],
-                }
-            });
-            asked.collect()
-        };
-        let tape = |right, wrong| Tape {
-            data: &data,
-            asked: found(right, wrong),
-            coverage: 0.0,
-            k: 1,
-        };
-        let (blend, score) = fit(&[tape(3, 0)], &start, false, |_, _| true);
-        assert!(blend.ease >= blend.walk && score > 1.9, "{blend:?} {score}");
-        let (blend, _) = fit(&[tape(0, 3)], &start, false, |_, _| true);
-        assert_eq!(blend, start);
-    }
-
-    #[test]
-    fn what_shows_less_of_the_catalogue_than_it_has_to_is_worth_less() {
-        let data = parse_interactions("a 1 2 3 4\nb 1 2 3 4", "a 1\nb 1").unwrap();
-        let asked = |question| {
-            let mut found = Found::of(0);
-            found.scores = [1.0; 6];
-            Asked {
-                question,
-                found: vec![found],
-            }
-        };
-        let mut tape = Tape {
-            data: &data,
-            asked: vec![asked(0), asked(1)],
-            coverage: 0.0,
-            k: 1,
-        };
-        let free = tape.score(&Blend::default());
-        assert_eq!(tape.coverage(&Blend::default()), 0.25);
-        tape.hold_to(0.25);
-        assert_eq!(tape.score(&Blend::default()), free);
-        tape.hold_to(1.0);
-        assert_eq!(tape.score(&Blend::default()), free * 0.5);
-    }
-}
+mod tests;

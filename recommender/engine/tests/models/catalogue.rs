@@ -38,6 +38,43 @@ fn a_new_product_is_recommended_for_its_words_before_its_first_event() {
     );
 }
 
+#[test]
+fn where_only_content_speaks_what_trends_does_not_drown_it() {
+    let (mut writer, reader) = plain();
+    // Thirty bestsellers of a hundred customers, and a corner of the catalogue that nobody has been to.
+    for customer in 0..100 {
+        for product in (0..30).filter(|product| customer >= product * 3) {
+            let (customer, product) = (format!("c{customer}"), format!("best{product}"));
+            view(&mut writer, &customer, &product, NOW - 90 * MINUTE);
+        }
+    }
+    for product in 0..30 {
+        let title = format!("lamp {product}");
+        writer.set_product(&format!("best{product}"), Some(ProductMeta::titled(title)));
+    }
+    for name in ["teapot blue", "teapot green", "teapot red"] {
+        let meta = ProductMeta {
+            category: Some("teapots".into()),
+            ..ProductMeta::titled(name)
+        };
+        writer.set_product(name, Some(meta));
+    }
+    view(&mut writer, "ann", "teapot blue", NOW - MINUTE);
+    writer.flush(NOW);
+    let query = Query {
+        customer: Some("ann"),
+        limit: 10,
+        now_ms: NOW,
+        ..Query::default()
+    };
+    let shown = names(&reader, &query);
+    assert_eq!(shown.len(), 10);
+    assert!(
+        shown[..2].iter().all(|name| name.starts_with("teapot")),
+        "{shown:?}"
+    );
+}
+
 /// Two hundred products known by events, in ten categories, and as many customers.
 fn established() -> (Writer, Reader) {
     let (mut writer, reader) = plain();

@@ -171,6 +171,7 @@ pub(super) fn everyone(data: &Dataset) -> Blend {
         als: with(Algorithm::ImplicitAls),
         content: 0.0,
         trend: 0.0,
+        popular: f32::from(u8::from(data.timed)),
     }
 }
 
