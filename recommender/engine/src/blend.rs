@@ -29,7 +29,7 @@ pub struct Blend {
     /// Exponent of recent popularity that the blend is multiplied with; 0 means that trends do not matter.
     pub trend: f32,
     /// `Popularity`, added to the others: a trend lifts what somebody has found, this finds what is trending. The less
-    /// those count together that have something to say by what customers did, the less does this. Weights that were
+    /// those have to say that find products by what customers did, the less does this. Weights that were
     /// stored before there was such a member go without.
     #[serde(default = "nothing")]
     pub popular: f32,
@@ -75,14 +75,16 @@ impl Blend {
         ]
     }
 
-    /// The same for one question, where these members had something to say: if few had, what is popular is not to drown
+    /// The same for one question, where members had so much to say: if few had, or little, what is popular is not to drown
     /// them, and what is new and known by its texts alone not at all.
-    pub(crate) fn heard(&self, spoke: &[bool; MEMBERS]) -> [f32; MEMBERS] {
+    pub(crate) fn heard(&self, said: &[f32; MEMBERS]) -> [f32; MEMBERS] {
         let mut weights = self.weights();
-        let others = || (0..MEMBERS).filter(|at| ![CONTENT, POPULAR].contains(at));
+        // Those that find candidates by what customers did.
+        let others = || [WALK, KNN, SESSION, EASE].into_iter();
         let all: f32 = others().map(|at| weights[at]).sum();
-        let spoken: f32 = others().filter(|at| spoke[*at]).map(|at| weights[at]).sum();
-        weights[POPULAR] *= if all > 0.0 { spoken / all } else { 0.0 };
+        let heard: f32 = others().map(|at| weights[at] * said[at]).sum();
+        let share = if all > 0.0 { heard / all } else { 0.0 };
+        weights[POPULAR] *= (share - LITTLE).max(0.0) / (1.0 - LITTLE);
         weights
     }
 }
@@ -92,9 +94,8 @@ pub(crate) const MEMBERS: usize = 7;
 /// Positions of those whose scores come from lists.
 pub(crate) const WALK: usize = 0;
 pub(crate) const KNN: usize = 1;
+const SESSION: usize = 2;
 pub(crate) const EASE: usize = 3;
-/// Position of the one that goes by the catalogue.
-const CONTENT: usize = 4;
 /// Position of iALS, which scores what others found.
 pub(crate) const ALS: usize = 5;
 /// Position of what is popular, which nothing that the customer did speaks for.
@@ -108,6 +109,11 @@ pub(crate) fn candidates(limit: usize) -> usize {
 
 /// Candidates that define a model's scale.
 const SCALE: usize = 50;
+/// Where members say less than this share of what they could, what is popular has no say.
+const LITTLE: f32 = 0.1;
+/// What the whole shop wants counts no more than this: one product that everybody talks about is not to come before what
+/// a customer's own history says.
+const MOST_POPULAR: f32 = 5.0;
 /// A product without recent customers is held back, not hidden.
 const NOBODY: f32 = 0.01;
 
@@ -174,8 +180,8 @@ impl Found {
 #[derive(Default)]
 pub(crate) struct Pool {
     pub found: Vec<Found>,
-    /// Which members had anything to say.
-    pub spoke: [bool; MEMBERS],
+    /// How much each member had to say, as a share of the candidates that define a scale.
+    pub said: [f32; MEMBERS],
 }
 
 impl Pool {
@@ -187,7 +193,12 @@ impl Pool {
         if scale <= 0.0 || !scale.is_finite() {
             return;
         }
-        self.spoke[member] = true;
+        self.said[member] = top.len() as f32 / SCALE as f32;
+        let most = if member == POPULAR {
+            MOST_POPULAR
+        } else {
+            f32::INFINITY
+        };
         for candidate in list {
             let at = scratch.marked(candidate.product).unwrap_or_else(|| {
                 scratch.mark_one(candidate.product, self.found.len());
@@ -195,7 +206,7 @@ impl Pool {
                 self.found.len() - 1
             });
             let found = &mut self.found[at];
-            found.scores[member] = candidate.score / scale;
+            found.scores[member] = (candidate.score / scale).min(most);
             found.sources[member] = candidate.source;
         }
     }
@@ -215,7 +226,6 @@ impl Pool {
         best.sort_unstable_by(|a, b| b.total_cmp(a));
         let scale = best.iter().sum::<f32>() / best.len().max(1) as f32;
         if scale > 0.0 && scale.is_finite() {
-            self.spoke[member] = true;
             for (at, score) in places.iter().zip(scores) {
                 self.found[*at].scores[member] = score / scale;
             }
@@ -224,7 +234,7 @@ impl Pool {
 
     /// The blend, best first.
     pub fn finish(&self, blend: &Blend, tie: impl Fn(u32, u32) -> Ordering) -> Vec<Candidate> {
-        let weights = blend.heard(&self.spoke);
+        let weights = blend.heard(&self.said);
         let scores = self.found.iter().map(|found| found.score(&weights, blend.trend));
         let mut keys: Vec<u64> = scores.zip(0..).map(|(score, at)| key(score, at)).collect();
         let product = |at: u32| self.found[at as usize].product;

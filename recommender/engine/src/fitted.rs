@@ -143,8 +143,11 @@ impl Artifact {
         }
         let artifact = match postcard::from_bytes::<Artifact>(body) {
             // Weights of before `Blend::popular`, the last number of all: it was nothing.
-            Err(postcard::Error::DeserializeUnexpectedEnd) => {
-                postcard::from_bytes(&[body, &0.0f32.to_le_bytes()].concat())?
+            Err(e @ postcard::Error::DeserializeUnexpectedEnd) => {
+                match postcard::from_bytes::<Artifact>(&[body, &0.0f32.to_le_bytes()].concat())? {
+                    weights if matches!(weights.model, FittedModel::Weights(_)) => weights,
+                    _ => return Err(e.into()),
+                }
             }
             read => read?,
         };

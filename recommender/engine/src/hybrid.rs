@@ -1,4 +1,4 @@
-//! The default algorithm: what several models find, blended and lifted by the trend.
+//! The default algorithm: what several models find and what trends, blended and lifted by the trend.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -54,7 +54,7 @@ pub(crate) fn rank(
         }
     }
     // Where nobody says anything the answer is what is popular anyway, and not a personal one.
-    if blend.heard(&pool.spoke)[POPULAR] > 0.0 {
+    if blend.heard(&pool.said)[POPULAR] > 0.0 {
         // Whether what the visit is looking at comes back is for the others to say.
         let keep = |product: u32| {
             !question.visit.contains(&product) && (scratch.mark_of(product) != 0 || keep(product))

@@ -327,6 +327,7 @@ fn auto_answers_in_a_replay_with_the_model_that_proved_to_be_better() {
         ("session", "0"),
         ("ease", "0"),
         ("als", "0"),
+        ("popular", "0"),
         ("trend", "1"),
     ] {
         params.set(&format!("blend.{part}"), weight).unwrap();

@@ -144,7 +144,7 @@ pub fn fit(
         popular: 0.0,
         ..Blend::default()
     };
-    let tried = [Blend::default(), plain].into_iter().flat_map(|start| {
+    let grid = [Blend::default(), plain.clone()].into_iter().flat_map(|start| {
         BLENDS.map(|(ease, als)| Blend {
             ease,
             als,
@@ -152,7 +152,8 @@ pub fn fit(
         })
     });
     // What answers now may be right still.
-    for other in tried.chain(previous.map(|bundle| bundle.blend.clone())) {
+    let now = previous.map(|bundle| bundle.blend.clone());
+    for other in std::iter::once(plain).chain(grid).chain(now) {
         let rate = judge.hit_rate(&candidates, &other);
         if rate > hit_rate {
             (blend, hit_rate) = (other, rate);

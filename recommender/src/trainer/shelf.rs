@@ -290,6 +290,12 @@ mod tests {
         // What it wrote itself was fitted without.
         std::fs::write(&path, before).unwrap();
         assert_eq!(shelf.load(&bundle.version).await.unwrap().blend.popular, 0.0);
+        // It is in no checksum: what cannot be is refused all the same.
+        let damaged = written.replace(r#""popular": 0.3"#, r#""popular": -0.3"#);
+        assert_ne!(damaged, written);
+        std::fs::write(&path, damaged).unwrap();
+        let refused = shelf.load(&bundle.version).await.unwrap_err();
+        assert!(refused.to_string().contains("out of range"), "{refused}");
     }
 
     /// An [`Entry`] as the program before this one knows it.

@@ -22,7 +22,7 @@ pub(super) struct Tape<'a> {
 struct Asked {
     question: usize,
     found: Vec<Found>,
-    spoke: [bool; MEMBERS],
+    said: [f32; MEMBERS],
 }
 
 impl<'a> Tape<'a> {
@@ -36,9 +36,9 @@ impl<'a> Tape<'a> {
             Vec::new,
             |asked, question| {
                 trained.question(question, &base, |query, _| {
-                    let (mut found, mut spoke) = (Vec::new(), [false; MEMBERS]);
+                    let (mut found, mut said) = (Vec::new(), [0.0; MEMBERS]);
                     answer::recommend_observed(shared, query, &mut |pool| {
-                        (found, spoke) = (pool.found.clone(), pool.spoke);
+                        (found, said) = (pool.found.clone(), pool.said);
                     });
                     for found in &mut found {
                         // From the engine's numbers to those of the data.
@@ -48,7 +48,7 @@ impl<'a> Tape<'a> {
                     asked.push(Asked {
                         question,
                         found,
-                        spoke,
+                        said,
                     });
                 });
             },
@@ -95,10 +95,10 @@ impl<'a> Tape<'a> {
         for Asked {
             question,
             found,
-            spoke,
+            said,
         } in &self.asked
         {
-            let weights = blend.heard(spoke);
+            let weights = blend.heard(said);
             ranked.clear();
             // What a member found that counts nothing in this blend would not have been found.
             let scored = found

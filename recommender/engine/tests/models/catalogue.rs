@@ -38,10 +38,9 @@ fn a_new_product_is_recommended_for_its_words_before_its_first_event() {
     );
 }
 
-#[test]
-fn where_only_content_speaks_what_trends_does_not_drown_it() {
+/// Who has looked at a teapot that nobody else has, or one, where thirty lamps sell well.
+fn teapots(others: &[&str]) -> Vec<String> {
     let (mut writer, reader) = plain();
-    // Thirty bestsellers of a hundred customers, and a corner of the catalogue that nobody has been to.
     for customer in 0..100 {
         for product in (0..30).filter(|product| customer >= product * 3) {
             let (customer, product) = (format!("c{customer}"), format!("best{product}"));
@@ -59,6 +58,9 @@ fn where_only_content_speaks_what_trends_does_not_drown_it() {
         };
         writer.set_product(name, Some(meta));
     }
+    for product in others {
+        view(&mut writer, "bob", product, NOW - 90 * MINUTE);
+    }
     view(&mut writer, "ann", "teapot blue", NOW - MINUTE);
     writer.flush(NOW);
     let query = Query {
@@ -67,12 +69,24 @@ fn where_only_content_speaks_what_trends_does_not_drown_it() {
         now_ms: NOW,
         ..Query::default()
     };
-    let shown = names(&reader, &query);
+    names(&reader, &query)
+}
+
+#[test]
+fn what_trends_does_not_drown_what_content_knows_where_others_know_little() {
+    // The one she looked at among them, which content names too; then what trends, in its order.
+    let shown = teapots(&[]);
     assert_eq!(shown.len(), 10);
     assert!(
-        shown[..2].iter().all(|name| name.starts_with("teapot")),
+        shown[..3].iter().all(|name| name.starts_with("teapot")),
         "{shown:?}"
     );
+    assert_eq!(shown[3..5], ["best0", "best1"]);
+    // One visit of somebody else says a little.
+    let shown = teapots(&["teapot blue", "kettle"]);
+    assert_eq!(shown[0], "kettle");
+    let green = shown.iter().position(|name| name == "teapot green").unwrap();
+    assert!(green < 4, "{shown:?}");
 }
 
 /// Two hundred products known by events, in ten categories, and as many customers.

@@ -97,14 +97,14 @@ fn what_only_popularity_found_is_not_ranked_by_a_blend_without_it() {
     let id = |name: &str| data.products.iter().position(|known| &**known == name).unwrap() as u32;
     // iALS scores whatever is there.
     let mut trending = Found::of(id("2"));
-    (trending.scores[ALS], trending.scores[POPULAR]) = (3.0, 1.0);
+    (trending.scores[ALS], trending.scores[POPULAR]) = (5.0, 1.0);
     let mut near = Found::of(id("0"));
     near.scores[ALS] = 1.0;
     near.scores[EASE] = 1.0;
     let asked = |question| Asked {
         question,
         found: vec![trending, near],
-        spoke: [true; MEMBERS],
+        said: [1.0; MEMBERS],
     };
     let tape = Tape {
         data: &data,
@@ -171,7 +171,7 @@ fn weights_move_to_what_knows_better_and_stay_where_nothing_is_known_better() {
             Asked {
                 question,
                 found: vec![miss, hit],
-                spoke: [true; MEMBERS],
+                said: [1.0; MEMBERS],
             }
         });
         asked.collect()
@@ -197,7 +197,7 @@ fn what_shows_less_of_the_catalogue_than_it_has_to_is_worth_less() {
         Asked {
             question,
             found: vec![found],
-            spoke: [true; MEMBERS],
+            said: [1.0; MEMBERS],
         }
     };
     let mut tape = Tape {
