@@ -160,6 +160,29 @@ pub(crate) enum Recorded {
     TooOld,
 }
 
+/// A customer's events in the last minute that one came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate {
+    /// Minutes since 1970.
+    pub(crate) minute: i64,
+    pub(crate) events: u32,
+}
+
+impl Rate {
+    /// Counts an event; answers whether its minute has more than `most`, where that is not 0.
+    pub(crate) fn exceeds(&mut self, time_ms: i64, most: u32) -> bool {
+        if most == 0 {
+            return false;
+        }
+        let minute = time_ms.div_euclid(60_000);
+        if minute != self.minute {
+            *self = Rate { minute, events: 0 };
+        }
+        self.events = self.events.saturating_add(1);
+        self.events > most
+    }
+}
+
 /// A customer's products, newest first (ties by name), no product twice. What is new comes in at the front, hence a
 /// queue with two ends.
 #[derive(Clone, Debug, Default)]
@@ -169,8 +192,7 @@ pub(crate) struct History {
     pub newest_ms: i64,
     /// How many of the counted entries interest the customer.
     pub degree: u32,
-    pub minute: i64,
-    pub in_minute: u32,
+    pub rate: Rate,
     /// Of the entries, once somebody has asked for it.
     pub digest: Digest,
 }
@@ -200,16 +222,15 @@ impl Digest {
 }
 
 impl History {
-    /// A history as it was written down; `minute` is the last minute with the events in it.
-    pub fn restored(entries: Vec<Entry>, newest_ms: i64, window: usize, minute: (i64, u32)) -> History {
+    /// A history as it was written down.
+    pub fn restored(entries: Vec<Entry>, newest_ms: i64, window: usize, rate: Rate) -> History {
         let counted = &entries[..entries.len().min(window)];
         let degree = counted.iter().filter(|entry| entry.interest > 0).count() as u32;
         History {
             degree,
             entries: entries.into(),
             newest_ms,
-            minute: minute.0,
-            in_minute: minute.1,
+            rate,
             digest: Digest::default(),
         }
     }
@@ -238,16 +259,8 @@ impl History {
     /// Folds one event in. While `capacity` and `max_per_minute` do not bind, the entries are the same
     /// whatever the order of the events.
     pub fn record(&mut self, event: &Weighted, rules: &HistoryRules, names: &impl Names) -> Recorded {
-        if rules.max_per_minute > 0 {
-            let minute = event.time_ms.div_euclid(60_000);
-            if minute == self.minute {
-                self.in_minute = self.in_minute.saturating_add(1);
-                if self.in_minute > rules.max_per_minute {
-                    return Recorded::Damped;
-                }
-            } else {
-                (self.minute, self.in_minute) = (minute, 1);
-            }
+        if self.rate.exceeds(event.time_ms, rules.max_per_minute) {
+            return Recorded::Damped;
         }
         let at = self
             .entries

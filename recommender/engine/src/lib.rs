@@ -109,6 +109,7 @@ pub use config::{
 pub use customers::KnownCustomer;
 pub use event::{Applied, EventKind, HistoryItem, Interaction, ProductMeta};
 pub use fitted::{Artifact, ArtifactError, TrainingData};
+pub use history::Rate;
 pub use knowledge::{Attributes, Effect, KnowledgeRule};
 pub use models::{
     onnx::{OnnxArtifact, OnnxError, OnnxModel},

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     event::{EventKind, Interaction},
-    history::{History, HistoryRules, Names, Weighted},
+    history::{History, HistoryRules, Names, Rate, Weighted},
     reader::Reader,
     shared::CustomerSlot,
     writer::{Writer, owner},
@@ -58,14 +58,29 @@ fn folded<'a>(
 }
 
 impl Writer {
-    /// What is to be kept of an event that [`Writer::apply`] will learn; `None` if it will not be looked at.
-    pub fn past<'a>(&mut self, event: &Interaction<'a>, now_ms: i64) -> Option<PastEvent<'a>> {
+    /// How fast a customer's events came last, as far as is known here: of who was let go of, nothing is.
+    pub fn rate(&self, customer: &str) -> Rate {
+        let slot = self.shared.customer(customer);
+        slot.map_or_else(Rate::default, |slot| slot.history.load().rate)
+    }
+
+    /// What is to be kept of an event that [`Writer::apply`] will learn; `None` if it will not be looked at, or is one too
+    /// many of its minute. What a robot does would push out what it did before, which may have to be taken back.
+    ///
+    /// `rate` is of the event's customer before it, and then with it; one that is behind tells of fewer such events.
+    pub fn past<'a>(
+        &mut self,
+        event: &Interaction<'a>,
+        rate: &mut Rate,
+        now_ms: i64,
+    ) -> Option<PastEvent<'a>> {
         let unnamed = Interaction {
             event_id: None,
             ..*event
         };
         let weighted = self.admit(&unnamed, None, now_ms).ok()?;
-        Some(PastEvent {
+        let is_damped = rate.exceeds(weighted.time_ms, self.history_rules().max_per_minute);
+        (!is_damped).then_some(PastEvent {
             product: event.product,
             kind: event.kind,
             units: weighted.units,

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use recommender_engine::{Applied, Writer, owner};
+use recommender_engine::{Applied, Rate, Writer, owner};
 
 use super::elsewhere::{Elsewhere, SETTLES_WITHIN, STALE_AFTER, Waiting};
 use super::forget::Forget;
@@ -23,7 +23,7 @@ impl Elsewhere {
     fn recall_for(&self, events: usize, writer: &mut Writer, privacy: &Privacy) -> Result<(), RedisError> {
         let now = now_ms();
         let reader = writer.reader();
-        let mut customers: HashSet<&str> = HashSet::new();
+        let mut customers: HashMap<&str, Rate> = HashMap::new();
         let mut ids: HashMap<&str, usize> = HashMap::new();
         let mut new: Vec<(Subject, Vec<Kept>)> = Vec::new();
         let (mut wanted, mut missing) = (Vec::new(), Vec::new());
@@ -36,15 +36,18 @@ impl Elsewhere {
             else {
                 continue;
             };
-            if customers.insert(&event.customer) && !reader.knows(&event.customer) {
-                wanted.push(self.ledger.history(privacy.subject(&event.customer)));
-                missing.push(&*event.customer);
-            }
+            let rate = customers.entry(&event.customer).or_insert_with(|| {
+                if !reader.knows(&event.customer) {
+                    wanted.push(self.ledger.history(privacy.subject(&event.customer)));
+                    missing.push(&*event.customer);
+                }
+                writer.rate(&event.customer)
+            });
             let at = *ids.entry(event.id()).or_insert_with(|| {
                 new.push((privacy.subject(event.id()), Vec::new()));
                 new.len() - 1
             });
-            if let Some(past) = writer.past(&event.interaction(), now.max(event.time_ms)) {
+            if let Some(past) = writer.past(&event.interaction(), rate, now.max(event.time_ms)) {
                 new[at].1.push(Kept {
                     partition: *partition,
                     offset: *offset,

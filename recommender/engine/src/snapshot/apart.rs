@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bulk::{Loaded, joined},
-    history::{Entry, History, HistoryRules, interest},
+    history::{Entry, History, HistoryRules, Rate, interest},
     sessions::Visit,
 };
 
@@ -130,8 +130,10 @@ fn customer(input: &mut In<'_>, rules: &HistoryRules, products: usize) -> Result
     let name = input.text()?.into();
     let newest_ms = input.signed()?;
     let known_ms = newest_ms.wrapping_sub(input.signed()?);
-    let minute = input.signed()?;
-    let in_minute = input.small()?;
+    let rate = Rate {
+        minute: input.signed()?,
+        events: input.small()?,
+    };
     let length = input.count()?;
     if length > rules.capacity {
         return Err(Damaged);
@@ -160,7 +162,7 @@ fn customer(input: &mut In<'_>, rules: &HistoryRules, products: usize) -> Result
     if different.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(Damaged);
     }
-    let history = History::restored(entries, newest_ms, rules.window, (minute, in_minute));
+    let history = History::restored(entries, newest_ms, rules.window, rate);
     Ok(Loaded {
         name,
         known_ms,

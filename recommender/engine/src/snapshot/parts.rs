@@ -133,8 +133,8 @@ fn customer(out: &mut Out, customer: &FrozenCustomer) {
     out.text(&customer.slot.name);
     out.signed(history.newest_ms);
     out.signed(history.newest_ms.wrapping_sub(customer.known_ms));
-    out.signed(history.minute);
-    out.unsigned(history.in_minute.into());
+    out.signed(history.rate.minute);
+    out.unsigned(history.rate.events.into());
     out.unsigned(history.entries.len() as u64);
     let mut newer_ms = history.newest_ms;
     for entry in &history.entries {

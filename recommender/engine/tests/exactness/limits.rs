@@ -1,6 +1,10 @@
 //! What is refused, what makes room, and how far the cap on pairs moves answers.
 
-use recommender_engine::{Applied, EngineConfig, EventKind, Interaction, Limits, Reader, engine};
+use std::collections::BTreeMap;
+
+use recommender_engine::{
+    Applied, EngineConfig, EventKind, Interaction, Limits, PastEvent, Rate, Reader, engine, owner,
+};
 
 use super::{Event, HOUR, NOW, empty};
 
@@ -200,4 +204,57 @@ fn when_the_cap_on_pairs_binds_most_of_the_nearest_neighbours_stay() {
         share * 100.0
     );
     assert!(share > 0.85, "{share}");
+}
+
+#[test]
+fn of_a_robot_let_go_of_no_more_is_kept_elsewhere_than_was_learned_and_it_is_excluded_as_if_held() {
+    let config = |recalls| EngineConfig {
+        recalls,
+        max_events_per_minute: 3,
+        exclude_after_damped: 40,
+        limits: Limits {
+            max_customers: if recalls { 1 } else { 100 },
+            ..Limits::default()
+        },
+        ..EngineConfig::default()
+    };
+    let (mut held, expected) = engine(config(false)).unwrap();
+    let (mut writer, reader) = engine(config(true)).unwrap();
+    let event = |n: i64, customer| {
+        let product = ["mug", "cup", "pot", "jug"][n as usize % 4];
+        Interaction::new(customer, product, EventKind::Purchase, NOW - HOUR + n * 1_000)
+    };
+    let mut kept: BTreeMap<&str, Vec<PastEvent<'_>>> = BTreeMap::new();
+    // A hundred seconds: 3 of 60 are learned, 3 of 40, and in batches of 7 one more where it was not at hand.
+    for batch in (0..100).collect::<Vec<i64>>().chunks(7) {
+        let calm = (batch[0] % 2 == 0).then(|| event(batch[0], "ann"));
+        let events: Vec<Interaction<'_>> = batch.iter().map(|n| event(*n, "robot")).chain(calm).collect();
+        let mut rates: BTreeMap<&str, Rate> = BTreeMap::new();
+        let mut new = Vec::new();
+        for event in &events {
+            let rate = rates
+                .entry(event.customer)
+                .or_insert_with(|| writer.rate(event.customer));
+            new.extend(writer.past(event, rate, NOW).map(|past| (event.customer, past)));
+        }
+        for customer in rates.keys() {
+            writer.recall(customer, kept.get(customer).into_iter().flatten().copied());
+        }
+        for event in &events {
+            assert_eq!(writer.apply(event, NOW), held.apply(event, NOW));
+        }
+        for (customer, past) in new {
+            kept.entry(customer).or_default().push(past);
+        }
+        writer.let_go();
+    }
+    for writer in [&mut writer, &mut held] {
+        writer.flush(NOW);
+        assert!(writer.excludes(owner("robot")));
+    }
+    for product in ["mug", "cup", "pot", "jug"] {
+        assert_eq!(reader.similar(product, 9), expected.similar(product, 9));
+    }
+    assert_eq!(reader.trending(9, None, NOW), expected.trending(9, None, NOW));
+    assert!(kept["robot"].len() < 40, "{}", kept["robot"].len());
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use recommender_engine::{
-    Algorithm, EngineConfig, EventKind, Gathered, HistoryItem, Interaction, Limits, PastEvent, Query, Reader,
-    Scored, Writer, engine, snapshot,
+    Algorithm, EngineConfig, EventKind, Gathered, HistoryItem, Interaction, Limits, PastEvent, Query, Rate,
+    Reader, Scored, Writer, engine, snapshot,
 };
 
 const NOW: i64 = 1_700_000_000_000;
@@ -212,7 +212,7 @@ proptest! {
                 (writer, reader) = snapshot::read(config.clone(), &mut &bytes[..]).unwrap();
                 prop_assert_eq!(reader.stats().customers, 0);
             }
-            let past = writer.past(&event.interaction(), NOW);
+            let past = writer.past(&event.interaction(), &mut Rate::default(), NOW);
             let kept = kept.entry(&event.customer).or_default();
             writer.recall(&event.customer, kept.iter().copied());
             writer.apply(&event.interaction(), NOW);
