@@ -8,19 +8,35 @@ use axum::Router;
 use recommendation_api::config::{RecommenderConfig, RedisConfig};
 use recommendation_api::duration::HumanDuration;
 use recommendation_api::model::Algorithm;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::server::{Lifetime, serve};
 use crate::service::{Mode, Options, Service, ServiceError};
 use crate::telemetry::LogFilter;
 
-/// A folder that goes when this is dropped.
+/// A folder that goes when this is dropped, and when the process is told to end: which it then does.
 pub(super) struct Folder(pub PathBuf);
 
 impl Folder {
     pub fn new() -> std::io::Result<Self> {
         let path = std::env::temp_dir().join(format!("recommender-bench-{}", uuid::Uuid::new_v4()));
+        let (mut terminate, mut interrupt) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
         std::fs::create_dir(&path)?;
+        let folder = path.clone();
+        // On its own: what is measured may not come back to the runtime for a while.
+        tokio::spawn(async move {
+            let signal = tokio::select! {
+                _ = terminate.recv() => SignalKind::terminate(),
+                _ = interrupt.recv() => SignalKind::interrupt(),
+            };
+            let _ = std::fs::remove_dir_all(folder);
+            // As a shell tells that a signal ended it.
+            std::process::exit(128 + signal.as_raw_value());
+        });
         Ok(Self(path))
     }
 }
@@ -102,6 +118,11 @@ impl Running {
 
     pub async fn stop(self) -> anyhow::Result<()> {
         self.end.cancel();
+        self.stopped().await
+    }
+
+    /// Returns once the service has ended.
+    pub async fn stopped(self) -> anyhow::Result<()> {
         Ok(self.task.await??)
     }
 }

@@ -56,7 +56,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         )
         .as_bytes(),
     )?;
-    tokio::signal::ctrl_c().await?;
-    service.stop().await?;
+    // The folder's signals end it.
+    service.stopped().await?;
     Ok(ExitCode::SUCCESS)
 }
