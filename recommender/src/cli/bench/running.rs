@@ -21,10 +21,8 @@ pub(super) struct Folder(pub PathBuf);
 impl Folder {
     pub fn new() -> std::io::Result<Self> {
         let path = std::env::temp_dir().join(format!("recommender-bench-{}", uuid::Uuid::new_v4()));
-        let (mut terminate, mut interrupt) = (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        );
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         std::fs::create_dir(&path)?;
         let folder = path.clone();
         // On its own: what is measured may not come back to the runtime for a while.
