@@ -179,6 +179,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     }
 }
 
+const NO_OBJECT: &str = "the body must be a JSON object";
+
 /// The raw body, bounded.
 pub struct Body(pub Bytes);
 
@@ -197,8 +199,16 @@ impl FromRequest<Arc<App>> for Body {
 }
 
 impl Body {
-    /// The body as a type; a refusal names the path to what is wrong.
+    /// The body, an object, as a type; a refusal names the path to what is wrong.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        // An array would be taken for its fields in the order in which they were declared.
+        match self.0.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'[') => Err(Problem::bad_request(NO_OBJECT)),
+            _ => self.parsed(),
+        }
+    }
+
+    fn parsed<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         // Whoever wants to know where something is wrong looks at every field twice: only where something is.
         if let Ok(value) = serde_json::from_slice(&self.0) {
             return Ok(value);
@@ -219,15 +229,15 @@ impl Body {
 
     /// The body as a JSON object.
     pub fn object(&self) -> Result<Map<String, Value>, Problem> {
-        match self.json::<Value>()? {
+        match self.parsed()? {
             Value::Object(map) => Ok(map),
-            _ => Err(Problem::bad_request("the body must be a JSON object")),
+            _ => Err(Problem::bad_request(NO_OBJECT)),
         }
     }
 
     /// The items of a batch: an array, or an object whose field `name` is one.
     pub fn items(&self, name: &'static str, max: usize) -> Result<Vec<Value>, Problem> {
-        let items = match self.json::<Value>()? {
+        let items = match self.parsed()? {
             Value::Array(items) => items,
             Value::Object(mut map) => match map.remove(name) {
                 Some(Value::Array(items)) => items,
@@ -288,6 +298,19 @@ mod tests {
             assert_eq!(read.0, params(pairs).0, "{query}");
         }
         assert!(params(&[("limt", "5")]).only(&["limit"]).is_err());
+    }
+
+    #[test]
+    fn an_array_is_not_taken_for_the_fields_of_an_object() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Asked {
+            name: String,
+        }
+        let asked = |text: &'static str| Body(Bytes::from_static(text.as_bytes())).json::<Asked>();
+        assert_eq!(asked(r#" {"name": "ann"}"#).unwrap().name, "ann");
+        for bad in [r#"["ann"]"#, r#" [["ann"]]"#, "[]", r#""ann""#, ""] {
+            assert!(asked(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
