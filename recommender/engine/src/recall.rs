@@ -64,10 +64,11 @@ impl Writer {
         slot.map_or_else(Rate::default, |slot| slot.history.load().rate)
     }
 
-    /// What is to be kept of an event that [`Writer::apply`] will learn; `None` if it will not be looked at, or is one too
+    /// What is to be kept of an event that [`Writer::apply`] may learn; `None` if it will not be looked at, or is one too
     /// many of its minute. What a robot does would push out what it did before, which may have to be taken back.
     ///
-    /// `rate` is of the event's customer before it, and then with it; one that is behind tells of fewer such events.
+    /// `rate` is of the event's customer before it, and then with it. One that is behind (of a customer who is not at hand,
+    /// it begins with nothing) keeps a few that are not learned; ahead it must never be, or what is learned is not kept.
     pub fn past<'a>(
         &mut self,
         event: &Interaction<'a>,

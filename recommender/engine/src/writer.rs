@@ -196,7 +196,11 @@ impl Writer {
                 }
                 return Applied::Damped;
             }
-            Recorded::TooOld => return Applied::TooOld,
+            Recorded::TooOld => {
+                // It counts among those of its minute all the same, as wherever a history is folded anew.
+                slot.history.store(Arc::new(history));
+                return Applied::TooOld;
+            }
         };
         self.counts.vote(&change);
         slot.history.store(Arc::new(history));

@@ -2,7 +2,7 @@
 //!
 //! What is kept of a customer is the events that were learned, each with its place in the log, in a sorted set under the
 //! HMAC of the customer's id. Whoever folds them has the history that a replica would hold in memory. Every replica
-//! writes every event, which changes nothing where another has written it; and takes only what it has learned itself
+//! writes what it learns, which changes nothing where another has written it; and takes only what it has learned itself
 //! from what is there, so that one that is behind is not confused by one that is ahead. The counts between products
 //! stay in the memory of each replica, and what of it was taken back stands in its [`Ledger`].
 

@@ -1,5 +1,6 @@
 //! Histories in Redis: replicas that hold a handful of customers answer as one does that holds them all.
 
+use std::process::Command;
 use std::time::Duration;
 
 use recommendation_api::pipeline::recommender::Histories;
@@ -279,6 +280,9 @@ async fn what_was_taken_back_is_not_taken_back_again_nor_does_it_come_back() {
 
     // Too fast for a person: what was counted before goes, on a replica too that is behind by more than is kept of one.
     other.stop().await;
+    let (folder, then) = (shop.dir.path().join("snapshots"), shop.dir.path().join("then"));
+    let copied = Command::new("cp").arg("-R").args([&folder, &then]).status();
+    assert!(copied.unwrap().success());
     let bot: Vec<Value> = (0..5_100)
         .map(|n| {
             let mut event = event("c9", &format!("p{}", n % PRODUCTS), "view");
@@ -291,7 +295,9 @@ async fn what_was_taken_back_is_not_taken_back_again_nor_does_it_come_back() {
         events += some.len() as u64;
     }
     steady.learned(events).await;
-    let mut other = Running::start(long_lived(&shop)).await.ready().await;
+    let mut behind = long_lived(&shop);
+    behind.config.snapshots = snapshots_in(&then);
+    let mut other = Running::start(behind).await.ready().await;
     tell_the_same(&shop, &[&steady, &other], events).await;
     // Nor is anything learned of a visit that turns out to be theirs.
     alias(&steady, "c9", "c15").await;
