@@ -335,6 +335,10 @@ mod tests {
                 "quantity",
             ),
             (
+                r#"{"customer_id":"c","product_id":"p","event_type":"purchase","price":1e308}"#,
+                "price",
+            ),
+            (
                 r#"{"customer_id":["c"],"product_id":"p","event_type":"click"}"#,
                 "customer_id",
             ),

@@ -49,6 +49,9 @@ pub(super) fn text<'a>(field: &'static str, value: Raw<'a>) -> Result<Option<Cow
     Ok(Some(text))
 }
 
+/// No shop sells so many or for so much, and sums of prices times quantities stay numbers.
+const MOST: f64 = 1e12;
+
 pub(super) fn number(field: &'static str, value: Raw<'_>) -> Result<Option<f64>, EventError> {
     let number = match value {
         Raw::Nothing => return Ok(None),
@@ -62,8 +65,8 @@ pub(super) fn number(field: &'static str, value: Raw<'_>) -> Result<Option<f64>,
         }
     };
     match number {
-        Some(number) if number.is_finite() && number >= 0.0 => Ok(Some(number)),
-        _ => Err(invalid(field, "must be a number that is at least 0")),
+        Some(number) if (0.0..=MOST).contains(&number) => Ok(Some(number)),
+        _ => Err(invalid(field, "must be a number from 0 to a million millions")),
     }
 }
 

@@ -47,12 +47,12 @@ pub(crate) fn assemble(
 ) -> Vec<Scored> {
     let shared = filter.shared;
     let rules = &filter.rules.tuning.rules;
-    let pinned = rules
-        .pin
-        .iter()
-        .filter_map(|name| shared.product_id(name))
-        .filter(|id| filter.keeps(*id));
-    let pinned: Vec<u32> = pinned.collect();
+    let mut pinned: Vec<u32> = Vec::new();
+    for id in rules.pin.iter().filter_map(|name| shared.product_id(name)) {
+        if filter.keeps(id) && !pinned.contains(&id) {
+            pinned.push(id);
+        }
+    }
     let mut in_category: AHashMap<u32, usize> = AHashMap::new();
     let mut items: Vec<Scored> = Vec::with_capacity(limit);
     let top = ranked.first().map_or(0.0, |first| first.score);

@@ -118,7 +118,7 @@ fn rules_exclude_pin_and_cap_and_follow_a_swap() {
     assert_eq!(names(&reader), ["cup", "saucer", "fork"]);
     let rules = Rules {
         exclude_products: vec!["cup".into()],
-        pin: vec!["knife".into()],
+        pin: vec!["knife".into(), "knife".into()],
         max_per_category: 1,
         ..Rules::default()
     };

@@ -75,7 +75,7 @@ pub fn bytes_with(known: &Validators, cache: &'static str, tag: &HeaderValue, by
     // Who asks decides what is answered, or whether.
     headers.insert(
         header::VARY,
-        HeaderValue::from_static("authorization, accept-encoding"),
+        HeaderValue::from_static("authorization, x-publishable-key, accept-encoding"),
     );
     response
 }

@@ -179,6 +179,13 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     }
 }
 
+/// The field that a refusal of a whole object is about: "missing field `email` at …".
+fn named(refusal: &str) -> Option<&str> {
+    let (what, rest) = refusal.split_once(" field `")?;
+    let is_about_one = ["missing", "unknown", "duplicate"].contains(&what);
+    rest.split('`').next().filter(|_| is_about_one)
+}
+
 const NO_OBJECT: &str = "the body must be a JSON object";
 
 /// The raw body, bounded.
@@ -217,8 +224,12 @@ impl Body {
         let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
             let path = e.path().to_string();
             let text = e.into_inner().to_string();
-            if path == "." {
-                Problem::bad_request(text)
+            // "?" is where nothing was begun yet.
+            if matches!(path.as_str(), "." | "?") {
+                match named(&text).map(str::to_owned) {
+                    Some(field) => Problem::field(field, text),
+                    None => Problem::bad_request(text),
+                }
             } else {
                 Problem::field(path, text)
             }
@@ -310,6 +321,14 @@ mod tests {
         assert_eq!(asked(r#" {"name": "ann"}"#).unwrap().name, "ann");
         for bad in [r#"["ann"]"#, r#" [["ann"]]"#, "[]", r#""ann""#, ""] {
             assert!(asked(bad).is_err(), "{bad}");
+        }
+        for (bad, field) in [
+            ("{}", Some("name")),
+            (r#"{"name": "a", "name": "b"}"#, Some("name")),
+            (r#"{"name": 1}"#, Some("name")),
+            ("{", None),
+        ] {
+            assert_eq!(asked(bad).unwrap_err().item().field.as_deref(), field, "{bad}");
         }
     }
 

@@ -156,7 +156,7 @@ pub struct ItemError {
     detail: String,
     /// The field at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
+    pub(super) field: Option<String>,
 }
 
 impl From<EventError> for Problem {

@@ -27,10 +27,10 @@ pub struct EventBody {
     #[schema(value_type = Option<Object>, example = "2026-01-31T12:00:00Z")]
     timestamp: Option<Value>,
     /// How many.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
     quantity: Option<f64>,
     /// Price of one.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
     price: Option<f64>,
     /// The visit; required with a publishable key.
     #[schema(max_length = 248)]

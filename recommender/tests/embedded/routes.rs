@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use self::table::As::{Ann, Bob, Forged, Key, Nobody, Program, WrongKey};
 use crate::embedded;
-use crate::support::{Running, event, eventually, token};
+use crate::support::{Running, event, eventually, send, token};
 
 mod table;
 
@@ -169,6 +169,35 @@ async fn an_answer_that_the_caller_has_already_is_not_sent_again() {
         get(Some(&tag)).await.status() == 200
     })
     .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_is_answered_like_a_get_and_shows_nobody_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Running::start(embedded(dir.path(), RecommenderConfig::default()))
+        .await
+        .ready()
+        .await;
+    let ask =
+        async |method: Method, path: &str| service.call(method, path, Some(&token("ann", &[])), None).await;
+    let events = ["cup", "mug", "pot"].map(|product| event("bob", product, "purchase"));
+    send(&service, &events).await;
+    eventually("what is popular", async || {
+        service.get("/v1/trending").await.json()["items"][0].is_object()
+    })
+    .await;
+    for _ in 0..3 {
+        let head = ask(Method::HEAD, "/v1/recommendations/ann").await;
+        assert_eq!(head.status, 200);
+    }
+    assert_eq!(ask(Method::GET, "/v1/recommendations/ann").await.status, 200);
+    let shown = async || {
+        let export = ask(Method::GET, "/v1/customers/ann").await;
+        export.json()["shown"].as_array().map_or(0, Vec::len)
+    };
+    eventually("what was shown", async || shown().await > 0).await;
+    assert_eq!(shown().await, 1);
     service.stop().await;
 }
 

@@ -218,7 +218,7 @@ struct Both<'a> {
 
 impl<'a> Both<'a> {
     fn new(config: &EngineConfig) -> Self {
-        let (held, expected) = engine(config.clone()).unwrap();
+        let (held, expected) = engine(config.clone()).expect("it is valid");
         let (writer, reader) = engine(EngineConfig {
             recalls: true,
             limits: Limits {
@@ -227,7 +227,7 @@ impl<'a> Both<'a> {
             },
             ..config.clone()
         })
-        .unwrap();
+        .expect("it is valid");
         Both {
             writer,
             reader,

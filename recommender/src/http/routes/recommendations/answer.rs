@@ -138,13 +138,18 @@ pub(super) fn written(answer: &Answer) -> Result<CachedBody, Problem> {
     CachedBody::new(conditional::to_bytes(answer)?).map_err(|_| Problem::internal())
 }
 
-/// The answer's validator and JSON: from the cache where there is one, else computed.
+/// The answer's validator and JSON: from the cache where there is one, else computed. Unless it `is_shown`, it counts as
+/// shown to nobody.
 pub(super) async fn answered(
     app: &App,
     query: &Query<'_>,
     place: &Place<'_>,
+    is_shown: bool,
 ) -> Result<(HeaderValue, Vec<u8>), Problem> {
     let (tag, json) = found_or_computed(app, query, place).await?;
+    if !is_shown {
+        return Ok((tag, json));
+    }
     app.shown.observe(&app.reader, &json, query.now_ms);
     // Not of a basket that nobody's name is on: there is nobody whose events could follow.
     if let Some(customer) = query.customer.filter(|name| app.privacy.may_name(name)) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use http::Method;
 use recommender_engine::Query;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -55,6 +56,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     ))]
 async fn personal(
     State(app): State<Arc<App>>,
+    method: Method,
     PathId(customer_id): PathId,
     params: Params,
     caller: Caller,
@@ -111,7 +113,7 @@ async fn personal(
             bytes,
         ));
     }
-    let (tag, bytes) = answered(&app, &query, &place).await?;
+    let (tag, bytes) = answered(&app, &query, &place, method != Method::HEAD).await?;
     Ok(conditional::bytes_with(
         &known,
         conditional::PERSONAL,

@@ -114,7 +114,7 @@ async fn anonymous(State(app): State<Arc<App>>, caller: Caller, body: Body) -> R
         refuses: false,
     };
     let (query, place) = place(&app, query, asked.placement.as_deref(), whom, fields);
-    let (_, body) = answered(&app, &query, &place).await?;
+    let (_, body) = answered(&app, &query, &place, true).await?;
     let head = [
         (header::CACHE_CONTROL, "no-store"),
         (header::CONTENT_TYPE, "application/json"),
