@@ -92,7 +92,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "Hybrid")]
     model: String,
     /// Length of the answers
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = length)]
     k: usize,
     /// A hyper-parameter, as key=value; may be repeated
     #[arg(long = "param", value_name = "KEY=VALUE")]
@@ -157,6 +157,13 @@ struct Result {
     predict_seconds: f64,
     /// Of the process so far: with several models in one run, that of the hungriest.
     peak_memory_bytes: u64,
+}
+
+fn length(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(length) if (1..=1_000_000).contains(&length) => Ok(length),
+        _ => Err("must be a whole number from 1 to 1000000".into()),
+    }
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {

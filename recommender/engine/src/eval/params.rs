@@ -214,7 +214,25 @@ impl Params {
             .pointer_mut(&pointer)
             .ok_or_else(|| ParamError::Unknown(key.into()))?;
         *slot = serde_json::from_str(value).unwrap_or_else(|_| serde_json::Value::String(value.into()));
-        *self = serde_json::from_value(all).map_err(fault)?;
+        let set: Self = serde_json::from_value(all).map_err(fault)?;
+        set.check().map_err(|why| fault(serde::de::Error::custom(why)))?;
+        *self = set;
+        Ok(())
+    }
+
+    /// What [`EngineConfig`] does not check, for it is of models that are fitted elsewhere.
+    fn check(&self) -> Result<(), &'static str> {
+        let als = &self.als;
+        if !(1..=4_096).contains(&als.factors) {
+            return Err("als.factors must be between 1 and 4096");
+        }
+        let is_sound = |number: f32| number.is_finite() && number >= 0.0;
+        if !is_sound(als.unobserved) || !is_sound(als.regularization) {
+            return Err("als.unobserved and als.regularization must be numbers of at least 0");
+        }
+        if self.ease.keep == 0 {
+            return Err("ease.keep must be at least 1");
+        }
         Ok(())
     }
 
@@ -255,6 +273,7 @@ impl Params {
             blend: self.blend.clone(),
             session: self.session.clone(),
             limits: Limits {
+                max_products: 100_000_000,
                 learn_history: 100_000,
                 pair_history: if pairs { self.pair_history } else { 2 },
                 row_capacity: ROW.max(self.neighbors),
@@ -319,6 +338,14 @@ mod tests {
             (params.ease.regularization, params.repeats),
             (77.0, Repeats::Binary)
         );
+        for (key, bad) in [
+            ("als.factors", "0"),
+            ("als.regularization", "-1"),
+            ("ease.keep", "0"),
+        ] {
+            let refused = params.set(key, bad).unwrap_err().to_string();
+            assert!(refused.contains(key), "{refused}");
+        }
         assert_eq!(
             params.set("ease.rho", "1").unwrap_err().to_string(),
             "no parameter is called \"ease.rho\""

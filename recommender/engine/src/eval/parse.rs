@@ -1,10 +1,10 @@
 //! Parsing evaluation data: event records, `user item item …`, and sessions. Blank lines, blanks around
 //! items, carriage returns and a byte order mark mean nothing; names may be anything without blanks.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use ahash::{AHashMap, AHashSet};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Visitor};
 
 use super::{
     data::{Dataset, Pair, Task, Touch, is_target},
@@ -71,13 +71,48 @@ impl Names {
 #[derive(Deserialize)]
 struct Record<'a> {
     #[serde(borrow)]
-    customer_id: Cow<'a, str>,
+    customer_id: Name<'a>,
     #[serde(borrow, default)]
-    product_id: Option<Cow<'a, str>>,
+    product_id: Option<Name<'a>>,
     #[serde(borrow)]
     event_type: Cow<'a, str>,
     #[serde(borrow)]
     timestamp: Time<'a>,
+}
+
+/// An id: text, or a whole number, as the service takes it.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl<'de> Visitor<'de> for NameVisitor {
+    type Value = Name<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id: text or a whole number")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Owned(number.to_string())))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Owned(number.to_string())))
+    }
 }
 
 /// As the service takes it.
@@ -88,6 +123,7 @@ struct Record<'a> {
 )]
 enum Time<'a> {
     Millis(i64),
+    Fraction(f64),
     Text(#[serde(borrow)] Cow<'a, str>),
 }
 
@@ -96,6 +132,8 @@ impl Time<'_> {
     fn millis(&self) -> Option<i64> {
         let millis = match self {
             Time::Millis(millis) => Some(*millis),
+            // What is too large stays so.
+            Time::Fraction(millis) => Some(*millis as i64),
             Time::Text(text) => text.trim().parse().ok().or_else(|| instant(text)),
         };
         millis.filter(|millis| millis.unsigned_abs() <= 253_402_300_799_999)
@@ -104,6 +142,7 @@ impl Time<'_> {
     fn text(&self) -> String {
         match self {
             Time::Millis(millis) => millis.to_string(),
+            Time::Fraction(millis) => millis.to_string(),
             Time::Text(text) => text.to_string(),
         }
     }
@@ -144,8 +183,8 @@ fn logged(line: usize, text: &str) -> Result<Option<Logged<'_>>, DataError> {
     })?;
     let kind = kind(&record.event_type);
     match record.product_id {
-        Some(product) => Ok(Some(Logged {
-            customer: record.customer_id,
+        Some(Name(product)) => Ok(Some(Logged {
+            customer: record.customer_id.0,
             product,
             kind,
             time_ms,

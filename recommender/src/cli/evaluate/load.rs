@@ -42,7 +42,8 @@ fn joined((path, mut lines): Named<'_>, test: Option<Named<'_>>) -> (String, Str
     if !lines.ends_with('\n') {
         lines.push('\n');
     }
-    lines.push_str(&test);
+    // A byte order mark means nothing at the beginning of a file, and is no JSON in the midst of one.
+    lines.push_str(test.trim_start_matches('\u{feff}'));
     (lines, place)
 }
 

@@ -98,10 +98,17 @@ fn records_are_taken_as_the_service_takes_them() {
         ("1294185600000", 1_294_185_600_000),
         (r#"" 1294185600000""#, 1_294_185_600_000),
         ("-1", -1),
+        ("1294185600000.5", 1_294_185_600_000),
     ] {
         let fields = format!(r#""product_id":"cup","event_type":"view","timestamp":{timestamp}"#);
         assert_eq!(log(&fields).unwrap()[0].time_ms, millis, "{timestamp}");
     }
+    let numbers = r#"{"customer_id":17,"product_id":18446744073709551615,"event_type":"view","timestamp":1}"#;
+    let numbered = &parse_log(numbers).unwrap()[0];
+    assert_eq!(
+        (&*numbered.customer, &*numbered.product),
+        ("17", "18446744073709551615")
+    );
     let mail = r#"{"customer_id":"ann","event_type":"email","timestamp":1}"#;
     let view = r#"{"customer_id":"ann","product_id":"cup","event_type":"view","timestamp":1}"#;
     assert_eq!(parse_log(&format!("{mail}\n{view}")).unwrap().len(), 1);
